@@ -1,0 +1,495 @@
+"""What every kind of autoencoder shares: the way of the data through `fit` and back."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skae._optimization import OPTIMIZERS
+from skae._training import Trainer
+from skae._validation import (
+    all_or_nothing,
+    check_codes,
+    check_rows,
+    derive_seeds,
+    explained_share,
+    resolve_device,
+    rows_per_batch,
+    seeded_globally,
+)
+from skae.losses import Objective
+from skae.networks import shapes_of_two_rows
+
+NEGLIGIBLE = 1e-12  # share of variance below which nothing is left to learn or to divide by
+JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
+INCREMENT_CODES = 100_000  # codes decoded for explained_variance_ratio_
+
+
+class BaseAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Template of all kinds: a kind says which network, objective and parameters it has."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "whiten": ["boolean"],
+        "network": [callable, None],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"one_cycle", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "callbacks": [list, tuple, None],
+        "device": [str],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    # -- what a kind chooses -------------------------------------------------------
+
+    @abstractmethod
+    def _make_network(self, rows: np.ndarray, seed: int) -> nn.Module:
+        """Build the network for rows in network units."""
+
+    @abstractmethod
+    def _make_objective(self) -> Objective:
+        """Choose what training minimises."""
+
+    def _check_parameters(self, X: np.ndarray) -> None:
+        """Check what depends on two parameters, or on a parameter and the data."""
+
+    def _needs_training(self, network: nn.Module, rows: np.ndarray) -> bool:
+        """Whether training can improve on the network's start."""
+        return True
+
+    def _fit_units(self, X: np.ndarray) -> None:
+        """Learn the shift and the one scale between input units and network units."""
+        self._shift = self.mean_
+        self._scale = _root_mean_variance(X, self.mean_)
+
+    def _link(self, decoded: Tensor) -> Tensor:
+        """Turn what the decoder returns into rows in network units."""
+        return decoded
+
+    # -- fit -----------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the autoencoder to rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, float64 or float32, else converted to float64.
+        y : None
+            Ignored, present for Pipelines.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity, is not 2-D, is empty, or lies outside what the
+            loss admits; if the device is absent; if no finite loss was ever found.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If all rows are equal, or if training stopped at a non-finite loss.
+        """
+        device = resolve_device(self.device)
+        with all_or_nothing(self):
+            X = check_rows(self, X, reset=True)
+            self._check_parameters(X)
+            network = self._previous_network()
+            if network is None:
+                self._locate(X)
+            rows = self._to_network_units(X, np.float64)
+            self._train(network, rows, device)
+            self._describe(rows, self._order(rows))
+        return self
+
+    def _previous_network(self) -> nn.Module | None:
+        """Return the network that a warm start continues from."""
+        if not (self.warm_start and hasattr(self, "net_")):
+            return None
+        if len(self.mean_) != self.n_features_in_:
+            raise ValueError(
+                f"warm_start=True continues a fit on {len(self.mean_)} features, but X has "
+                f"{self.n_features_in_}; set warm_start=False to start anew."
+            )
+        return copy.deepcopy(self.net_.module_).requires_grad_(True)
+
+    def _locate(self, X: np.ndarray) -> None:
+        """Learn centre and scale; settle the size of the code."""
+        n_samples, n_features = X.shape
+        self.n_components_ = self.n_components or min(n_samples, n_features)
+        self.mean_ = X.mean(axis=0, dtype=np.float64)
+        self._fit_units(X)
+        if not np.ptp(X, axis=0).any():
+            warnings.warn(
+                f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
+                "learn, every code is the same.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _train(self, network: nn.Module | None, rows: np.ndarray, device: torch.device) -> None:
+        """Build the network unless it continues; train it; keep its best weights."""
+        build_seed, split_seed, order_seed = derive_seeds(self.random_state, 3)
+        trainer = Trainer(
+            self.get_params(deep=False), self._make_objective(), device, split_seed, order_seed
+        )
+        # A user's module knows only torch's global generators; ours have their own.
+        own = nullcontext() if self.network is None else seeded_globally(build_seed, device)
+        with own:
+            if network is None:
+                network = self._make_network(rows, build_seed)
+            if self._needs_training(network, rows):
+                self.net_, self.validation_loss_curve_ = trainer.train(
+                    network, rows, partial(self._make_network, seed=build_seed)
+                )
+            else:
+                self.net_, self.validation_loss_curve_ = trainer.leave(network, rows), []
+        self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _order(self, rows: np.ndarray) -> np.ndarray:
+        """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
+
+        Learns the affine map ``(z - mean) @ rotation`` and returns the ordered codes.
+        """
+        raw = self._in_batches(self._encode, rows, self.n_components_)
+        slopes = self._mean_slopes(raw)
+        self._code_mean = np.zeros(self.n_components_)
+        self._rotation = np.eye(self.n_components_)
+        if not self._is_ordered(rows):
+            self._code_mean = raw.mean(axis=0)
+            self._rotation = _uncorrelating_rotation(raw - self._code_mean)
+            self._rotation *= _signs_of_largest(self._rotation.T @ slopes)
+        self.components_ = self._rotation.T @ slopes
+        self._code_scale = np.full(self.n_components_, self._scale)
+        codes = self._arrange(raw)
+        variances = codes.var(axis=0, ddof=min(1, len(rows) - 1))
+        if self.whiten:
+            divisible = variances > NEGLIGIBLE * variances.max()
+            self._code_scale[divisible] /= np.sqrt(variances[divisible])
+        self.explained_variance_ = variances
+        return self._arrange(raw)
+
+    def _is_ordered(self, rows: np.ndarray) -> bool:
+        """Whether the network's own code is ordered and signed as PCA's."""
+        return False
+
+    def _principal_components(self, rows: np.ndarray) -> np.ndarray:
+        """Principal components of the rows; zeros where the code outnumbers them."""
+        n_samples, n_features = rows.shape
+        components = np.zeros((self.n_components_, n_features))
+        if n_samples == 1 or not rows.any():
+            return components
+        n_kept = min(self.n_components_, n_samples, n_features)
+        # The covariance squares the condition number, which only many rows make worth it.
+        tall = n_samples > 10 * n_features and n_samples * n_features > 100_000
+        solver = "covariance_eigh" if tall else "full"
+        components[:n_kept] = PCA(n_kept, svd_solver=solver).fit(rows).components_
+        return components
+
+    def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
+        """Widths of the encoder's hidden layers."""
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, str):
+            return (128,)
+        sizes = np.atleast_1d(np.asarray(sizes)).tolist()
+        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use "
+                "() for the linear autoencoder or 'auto'."
+            )
+        return tuple(sizes)
+
+    def _make_own_network(self) -> nn.Module:
+        """Build the user's network and check its shapes on two rows of zeros."""
+        d, k = self.n_features_in_, self.n_components_
+        network = self.network(d, k)
+        if not (hasattr(network, "encode") and hasattr(network, "decode")):
+            raise ValueError(
+                f"network={self.network!r} returned {type(network).__name__}, which lacks "
+                "`encode` or `decode`; return an nn.Module that has both."
+            )
+        network = network.float()
+        code_shape, row_shape = shapes_of_two_rows(network, d)
+        if (code_shape, row_shape) != ((2, k), (2, d)):
+            raise ValueError(
+                f"network={self.network!r} encodes 2 rows to {code_shape} and decodes them to "
+                f"{row_shape}; with n_components={k} and {d} features, {(2, k)} and {(2, d)} "
+                "are needed."
+            )
+        return network
+
+    def _mean_slopes(self, raw: np.ndarray) -> np.ndarray:
+        """Mean linear map of the decoder, over rows spread evenly."""
+        return self.net_.mean_jacobian(_spread(raw, JACOBIAN_ROWS), self._link)
+
+    def _describe(self, rows: np.ndarray, codes: np.ndarray) -> None:
+        """Describe the fit by variances: explained by each component, and left over."""
+        self.n_samples_ = n_samples = len(rows)
+        left = self._lost(rows, codes)
+        total = self._total(rows)
+        n_left = min(rows.shape) - self.n_components_
+        self.noise_variance_ = 0.0
+        if n_left > 0 and n_samples > 1:
+            self.noise_variance_ = left * self._scale**2 / (n_left * (n_samples - 1))
+        explained = 1 - left / total if total > 0 else 0.0
+        self.explained_variance_ratio_ = self._increments(rows, codes, explained)
+
+    def _increments(self, rows: np.ndarray, codes: np.ndarray, explained: float) -> np.ndarray:
+        """What each component adds to the explained share of variance.
+
+        Measured on rows spread evenly, as many as INCREMENT_CODES allows, and scaled so
+        that the sum is exact on all rows.
+        """
+        k = self.n_components_
+        n_rows = max(JACOBIAN_ROWS, INCREMENT_CODES // k)
+        rows, codes = _spread(rows, n_rows), _spread(codes, n_rows)
+        total = self._total(rows)
+        if total == 0:
+            return np.zeros(k)
+        lost = [self._lost(rows, codes * (np.arange(k) <= last)) for last in range(k)]
+        shares = 1 - np.array(lost) / total
+        scale = explained / shares[-1] if shares[-1] > 0 else 1.0
+        return np.diff(shares, prepend=0.0) * scale
+
+    def _lost(self, rows: np.ndarray, codes: np.ndarray) -> float:
+        """Sum of squared differences between rows and decoded codes, network units."""
+        return sum(
+            float(np.square(rows[part] - self._decode(codes[part])).sum())
+            for part in self._batches(len(rows))
+        )
+
+    def _total(self, rows: np.ndarray) -> float:
+        """Sum of squared differences between rows and the training mean, network units."""
+        centre = (self.mean_ - self._shift) / self._scale
+        return sum(float(np.square(rows[part] - centre).sum()) for part in self._batches(len(rows)))
+
+    # -- between input units, network units, and the ordered code ------------------
+
+    def _to_network_units(self, X: np.ndarray, dtype: Any = None) -> np.ndarray:
+        return ((X - self._shift) / self._scale).astype(dtype or X.dtype, copy=False)
+
+    def _to_input_units(self, rows: np.ndarray) -> np.ndarray:
+        return (rows * self._scale + self._shift).astype(rows.dtype, copy=False)
+
+    def _encode(self, rows: np.ndarray) -> np.ndarray:
+        return self.net_.infer_rows("encode", rows)
+
+    def _arrange(self, raw: np.ndarray) -> np.ndarray:
+        codes = (raw - self._code_mean) @ self._rotation * self._code_scale
+        return codes.astype(raw.dtype, copy=False)
+
+    def _decode(self, codes: np.ndarray) -> np.ndarray:
+        raw = codes / self._code_scale @ self._rotation.T + self._code_mean
+        return self.net_.infer_rows("decode", raw.astype(codes.dtype, copy=False), self._link)
+
+    def _batches(self, n_rows: int) -> Iterator[slice]:
+        """Slices of rows small enough for inference in bounded memory."""
+        return gen_batches(n_rows, rows_per_batch(self.net_.widest_layer()))
+
+    def _in_batches(
+        self, function: Callable[[np.ndarray], np.ndarray], X: np.ndarray, n_columns: int
+    ) -> np.ndarray:
+        """Apply a function of rows, batch by batch."""
+        result = np.empty((len(X), n_columns), dtype=X.dtype)
+        for part in self._batches(len(X)):
+            result[part] = function(X[part])
+        return result
+
+    # -- transform and back --------------------------------------------------------
+
+    def _checked(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return check_rows(self, X, reset=False)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_), dtype of X
+            Codes: centred on the training rows, uncorrelated there, the component of
+            largest variance first; of unit variance if `whiten`.
+        """
+        X = self._checked(X)
+        return self._in_batches(
+            lambda part: self._arrange(self._encode(self._to_network_units(part))),
+            X,
+            self.n_components_,
+        )
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Decode codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Codes as `transform` returns them.
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features_in_), dtype of the codes
+            Rows in input units.
+        """
+        check_is_fitted(self)
+        codes = check_codes(X, self.n_components_)
+        return self._in_batches(
+            lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
+        )
+
+    def reconstruct(self, X: Any) -> np.ndarray:
+        """Encode and decode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features), dtype of X
+        """
+        X = self._checked(X)
+        return self._in_batches(
+            lambda part: self._to_input_units(self._reconstruct(self._to_network_units(part))),
+            X,
+            self.n_features_in_,
+        )
+
+    def _reconstruct(self, rows: np.ndarray) -> np.ndarray:
+        """Encode and decode in network units."""
+        return self._decode(self._arrange(self._encode(rows)))
+
+    def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
+        """Squared differences between rows and their reconstructions, whatever the loss.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        per_feature : bool, default=False
+            Return one value a feature instead of their sum over features.
+
+        Returns
+        -------
+        errors : ndarray of shape (n_samples,) or (n_samples, n_features), dtype of X
+            In squared input units.
+        """
+        X = self._checked(X)
+
+        def errors(part: np.ndarray) -> np.ndarray:
+            # In network units: float32 rows of a large offset lose nothing in the difference.
+            rows = self._to_network_units(part)
+            squares = np.square(rows - self._reconstruct(rows)) * self._scale**2
+            return squares if per_feature else squares.sum(axis=1, keepdims=True)
+
+        if per_feature:
+            return self._in_batches(errors, X, self.n_features_in_)
+        return self._in_batches(errors, X, 1)[:, 0]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Fraction of variance explained by the reconstruction.
+
+        ``1 - SSE / SST``: the squared error of the reconstruction over the squared
+        distance to the *training* mean, both summed over rows and features. It rises
+        with `n_components`, so that it cannot choose a dimension alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            1 is perfect, 0 is what the training mean reaches; rows that all equal the
+            training mean score 1 if reconstructed exactly, else 0.
+        """
+        X = self._checked(X)
+        return explained_share(
+            float(self.reconstruction_error(X).sum(dtype=np.float64)),
+            float(sum(np.square(X[part] - self.mean_).sum() for part in self._batches(len(X)))),
+        )
+
+    # -- scikit-learn's contract ---------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _root_mean_variance(X: np.ndarray, mean: np.ndarray) -> float:
+    """Root of the mean feature variance; 1 where there is none."""
+    centred = X - mean
+    largest = float(np.abs(centred).max())  # squares of it neither overflow nor vanish
+    if largest == 0:
+        return 1.0
+    return largest * float(np.sqrt(np.square(centred / largest).mean()))
+
+
+def _uncorrelating_rotation(centred: np.ndarray) -> np.ndarray:
+    """Eigenvectors of the covariance as columns, the largest eigenvalue first."""
+    return np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+
+
+def _signs_of_largest(rows: np.ndarray) -> np.ndarray:
+    """Sign of the largest entry of each row, 1 where all are zero."""
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(largest < 0, -1.0, 1.0)
+
+
+def _spread(rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """Select at most `n_rows` rows, evenly spread."""
+    if len(rows) <= n_rows:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, n_rows).astype(int)]

@@ -1,0 +1,579 @@
+"""The training engine: a skorch net over in-memory rows, and batched inference."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from skae._gradients import make_gradient
+from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
+from skae.networks import mean_jacobian, run
+
+TRAINING_STATE = (
+    "optimizer_",
+    "flat_",
+    "average_",
+    "rows_",
+    "held_out_",
+    "schedule_",
+    "gradient_",
+)
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+TINY = 1e-12
+EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
+LOG_FLOOR = 0.01  # of the median loss at the start: losses far below it are all as good
+RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
+
+
+class StopTraining(Exception):  # noqa: N818
+    """Ends training from inside a callback; the best weights are kept."""
+
+
+class BatchIterator:
+    """Whole batches sliced from one in-memory tensor.
+
+    A short last batch is kept; a last batch of one row joins the batch before it.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_rows, n_features)
+    batch_size : int
+    generator : torch.Generator, default=None
+        Draws a new order of the rows for each pass; None keeps their order.
+    """
+
+    def __init__(self, rows: Tensor, batch_size: int, generator: torch.Generator | None = None):
+        self.rows = rows
+        self.generator = generator
+        self.slices = list(gen_batches(len(rows), batch_size, min_batch_size=2))
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        rows = self.rows
+        if self.generator is not None:
+            order = torch.randperm(len(rows), generator=self.generator)
+            rows = rows[order.to(rows.device)]
+        for batch in self.slices:
+            yield rows[batch]
+
+
+class BestWeights(Callback):
+    """Keeps the best weights in memory, those before the first step included.
+
+    Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
+    the losses themselves would let one outlying row choose. Without held-out rows the
+    latest finite weights are the best. A non-finite loss brings the best weights back and
+    lowers the rate; the second one stops training.
+    """
+
+    def on_train_begin(self, net: AutoencoderNet, **kwargs: Any) -> None:
+        losses = net.evaluate(net.rows_ if net.held_out_ is None else net.held_out_)
+        self.floor_ = LOG_FLOOR * losses.median() + torch.finfo(losses.dtype).tiny
+        self.criterion_ = self._judge(losses)
+        self.losses_ = [losses]
+        self.epoch_ = 0
+        self.weights_ = net.snapshot()
+        self.failures_ = 0
+
+    def _judge(self, losses: Tensor) -> float:
+        return (losses + self.floor_).log().mean().item()
+
+    def on_epoch_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
+        last = net.history[-1]
+        criterion = last["train_loss"]
+        if net.held_out_ is not None:
+            losses = net.evaluate(net.held_out_)
+            net.history.record("valid_loss", losses.mean().item())
+            criterion = self._judge(losses)
+            if net.keep_losses:
+                self.losses_.append(losses)
+        best = False
+        if not (math.isfinite(criterion) and math.isfinite(last["train_loss"])):
+            self._recover(net)
+        elif net.held_out_ is None or not criterion >= self.criterion_:
+            best = True
+            self.criterion_, self.epoch_ = criterion, last["epoch"]
+            self.weights_ = net.snapshot()
+        net.history.record("valid_loss_best", best)
+
+    def _recover(self, net: AutoencoderNet) -> None:
+        self.failures_ += 1
+        net.restore(self.weights_)
+        if self.failures_ > 1:
+            raise StopTraining
+        net.rate_factor_ *= RATE_CUT
+        net.initialize_optimizer()
+
+    def on_train_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
+        net.restore(self.weights_)
+        if not math.isfinite(self.criterion_):
+            raise ValueError(
+                "The training loss was never finite, not even at the initial weights; "
+                f"lower lr={net.lr} or check the network and the scale of X."
+            )
+        if self.failures_ > 1:
+            warnings.warn(
+                f"The training loss became non-finite twice (lr={net.lr}); training stopped "
+                f"and the best weights, of epoch {self.epoch_}, are kept. Lower lr.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        net.best_epoch_ = self.epoch_
+        if net.keep_losses:
+            net.held_out_losses_ = torch.stack(self.losses_).cpu().numpy()
+        del self.weights_, self.losses_
+
+
+class ProgressBar(Callback):
+    """A tqdm bar with one tick an epoch and the losses behind it."""
+
+    def on_train_begin(self, net: AutoencoderNet, **kwargs: Any) -> None:
+        self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
+
+    def on_epoch_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
+        last = net.history[-1]
+        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
+        self.bar_.set_postfix(losses, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
+        self.bar_.close()
+        self.bar_ = None
+
+
+class AutoencoderNet(NeuralNet):
+    """skorch net that trains an autoencoder on rows held in one tensor.
+
+    What differs from skorch's own loop: batches are slices of a tensor; losses are
+    recorded once an epoch; hooks that nobody overrides are not called; an interrupt
+    propagates; the best weights are kept.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, already built.
+    criterion : nn.Module
+        The objective: maps (Output, rows) to a scalar.
+    optimizer : str or callable
+        Key of ``OPTIMIZERS`` or ``(parameters, lr=, weight_decay=) -> Optimizer``.
+    lr : float
+        Learning rate; the peak where the schedule has one.
+    lr_schedule : {"one_cycle", "constant"}
+    weight_decay : float
+    averaging : float
+        Decay of the exponential average of the weights over steps; 0 is no average.
+    batch_size, max_epochs : int
+    patience : int or None
+        Epochs without progress until training stops; None never stops.
+    tol : float
+        Relative decrease of the loss that counts as progress.
+    clipping : float
+        Largest norm of the gradient: rows far from the others pull no harder than this.
+    keep_losses : bool
+        Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
+        n_held_out), the first row before the first step.
+    seed : int
+        Of the order of the rows.
+    callbacks : list
+        skorch callbacks.
+    device : str
+    verbose : int
+        1 shows a progress bar.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        criterion: nn.Module,
+        *,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: str = "one_cycle",
+        weight_decay: float = 0.0,
+        averaging: float = 0.0,
+        batch_size: int = 32,
+        max_epochs: int = 100,
+        patience: int | None = None,
+        tol: float = 1e-4,
+        clipping: float = 0.2,
+        keep_losses: bool = False,
+        seed: int = 0,
+        callbacks: Sequence[Any] = (),
+        device: str = "cpu",
+        verbose: int = 0,
+    ):
+        super().__init__(
+            module,
+            criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=None,
+            callbacks=list(callbacks),
+            device=device,
+            verbose=verbose,
+        )
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.averaging = averaging
+        self.patience = patience
+        self.tol = tol
+        self.clipping = clipping
+        self.keep_losses = keep_losses
+        self.seed = seed
+
+    # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
+    module: Any
+    module_: Any
+    criterion_: Any
+    optimizer_: Any
+    callbacks_: list[tuple[str, Callback]]
+    flat_: FlatParameters
+    average_: Tensor | None
+
+    # -- parts ---------------------------------------------------------------------
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        parts: list[tuple[str, Callback]] = [("best_weights", BestWeights())]
+        if self.patience is not None:
+            monitor = "train_loss" if self.held_out_ is None else "valid_loss"
+            stopping = EarlyStopping(
+                monitor, patience=self.patience, threshold=self.tol, sink=_silent
+            )
+            parts.append(("patience", stopping))
+        if self.verbose:
+            parts.append(("progress_bar", ProgressBar()))
+        return parts
+
+    def initialize_module(self) -> AutoencoderNet:
+        """Take the network as it is, on the net's device."""
+        self.module_ = self.module.to(self.device)
+        return self
+
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> AutoencoderNet:
+        """Lay the parameters out in one vector and make the optimizer that updates it."""
+        if isinstance(self.optimizer, str):
+            # Adam's eps: with the default 1e-8, rounding decides about steps of features
+            # whose gradient vanishes, and repeated rows would differ from weighted ones.
+            options = {} if self.optimizer == "sgd" else {"eps": 1e-6}
+            parameters, make = [self.flat_.values], OPTIMIZERS[self.optimizer]
+        else:
+            options, parameters, make = {}, self.flat_.parameters, self.optimizer
+        self.optimizer_ = make(parameters, lr=self.lr, weight_decay=self.weight_decay, **options)
+        return self
+
+    def _initialize_optimizer(self, reason: str | None = None) -> AutoencoderNet:
+        with self._current_init_context("optimizer"):
+            self.flat_ = FlatParameters(self.module_)
+            self.average_ = self.flat_.detached.clone() if self.averaging else None
+            self.initialize_optimizer()
+        return self
+
+    # -- training, from the whole down to the step ---------------------------------
+
+    def fit(
+        self,
+        X: Tensor,
+        y: None = None,
+        *,
+        held_out: Tensor | None = None,
+        n_epochs: int | None = None,
+    ) -> AutoencoderNet:
+        """Train on rows; choose weights on held-out rows where there are any.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_features)
+        y : None
+            Not used.
+        held_out : Tensor of shape (n_held_out, n_features), default=None
+        n_epochs : int, default=None
+            Stop after so many of the `max_epochs` that the schedule is made for.
+
+        Returns
+        -------
+        self : AutoencoderNet
+        """
+        self.rows_ = X.to(self.device)
+        self.held_out_ = None if held_out is None else held_out.to(self.device)
+        self.initialize()
+        self.notify("on_train_begin", X=self.rows_, y=None)
+        try:
+            self.fit_loop(self.rows_, epochs=n_epochs)
+        except StopTraining:
+            pass
+        finally:
+            for _, callback in self.callbacks_:
+                if isinstance(callback, ProgressBar):
+                    callback.bar_.close()
+        self.notify("on_train_end", X=self.rows_, y=None)
+        return self
+
+    def fit_loop(
+        self, X: Tensor, y: None = None, epochs: int | None = None, **fit_params: Any
+    ) -> AutoencoderNet:
+        """Run epochs: train on every batch, then evaluate the held-out rows."""
+        epochs = self.max_epochs if epochs is None else epochs
+        generator = torch.Generator().manual_seed(self.seed)
+        iterator = BatchIterator(X, self.batch_size, generator)
+        self.schedule_ = self._schedule(self.max_epochs * len(iterator))
+        self.rate_factor_ = 1.0
+        self.hooks_ = {hook: self._listened(hook) for hook in BATCH_HOOKS}
+        self.gradient_ = make_gradient(
+            self.module_,
+            self.criterion_,
+            self.flat_.gradient,
+            with_output=self.hooks_["on_batch_end"],
+        )
+        sets = {"dataset_train": X, "dataset_valid": self.held_out_}
+        for _ in range(epochs):
+            self.notify("on_epoch_begin", **sets)
+            self.run_single_epoch(iterator, True, "train", self.train_step)
+            self.notify("on_epoch_end", **sets)
+        return self
+
+    def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
+        """Learning rate and new weights' share of the average, step by step."""
+        factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
+        # Short runs average over a tenth of the steps so far, not over the random start.
+        shares = torch.clamp(10 / torch.arange(11, n_steps + 11), min=1 - self.averaging)
+        return zip((self.lr * factors).tolist(), shares.tolist(), strict=True)
+
+    def run_single_epoch(
+        self,
+        iterator: BatchIterator,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[[Tensor], dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
+        """Step through the batches; synchronise with the device once, at the end."""
+        self._set_training(training)
+        total = torch.zeros((), dtype=iterator.rows.dtype, device=iterator.rows.device)
+        on_begin, on_end = self.hooks_["on_batch_begin"], self.hooks_["on_batch_end"]
+        for batch in iterator:
+            if on_begin:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            total.add_(step["loss"], alpha=batch.shape[0])
+            if on_end:
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history.record(f"{prefix}_loss", total.item() / len(iterator.rows))
+
+    def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
+        """Gradient, update, average: the one place where the weights change."""
+        rate, share = next(self.schedule_)
+        rate *= self.rate_factor_
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
+        step = self.train_step_single(batch)
+        if self.hooks_["on_grad_computed"]:
+            self.notify(
+                "on_grad_computed",
+                named_parameters=list(self.module_.named_parameters()),
+                batch=batch,
+            )
+        gradient = self.flat_.gradient
+        gradient.mul_((self.clipping / (gradient.norm() + TINY)).clamp_(max=1.0))
+        self.optimizer_.step()
+        if self.average_ is not None:
+            self.average_.lerp_(self.flat_.detached, share)
+        return step
+
+    def train_step_single(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
+        """Loss of a batch and its gradient."""
+        return self.gradient_(batch)
+
+    def _listened(self, hook: str) -> bool:
+        """Whether any callback overrides a hook."""
+        base = getattr(Callback, hook)
+        return any(getattr(type(cb), hook) is not base for _, cb in self.callbacks_)
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a hook; skorch's early stopping ends training, Ctrl-C propagates."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                stopped = isinstance(callback, EarlyStopping) and (
+                    callback.misses_ >= callback.patience
+                )
+                if not stopped:
+                    raise
+                raise StopTraining from None
+
+    # -- weights -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, rows: Tensor) -> Tensor:
+        """Objective of each row, under the averaged weights where there is an average.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        self._set_training(False)
+        trained = self.flat_.detached
+        before = trained.clone()
+        if self.average_ is not None:
+            trained.copy_(self.average_)
+        losses = [
+            self.criterion_.row_losses(run(self.module_, batch), batch)
+            for batch in BatchIterator(rows, EVALUATION_ROWS)
+        ]
+        if self.average_ is not None:
+            trained.copy_(before)
+        return torch.cat(losses)
+
+    def snapshot(self) -> tuple[Tensor, list[Tensor]]:
+        """Copy of the weights that `evaluate` judges, and of the module's buffers."""
+        weights = self.flat_.detached if self.average_ is None else self.average_
+        return weights.clone(), [buffer.clone() for buffer in self.module_.buffers()]
+
+    @torch.no_grad()
+    def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
+        """Bring weights and buffers back.
+
+        Parameters
+        ----------
+        snapshot : tuple
+            As `snapshot` returned it.
+        """
+        weights, buffers = snapshot
+        self.flat_.values.copy_(weights)
+        if self.average_ is not None:
+            self.average_.copy_(weights)
+        for buffer, saved in zip(self.module_.buffers(), buffers, strict=True):
+            buffer.copy_(saved)
+
+    def release(self) -> AutoencoderNet:
+        """Drop what only training needs: optimizer, averages, data."""
+        self.flat_.release()
+        self.module_.eval()
+        self.module = type(self.module_)
+        for name in (
+            "optimizer_",
+            "flat_",
+            "average_",
+            "rows_",
+            "held_out_",
+            "schedule_",
+            "gradient_",
+        ):
+            delattr(self, name)
+        self.callbacks_ = []
+        return self
+
+    # -- inference -----------------------------------------------------------------
+
+    def at_precision(self, dtype: torch.dtype) -> Any:
+        """Copy of the network in another floating point type, kept for the next call.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+
+        Returns
+        -------
+        nn.Module
+            In evaluation mode.
+        """
+        copies = self.__dict__.setdefault("_copies", {})
+        if dtype not in copies:
+            copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
+        return copies[dtype]
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        """Rows on the device, in their own precision where the device has it."""
+        x = torch.from_numpy(np.ascontiguousarray(rows))
+        dtype = torch.float32 if torch.device(self.device).type == "mps" else x.dtype
+        return x.to(self.device, dtype)
+
+    @torch.inference_mode()
+    def infer_rows(
+        self, method: str, rows: np.ndarray, link: Callable[[Tensor], Tensor] | None = None
+    ) -> np.ndarray:
+        """Encode or decode rows in their own precision.
+
+        Parameters
+        ----------
+        method : {"encode", "decode"}
+        rows : ndarray of shape (n_rows, n_columns), float32 or float64
+        link : callable, default=None
+            Applied to the result.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_columns_out), dtype of `rows`
+        """
+        x = self._tensor(rows)
+        result = getattr(self.at_precision(x.dtype), method)(x)
+        if link is not None:
+            result = link(result)
+        return result.cpu().numpy().astype(rows.dtype, copy=False)
+
+    def mean_jacobian(self, codes: np.ndarray, link: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Mean linear map of the decoder.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_rows, n_components)
+        link : callable
+            Applied to what the decoder returns.
+
+        Returns
+        -------
+        ndarray of shape (n_components, n_features)
+        """
+        z = self._tensor(codes)
+        network = self.at_precision(z.dtype)
+        return mean_jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
+
+    @torch.inference_mode()
+    def is_at_anchor(self, rows: np.ndarray) -> bool:
+        """Whether an anchored network is still nothing but its anchor.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_features)
+
+        Returns
+        -------
+        bool
+        """
+        x = self._tensor(rows)
+        return self.at_precision(x.dtype).is_at_anchor(x)
+
+    def widest_layer(self) -> int:
+        """Columns of the widest array that inference makes."""
+        return max([max(p.shape) for p in self.module_.parameters() if p.ndim > 1], default=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_copies", None)
+        return state
+
+
+def _silent(message: str) -> None:
+    """Sink of skorch's messages."""

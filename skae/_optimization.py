@@ -1,0 +1,123 @@
+"""What updates the weights: one vector of parameters, optimizers, learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """All trainable parameters of a module laid out in one vector.
+
+    Each parameter and its gradient become views of `values` and `gradient`, so that one
+    fused operation updates, averages or copies all of them.
+
+    Parameters
+    ----------
+    module : nn.Module
+    """
+
+    def __init__(self, module: nn.Module):
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        pieces = [p.detach().reshape(-1) for p in self.parameters]
+        self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
+        self.gradient = torch.zeros_like(self.values)
+        self.values.grad = self.gradient
+        self.detached = self.values.detach()
+        self.views = self._split(self.detached)
+        for p, values, gradient in zip(
+            self.parameters, self.views, self._split(self.gradient), strict=True
+        ):
+            p.data = values
+            p.grad = gradient
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        pieces = flat.split([p.numel() for p in self.parameters])
+        return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
+
+    def release(self) -> None:
+        """Give every parameter memory of its own and drop the gradients."""
+        for p, values in zip(self.parameters, self.views, strict=True):
+            p.data = values.clone()
+            p.grad = None
+
+
+class FusedAdamW(torch.optim.AdamW):
+    """torch's AdamW for one vector of parameters, its kernel called directly.
+
+    The bookkeeping around the kernel takes several times longer than the kernel itself
+    where the vector is short.
+
+    Parameters
+    ----------
+    params : list of one Parameter
+    **options : dict
+        As of `torch.optim.AdamW`.
+    """
+
+    def __init__(self, params: list[nn.Parameter], **options: Any):
+        super().__init__(params, fused=True, **options)
+        (parameter,) = params
+        values = parameter.detach()
+        self.steps = torch.zeros((), device=values.device)
+        gradient = torch.zeros_like(values) if parameter.grad is None else parameter.grad
+        moments = [torch.zeros_like(values)], [torch.zeros_like(values)]
+        self.vectors = ([values], [gradient], *moments)
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the vector once."""
+        (group,) = self.param_groups
+        self.steps += 1
+        torch._fused_adamw_(
+            *self.vectors,
+            [],
+            [self.steps],
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for its profiler
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": FusedAdamW,
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": torch.optim.SGD,
+}
+
+
+def one_cycle(n_steps: int, *, warm_up: float = 0.3, start: float = 0.04) -> Tensor:
+    """Factors of the peak learning rate over one cycle: cosine up, cosine down to zero.
+
+    Parameters
+    ----------
+    n_steps : int
+    warm_up : float, default=0.3
+        Share of the steps on the way up.
+    start : float, default=0.04
+        Factor of the first step.
+
+    Returns
+    -------
+    Tensor of shape (n_steps,)
+
+    References
+    ----------
+    Smith and Topin (2018). Super-convergence. https://doi.org/10.1117/12.2520589
+    """
+    n_up = max(1, int(warm_up * n_steps))
+    up = 0.5 - 0.5 * torch.cos(torch.linspace(0, math.pi, n_up + 1, dtype=torch.float64)[:-1])
+    down = 0.5 + 0.5 * torch.cos(
+        torch.linspace(0, math.pi, n_steps - n_up + 1, dtype=torch.float64)[:-1]
+    )
+    return torch.cat([start + (1 - start) * up, down])

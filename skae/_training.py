@@ -1,0 +1,228 @@
+"""How one fit trains: which rows are held out, for how long, on how many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import KFold, train_test_split
+from torch import Tensor, nn
+
+from skae._engine import AutoencoderNet
+from skae._validation import limited_threads
+from skae.losses import Objective
+
+MIN_ROWS_TO_HOLD_OUT = 30
+MIN_ROWS_TO_CROSS_VALIDATE = 80
+MIN_ROWS_TO_TRUST_ONE_SPLIT = 320
+N_FOLDS = 5
+AVERAGING = 0.99  # of the weights over steps: what is judged and kept is their average
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains networks as the parameters of an estimator say.
+
+    Parameters
+    ----------
+    params : dict
+        The estimator's parameters.
+    objective : Objective
+    device : torch.device
+    split_seed : int
+        Of the rows held out.
+    order_seed : int
+        Of the order of the rows.
+    """
+
+    params: dict[str, Any]
+    objective: Objective
+    device: torch.device
+    split_seed: int
+    order_seed: int
+
+    def train(
+        self, network: nn.Module, rows: np.ndarray, remake: Callable[[np.ndarray], nn.Module]
+    ) -> tuple[AutoencoderNet, list[float]]:
+        """Train a network and keep its best weights.
+
+        Parameters
+        ----------
+        network : nn.Module
+        rows : ndarray of shape (n_rows, n_features), float64
+        remake : callable
+            Makes such a network anew for other rows: for the folds of a cross-validation.
+
+        Returns
+        -------
+        net : AutoencoderNet
+        validation_curve : list of float
+            Mean held-out loss per row after each epoch.
+        """
+        if self._cross_validates(len(rows)):
+            n_epochs, curve = self._cross_validate(rows, remake)
+            return self._run(network, rows, None, n_epochs=n_epochs), curve
+        if self.params["early_stopping"] and len(rows) >= MIN_ROWS_TO_HOLD_OUT:
+            train, held_out = train_test_split(
+                rows, test_size=self.params["validation_fraction"], random_state=self.split_seed
+            )
+            net = self._run(network, train, held_out)
+            return net, [epoch["valid_loss"] for epoch in net.history]
+        return self._run(network, rows, None), []
+
+    def leave(self, network: nn.Module, rows: np.ndarray) -> AutoencoderNet:
+        """Wrap a network that needs no training.
+
+        Parameters
+        ----------
+        network : nn.Module
+        rows : ndarray of shape (n_rows, n_features), float64
+
+        Returns
+        -------
+        net : AutoencoderNet
+        """
+        return self._run(network, rows[:1], None, n_epochs=0)
+
+    def _cross_validates(self, n_rows: int) -> bool:
+        """Whether too few rows would be held out at once to choose the weights."""
+        return (
+            self.params["early_stopping"]
+            and self.params["lr_schedule"] == "one_cycle"
+            and MIN_ROWS_TO_CROSS_VALIDATE <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
+        )
+
+    def _cross_validate(
+        self, rows: np.ndarray, remake: Callable[[np.ndarray], nn.Module]
+    ) -> tuple[int, list[float]]:
+        """Find the number of epochs that is best over folds, 0 unless surely better."""
+        folds = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed).split(rows)
+        losses = []
+        for train, held_out in folds:
+            network = remake(rows[train])
+            net = self._run(network, rows[train], rows[held_out], is_fold=True)
+            losses.append(net.held_out_losses_)
+        n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
+        by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
+        best = int(np.nanargmin(by_epoch.mean(axis=1)))
+        if not _surely_better(by_epoch[best], by_epoch[0]):
+            best = 0
+        return best, by_epoch[1:].mean(axis=1).tolist()
+
+    def _run(
+        self,
+        network: nn.Module,
+        train: np.ndarray,
+        held_out: np.ndarray | None,
+        *,
+        n_epochs: int | None = None,
+        is_fold: bool = False,
+    ) -> AutoencoderNet:
+        """Train one network on one choice of rows."""
+        p = self.params
+        # Too few rows to hold some out train in float64: then a weighted row equals a
+        # repeated one to rounding.
+        tiny = held_out is None and len(train) < MIN_ROWS_TO_HOLD_OUT
+        dtype = torch.float64 if tiny else torch.float32
+        batch_size, max_epochs = self._length(len(train))
+        net = AutoencoderNet(
+            (network.double() if tiny else network).to(self.device),
+            self.objective,
+            optimizer=p["optimizer"],
+            lr=p["lr"],
+            lr_schedule=p["lr_schedule"],
+            weight_decay=p["weight_decay"],
+            averaging=AVERAGING,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            patience=self._patience(),
+            tol=p["tol"],
+            keep_losses=is_fold,
+            seed=self.order_seed,
+            callbacks=[] if is_fold else [clone(c, safe=False) for c in p["callbacks"] or ()],
+            device=str(self.device),
+            verbose=0 if is_fold else int(p["verbose"]),
+        )
+        with limited_threads(training_threads(network, batch_size, self.device)):
+            net.fit(
+                _tensor(train, dtype),
+                held_out=None if held_out is None else _tensor(held_out, dtype),
+                n_epochs=n_epochs,
+            )
+        return net.release()
+
+    def _length(self, n_rows: int) -> tuple[int, int]:
+        """Return batch size and number of epochs for a number of training rows."""
+        batch_size, max_epochs = self.params["batch_size"], self.params["max_epochs"]
+        if batch_size == "auto":
+            batch_size = auto_batch_size(n_rows)
+        if max_epochs == "auto":
+            max_epochs = auto_max_epochs(n_rows, batch_size)
+        return batch_size, max_epochs
+
+    def _patience(self) -> int | None:
+        """Epochs without progress that end training; a cycle runs its full length."""
+        stops = self.params["early_stopping"] and self.params["lr_schedule"] == "constant"
+        return self.params["n_iter_no_change"] if stops else None
+
+
+def _tensor(rows: np.ndarray, dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(rows).to(dtype)
+
+
+def _surely_better(losses: np.ndarray, baseline: np.ndarray) -> bool:
+    """Whether the mean of paired losses lies below by two standard errors."""
+    gain = baseline - losses
+    return bool(gain.mean() > 2 * gain.std() / np.sqrt(len(gain)))
+
+
+def auto_batch_size(n_rows: int) -> int:
+    """Batch size for a number of training rows.
+
+    Parameters
+    ----------
+    n_rows : int
+
+    Returns
+    -------
+    int
+    """
+    return 32
+
+
+def auto_max_epochs(n_rows: int, batch_size: int) -> int:
+    """Epochs for a number of training rows.
+
+    Parameters
+    ----------
+    n_rows, batch_size : int
+
+    Returns
+    -------
+    int
+    """
+    if n_rows < MIN_ROWS_TO_HOLD_OUT:
+        return 100
+    return 100 if n_rows <= MIN_ROWS_TO_CROSS_VALIDATE else 300
+
+
+def training_threads(module: nn.Module, batch_size: int, device: torch.device) -> int:
+    """Threads that a training step of this size can use.
+
+    Parameters
+    ----------
+    module : nn.Module
+    batch_size : int
+    device : torch.device
+
+    Returns
+    -------
+    int
+        1 where waking a second thread takes longer than it saves.
+    """
+    n_products = batch_size * sum(p.numel() for p in module.parameters())
+    return 1 if device.type != "cpu" or n_products < 10_000_000 else torch.get_num_threads()
