@@ -243,18 +243,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         network: Any = self._make_own_network() if self.network else self._make_mlps(generator)
         if self.anchor is None:
             return network
-        components = self._principal_components(rows)
-        codes = rows @ components.T
-        deviations = _bounded_deviations(codes)
-        if self.network is None:
-            network.encoder.place_hinges(torch.from_numpy(rows), generator)
-            network.decoder.place_hinges(torch.from_numpy(codes / deviations), generator)
-        return AnchoredAutoencoder(
-            network,
-            torch.from_numpy(components),
-            torch.from_numpy(deviations),
-            gated=self.network is not None,
-        )
+        components = torch.from_numpy(self._principal_components(rows))
+        return AnchoredAutoencoder(network, components, gated=self.network is not None)
 
     def _make_mlps(self, generator: torch.Generator) -> Autoencoder:
         """Build the encoder and its mirror image, the decoder."""
@@ -278,10 +268,3 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     def _is_ordered(self, rows: np.ndarray) -> bool:
         return self.anchor is not None and self.net_.is_at_anchor(rows[:256])
-
-
-def _bounded_deviations(codes: np.ndarray) -> np.ndarray:
-    """Standard deviations of the codes, none so small that dividing by it amplifies noise."""
-    deviations = codes.std(axis=0)
-    largest = deviations.max()
-    return np.maximum(deviations, 0.05 * largest) if largest > 0 else np.ones_like(deviations)

@@ -43,7 +43,7 @@ from skae.networks import shapes_of_two_rows
 
 NEGLIGIBLE = 1e-12  # share of variance below which nothing is left to learn or to divide by
 JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
-INCREMENT_CODES = 100_000  # codes decoded for explained_variance_ratio_
+INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
 
 class BaseAutoencoder(
@@ -280,11 +280,11 @@ class BaseAutoencoder(
     def _increments(self, rows: np.ndarray, codes: np.ndarray, explained: float) -> np.ndarray:
         """What each component adds to the explained share of variance.
 
-        Measured on rows spread evenly, as many as INCREMENT_CODES allows, and scaled so
+        Measured on rows spread evenly, as many as INCREMENT_PRODUCTS allows, and scaled so
         that the sum is exact on all rows.
         """
         k = self.n_components_
-        n_rows = max(JACOBIAN_ROWS, INCREMENT_CODES // k)
+        n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
         rows, codes = _spread(rows, n_rows), _spread(codes, n_rows)
         total = self._total(rows)
         if total == 0:

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
+from skae._validation import resolve_device
 from skae.networks import mean_jacobian, run
 
 TRAINING_STATE = (
@@ -33,7 +34,7 @@ TRAINING_STATE = (
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 TINY = 1e-12
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
-LOG_FLOOR = 0.01  # of the median loss at the start: losses far below it are all as good
+LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
 
 
@@ -71,56 +72,86 @@ class BatchIterator:
             yield rows[batch]
 
 
+class Candidate(NamedTuple):
+    """Weights that may be kept.
+
+    Attributes
+    ----------
+    epoch : int
+        After which they were found; 0 is before the first step.
+    scores : Tensor of shape (n_rows,)
+        Of the rows that judge them; lower is better.
+    weights : tuple
+        As `AutoencoderNet.snapshot` returns them.
+    """
+
+    epoch: int
+    scores: Tensor
+    weights: tuple[Tensor, list[Tensor]]
+
+    def is_finite(self) -> bool:
+        """Whether all scores are finite."""
+        return bool(self.scores.isfinite().all())
+
+
 class BestWeights(Callback):
     """Keeps the best weights in memory, those before the first step included.
 
     Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
-    the losses themselves would let one outlying row choose. Without held-out rows the
-    latest finite weights are the best. A non-finite loss brings the best weights back and
+    the losses themselves would let one outlying row choose. They replace those before the
+    first step only if they are better by one standard error. Without held-out rows the
+    latest finite weights are kept. A non-finite loss brings the best weights back and
     lowers the rate; the second one stops training.
     """
 
     def on_train_begin(self, net: AutoencoderNet, **kwargs: Any) -> None:
         losses = net.evaluate(net.rows_ if net.held_out_ is None else net.held_out_)
-        self.floor_ = LOG_FLOOR * losses.median() + torch.finfo(losses.dtype).tiny
-        self.criterion_ = self._judge(losses)
+        self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
+        self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
         self.losses_ = [losses]
-        self.epoch_ = 0
-        self.weights_ = net.snapshot()
         self.failures_ = 0
 
-    def _judge(self, losses: Tensor) -> float:
-        return (losses + self.floor_).log().mean().item()
+    def _score(self, losses: Tensor) -> Tensor:
+        return (losses + self.floor_).log()
 
     def on_epoch_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        last = net.history[-1]
-        criterion = last["train_loss"]
-        if net.held_out_ is not None:
-            losses = net.evaluate(net.held_out_)
-            net.history.record("valid_loss", losses.mean().item())
-            criterion = self._judge(losses)
-            if net.keep_losses:
-                self.losses_.append(losses)
-        best = False
-        if not (math.isfinite(criterion) and math.isfinite(last["train_loss"])):
+        scores = self._judge(net)
+        trained = math.isfinite(net.history[-1]["train_loss"])
+        better = trained and bool(
+            scores.isfinite().all()
+            and (
+                net.held_out_ is None
+                or not self.best_.is_finite()
+                or scores.mean() < self.best_.scores.mean()
+            )
+        )
+        net.history.record("valid_loss_best", better)
+        if better:
+            self.best_ = Candidate(net.history[-1]["epoch"], scores, net.snapshot())
+        elif not (trained and scores.isfinite().all()):
             self._recover(net)
-        elif net.held_out_ is None or not criterion >= self.criterion_:
-            best = True
-            self.criterion_, self.epoch_ = criterion, last["epoch"]
-            self.weights_ = net.snapshot()
-        net.history.record("valid_loss_best", best)
+
+    def _judge(self, net: AutoencoderNet) -> Tensor:
+        """Scores of the current weights on the held-out rows, else of the epoch."""
+        if net.held_out_ is None:
+            return torch.tensor([net.history[-1]["train_loss"]])
+        losses = net.evaluate(net.held_out_)
+        net.history.record("valid_loss", losses.mean().item())
+        if net.keep_losses:
+            self.losses_.append(losses)
+        return self._score(losses)
 
     def _recover(self, net: AutoencoderNet) -> None:
         self.failures_ += 1
-        net.restore(self.weights_)
+        net.restore(self.best_.weights)
         if self.failures_ > 1:
             raise StopTraining
         net.rate_factor_ *= RATE_CUT
         net.initialize_optimizer()
 
     def on_train_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        net.restore(self.weights_)
-        if not math.isfinite(self.criterion_):
+        best = self.best_
+        if not best.is_finite():
             raise ValueError(
                 "The training loss was never finite, not even at the initial weights; "
                 f"lower lr={net.lr} or check the network and the scale of X."
@@ -128,14 +159,35 @@ class BestWeights(Callback):
         if self.failures_ > 1:
             warnings.warn(
                 f"The training loss became non-finite twice (lr={net.lr}); training stopped "
-                f"and the best weights, of epoch {self.epoch_}, are kept. Lower lr.",
+                f"and the best weights, of epoch {best.epoch}, are kept. Lower lr.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        net.best_epoch_ = self.epoch_
+        judged = net.held_out_ is not None and self.start_.is_finite()
+        if judged and not is_better(best.scores, self.start_.scores, n_errors=1):
+            best = self.start_
+        net.restore(best.weights)
+        net.best_epoch_ = best.epoch
         if net.keep_losses:
             net.held_out_losses_ = torch.stack(self.losses_).cpu().numpy()
-        del self.weights_, self.losses_
+        del self.start_, self.best_, self.losses_
+
+
+def is_better(scores: Any, baseline: Any, *, n_errors: float) -> bool:
+    """Whether paired scores lie below a baseline's by so many standard errors of the mean.
+
+    Parameters
+    ----------
+    scores, baseline : Tensor or ndarray of shape (n_rows,)
+        Lower is better.
+    n_errors : float
+
+    Returns
+    -------
+    bool
+    """
+    gains = np.asarray((baseline - scores).tolist())
+    return bool(gains.mean() > n_errors * gains.std() / np.sqrt(len(gains)))
 
 
 class ProgressBar(Callback):
@@ -406,11 +458,17 @@ class AutoencoderNet(NeuralNet):
         return any(getattr(type(cb), hook) is not base for _, cb in self.callbacks_)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        """Call a hook; skorch's early stopping ends training, Ctrl-C propagates."""
+        """Call a hook.
+
+        A StopIteration from a callback ends training, as does skorch's early stopping, which
+        raises KeyboardInterrupt; any other KeyboardInterrupt propagates.
+        """
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
+            except StopIteration:
+                raise StopTraining from None
             except KeyboardInterrupt:
                 stopped = isinstance(callback, EarlyStopping) and (
                     callback.misses_ >= callback.patience
@@ -487,6 +545,7 @@ class AutoencoderNet(NeuralNet):
 
     # -- inference -----------------------------------------------------------------
 
+    @torch.inference_mode(False)
     def at_precision(self, dtype: torch.dtype) -> Any:
         """Copy of the network in another floating point type, kept for the next call.
 
@@ -565,14 +624,36 @@ class AutoencoderNet(NeuralNet):
         x = self._tensor(rows)
         return self.at_precision(x.dtype).is_at_anchor(x)
 
+    def n_parameters(self) -> int:
+        """Number of weights of the network, the anchor's included."""
+        return sum(p.numel() for p in (*self.module_.parameters(), *self.module_.buffers()))
+
     def widest_layer(self) -> int:
         """Columns of the widest array that inference makes."""
         return max([max(p.shape) for p in self.module_.parameters() if p.ndim > 1], default=1)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state = vars(self).copy()
         state.pop("_copies", None)
+        if torch.device(self.device).type != "cpu" and "module_" in state:
+            state["module_"] = copy.deepcopy(self.module_).cpu()
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        try:
+            device = resolve_device(self.device)
+        except ValueError:
+            warnings.warn(
+                f"The model was fitted on device={self.device!r}, which is absent here; it is "
+                "loaded to the CPU.",
+                UserWarning,
+                stacklevel=2,
+            )
+            device = torch.device("cpu")
+        self.__dict__["device"] = str(device)
+        if "module_" in state:
+            self.__dict__["module_"] = state["module_"].to(device)
 
 
 def _silent(message: str) -> None:

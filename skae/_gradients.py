@@ -195,8 +195,8 @@ class ClosedFormGradient:
 
     Notes
     -----
-    With x the rows, z = f(x) + V x the code and x̂ = g(z / s) + Vᵀ z, the derivative by the
-    code is that of g, over s, plus V times the derivative by x̂.
+    With x the rows, z = f(x) + V x the code and x̂ = g(z) + Vᵀ z, the derivative by the
+    code is that of g plus V times the derivative by x̂; V = 0 without an anchor.
     """
 
     def __init__(self, network: Any, objective: Objective):
@@ -209,7 +209,6 @@ class ClosedFormGradient:
             dtype = self.encoder.weights[0].dtype
             self.components = network.components.to(dtype)
             self.components_t = self.components.t()
-            self.precisions = 1 / network.deviations.to(dtype)
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
@@ -238,27 +237,19 @@ class ClosedFormGradient:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> dict[str, Any]:
-        if self.components is None:
-            return {"loss": self._classic(x)}
-        return {"loss": self._anchored(x, self.components)}
-
-    def _classic(self, x: Tensor) -> Tensor:
+        V = self.components
         z = self.encoder.forward(x)
+        if V is not None:
+            z.addmm_(x, self.components_t)
         decoded = self.decoder.forward(z)
+        if V is not None:
+            decoded.addmm_(z, V)
         loss = self.slope(decoded, x)
         slope = self.decoder.backward(z, decoded, to_input=True)
+        if V is not None:
+            slope.addmm_(decoded, self.components_t)
         self.encoder.backward(x, slope, to_input=False)
-        return loss
-
-    def _anchored(self, x: Tensor, components: Tensor) -> Tensor:
-        z = self.encoder.forward(x).addmm_(x, self.components_t)
-        scaled = z * self.precisions
-        decoded = self.decoder.forward(scaled).addmm_(z, components)
-        loss = self.slope(decoded, x)
-        slope = self.decoder.backward(scaled, decoded, to_input=True).mul_(self.precisions)
-        slope.addmm_(decoded, self.components_t)
-        self.encoder.backward(x, slope, to_input=False)
-        return loss
+        return {"loss": loss}
 
 
 def _is_written_out(mlp: nn.Module) -> bool:

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.model_selection import KFold, ShuffleSplit, train_test_split
 from torch import Tensor, nn
 
-from skae._engine import AutoencoderNet
+from skae._engine import AutoencoderNet, is_better
 from skae._validation import limited_threads
 from skae.losses import Objective
 
 MIN_ROWS_TO_HOLD_OUT = 30
 MIN_ROWS_TO_CROSS_VALIDATE = 80
-MIN_ROWS_TO_TRUST_ONE_SPLIT = 320
+MIN_ROWS_TO_TRUST_ONE_SPLIT = 500
 N_FOLDS = 5
+MAX_STEPS = 30_000
+FEW_ROWS = 64  # below, one batch and a short training, so that checks stay quick
 AVERAGING = 0.99  # of the weights over steps: what is judged and kept is their average
 
 
@@ -93,23 +95,26 @@ class Trainer:
         return (
             self.params["early_stopping"]
             and self.params["lr_schedule"] == "one_cycle"
-            and MIN_ROWS_TO_CROSS_VALIDATE <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
+            and MIN_ROWS_TO_HOLD_OUT <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
         )
 
     def _cross_validate(
         self, rows: np.ndarray, remake: Callable[[np.ndarray], nn.Module]
     ) -> tuple[int, list[float]]:
         """Find the number of epochs that is best over folds, 0 unless surely better."""
-        folds = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed).split(rows)
+        folds: Any = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed)
+        if len(rows) < MIN_ROWS_TO_CROSS_VALIDATE:
+            fraction = self.params["validation_fraction"]
+            folds = ShuffleSplit(1, test_size=fraction, random_state=self.split_seed)
         losses = []
-        for train, held_out in folds:
+        for train, held_out in folds.split(rows):
             network = remake(rows[train])
             net = self._run(network, rows[train], rows[held_out], is_fold=True)
             losses.append(net.held_out_losses_)
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
         best = int(np.nanargmin(by_epoch.mean(axis=1)))
-        if not _surely_better(by_epoch[best], by_epoch[0]):
+        if not is_better(by_epoch[best], by_epoch[0], n_errors=_needed_errors(len(rows))):
             best = 0
         return best, by_epoch[1:].mean(axis=1).tolist()
 
@@ -174,10 +179,13 @@ def _tensor(rows: np.ndarray, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(rows).to(dtype)
 
 
-def _surely_better(losses: np.ndarray, baseline: np.ndarray) -> bool:
-    """Whether the mean of paired losses lies below by two standard errors."""
-    gain = baseline - losses
-    return bool(gain.mean() > 2 * gain.std() / np.sqrt(len(gain)))
+def _needed_errors(n_rows: int) -> int:
+    """Standard errors of gain that a cross-validation must show to leave the start.
+
+    Below 200 rows, folds resemble each other more than they resemble new rows: gains of
+    three standard errors have turned out losses.
+    """
+    return 2 if n_rows >= 200 else 4
 
 
 def auto_batch_size(n_rows: int) -> int:
@@ -190,8 +198,11 @@ def auto_batch_size(n_rows: int) -> int:
     Returns
     -------
     int
+        All rows of a few, 32 of some thousand, then in proportion up to 256.
     """
-    return 32
+    if n_rows < FEW_ROWS:
+        return max(n_rows, 2)
+    return int(np.clip(2 ** int(np.log2(n_rows / 100)), 32, 256))
 
 
 def auto_max_epochs(n_rows: int, batch_size: int) -> int:
@@ -204,10 +215,15 @@ def auto_max_epochs(n_rows: int, batch_size: int) -> int:
     Returns
     -------
     int
+        As many as keep the number of steps bounded.
     """
     if n_rows < MIN_ROWS_TO_HOLD_OUT:
-        return 100
-    return 100 if n_rows <= MIN_ROWS_TO_CROSS_VALIDATE else 300
+        return 7  # nothing is held out that could tell when to stop
+    if n_rows < FEW_ROWS:
+        return 60
+    if n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
+        return 150  # once a fold
+    return int(np.clip(MAX_STEPS * batch_size / n_rows, 20, 300))
 
 
 def training_threads(module: nn.Module, batch_size: int, device: torch.device) -> int:

@@ -94,26 +94,6 @@ class MLP(nn.Sequential):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    @torch.no_grad()
-    def place_hinges(self, inputs: Tensor, generator: torch.Generator | None = None) -> MLP:
-        """Make each unit of the first layer switch at a row drawn from the inputs.
-
-        With torch's own biases, most units of a wide layer switch outside of the data.
-
-        Parameters
-        ----------
-        inputs : Tensor of shape (n_rows, widths[0])
-        generator : torch.Generator, default=None
-
-        Returns
-        -------
-        self : MLP
-        """
-        first: Any = self[0]
-        drawn = torch.randint(len(inputs), (len(first.weight),), generator=generator)
-        first.bias.copy_(-(inputs[drawn].to(first.weight) * first.weight).sum(dim=1))
-        return self
-
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
     """Make a linear layer without touching torch's global generator or default dtype."""
@@ -183,9 +163,8 @@ class Autoencoder(nn.Module):
 class AnchoredAutoencoder(Autoencoder):
     """A fixed linear autoencoder plus trainable corrections.
 
-    The code is ``z = V x + f(x)`` and the reconstruction ``Vᵀ z + g(z / s)``, where s are the
-    standard deviations of the linear code. While f and g return zeros, this is PCA with the
-    components V.
+    The code is ``z = V x + f(x)`` and the reconstruction ``Vᵀ z + g(z)``. While f and g
+    return zeros, this is PCA with the components V.
 
     Parameters
     ----------
@@ -194,8 +173,6 @@ class AnchoredAutoencoder(Autoencoder):
     components : Tensor of shape (n_components, n_features), float64
         The rows of V. Kept in float64: in float32 alone, raw data of mixed units loses
         five digits.
-    deviations : Tensor of shape (n_components,), float64
-        The divisors s, positive.
     gated : bool, default=False
         Multiply f and g by trainable scalars that start at zero, so that a network with
         arbitrary initial weights starts as PCA too [1]_.
@@ -207,16 +184,12 @@ class AnchoredAutoencoder(Autoencoder):
     """
 
     components: Tensor
-    deviations: Tensor
     network: Any
 
-    def __init__(
-        self, network: Codec, components: Tensor, deviations: Tensor, *, gated: bool = False
-    ):
+    def __init__(self, network: Codec, components: Tensor, *, gated: bool = False):
         nn.Module.__init__(self)
         self.network = network
         self.register_buffer("components", components)
-        self.register_buffer("deviations", deviations)
         self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
 
     def encode(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -226,7 +199,7 @@ class AnchoredAutoencoder(Autoencoder):
         return torch.addmm(correction, x, self.components.T.to(x.dtype))
 
     def decode(self, z: Tensor) -> Tensor:  # noqa: D102
-        correction = self.network.decode(z / self.deviations.to(z.dtype))
+        correction = self.network.decode(z)
         if self.gates is not None:
             correction = self.gates[1] * correction
         return torch.addmm(correction, z, self.components.to(z.dtype))
@@ -244,8 +217,8 @@ class AnchoredAutoencoder(Autoencoder):
         """
         if self.gates is not None:
             return not self.gates.any()
-        scaled = self.encode(x) / self.deviations.to(x.dtype)
-        return not (self.network.encode(x).any() or self.network.decode(scaled).any())
+        z = self.encode(x)
+        return not (self.network.encode(x).any() or self.network.decode(z).any())
 
 
 def run(network: Codec, x: Tensor) -> Output:
@@ -296,9 +269,15 @@ def mean_jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     -------
     Tensor of shape (n_components, n_features)
     """
-    columns = []
-    for direction in torch.eye(z.shape[1], dtype=z.dtype, device=z.device):
-        tangent = direction.expand_as(z).contiguous()
-        slope = torch.func.jvp(decode, (z,), (tangent,))[1]
-        columns.append(slope.mean(dim=0))
-    return torch.stack(columns)
+    z = z.detach().requires_grad_(True)
+    with torch.enable_grad():
+        x = decode(z)
+        # The derivative of a vector-Jacobian product by its vector: forward mode through
+        # backward mode, which every module supports and which is much quicker to set up.
+        vector = torch.zeros_like(x, requires_grad=True)
+        (product,) = torch.autograd.grad(x, z, vector, create_graph=True)
+        columns = [
+            torch.autograd.grad(product, vector, direction.expand_as(z), retain_graph=True)[0]
+            for direction in torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        ]
+    return torch.stack([column.mean(dim=0) for column in columns])

@@ -11,9 +11,9 @@ PCA reaches 13.87; Hinton and Salakhutdinov (2006) [1]_ reach 3.00.
         --hidden 2000 1000 500 --max-epochs 300
 
 Without ``--max-epochs``, short fits are timed and as many epochs planned as the budget
-holds, since the learning rate runs one cycle over all of them. The seconds printed are those of
-``fit`` less those of the evaluations on test images, which choose nothing: weights are the
-last ones or, with ``--hold-out``, the best on held-out training images.
+holds, since the learning rate runs one cycle over all of them. The seconds printed are
+those of ``fit`` less those of the evaluations on test images, which choose nothing: weights
+are the last ones or, with ``--hold-out``, the best on held-out training images.
 
 References
 ----------
@@ -38,7 +38,6 @@ from skorch.callbacks import Callback
 from threadpoolctl import threadpool_limits
 
 from skae import AutoencoderTransformer
-from skae._engine import StopTraining
 
 PUBLISHED = 3.00
 MARGIN = 0.97  # share of the budget that is planned
@@ -90,7 +89,7 @@ class TestCurve(Callback):
         net.history.record("seconds", seconds)
         net.history.record("paused", self.paused_)
         if spent:
-            raise StopTraining
+            raise StopIteration
 
 
 def make_estimator(args: argparse.Namespace, **changes: Any) -> AutoencoderTransformer:

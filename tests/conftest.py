@@ -1,0 +1,106 @@
+"""What several test modules share: devices, data, and every public estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skae import AutoencoderTransformer
+
+# Every public estimator: a new kind is one line here.
+ESTIMATORS = [
+    AutoencoderTransformer(random_state=0),
+]
+# Enough where the point is not how well something trains.
+FAST = {"max_epochs": 3}
+
+
+def fast(estimator, **params):
+    """Copy of an estimator that trains for a moment only."""
+    return clone(estimator).set_params(**{**FAST, **params})
+
+
+def make_fast(**params):
+    """Autoencoder that trains for a moment only."""
+    return fast(AutoencoderTransformer(random_state=0), **params)
+
+
+def name_of(estimator):
+    return type(estimator).__name__
+
+
+class OwnModule(nn.Module):
+    """Network as a user would write it: with dropout, seeded by nobody."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Linear(n_features, 16), nn.Tanh(), nn.Linear(16, n_components)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(n_components, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, n_features)
+        )
+
+    def encode(self, x):
+        return self.encoder(x)
+
+    def decode(self, z):
+        return self.decoder(z)
+
+
+def assert_close(actual, desired, tolerance):
+    """Compare relative to the largest desired value: the tolerance of a whole array."""
+    scale = np.abs(desired).max()
+    np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * scale)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="device of the tests that train")
+
+
+@pytest.fixture
+def device(request):
+    return request.config.getoption("--device")
+
+
+@pytest.fixture(params=ESTIMATORS, ids=name_of)
+def kind(request):
+    """Every public estimator, as its defaults are."""
+    return clone(request.param)
+
+
+@pytest.fixture(scope="session")
+def cancer():
+    """569 rows, 30 features, standardised."""
+    return StandardScaler().fit_transform(load_breast_cancer().data)
+
+
+@pytest.fixture(scope="session")
+def raw_cancer():
+    """The same in its raw units, which span five orders of magnitude."""
+    return load_breast_cancer().data
+
+
+@pytest.fixture(scope="session")
+def wine():
+    """178 rows, 13 features, standardised."""
+    return StandardScaler().fit_transform(load_wine().data)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """1797 rows, 64 features in [0, 1], three of them constant."""
+    return load_digits().data / 16
+
+
+@pytest.fixture
+def default_dtype():
+    """Let a test set torch's default dtype, which is undone after it."""
+    before = torch.get_default_dtype()
+    yield torch.set_default_dtype
+    torch.set_default_dtype(before)

@@ -1,0 +1,152 @@
+"""The gradient written out equals torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from skae._gradients import (
+    DERIVATIVES,
+    SLOPES,
+    AutogradGradient,
+    ClosedFormGradient,
+    make_gradient,
+)
+from skae._optimization import FlatParameters
+from skae.losses import LOSSES, Objective, huber, squared_error
+from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
+
+WRITTEN_OUT = [name for name, make in ACTIVATIONS.items() if type(make()) in DERIVATIVES]
+
+
+def make_network(activation="relu", *, anchored=True, hidden=(8, 5), d=6, k=3, seed=0):
+    """Network in the middle of training: no layer is zero."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = [d, *hidden, k]
+    pair = Autoencoder(
+        MLP(widths, activation, generator=generator),
+        MLP(widths[::-1], activation, generator=generator),
+    )
+    if not anchored:
+        return pair
+    components = torch.linalg.qr(torch.randn(d, k, generator=generator).double())[0].T
+    return AnchoredAutoencoder(pair, components)
+
+
+def make_rows(n_rows=32, d=6, dtype=torch.float32):
+    return torch.rand(n_rows, d, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def gradients(network, objective, x):
+    """Loss and gradient, by autograd and written out."""
+    flat = FlatParameters(network)
+    results = []
+    for kind in (
+        AutogradGradient(network, objective, flat.gradient),
+        ClosedFormGradient(network, objective),
+    ):
+        flat.gradient.fill_(torch.nan)
+        loss = kind(x)["loss"]
+        results.append((loss.clone(), flat.gradient.clone()))
+    return results
+
+
+def test_the_common_activations_and_all_losses_are_written_out():
+    assert {"relu", "tanh", "logistic", "identity"} <= set(WRITTEN_OUT)
+    assert set(LOSSES.values()) == SLOPES.keys()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", WRITTEN_OUT)
+@pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)], ids=str
+)
+def test_closed_form_equals_autograd(loss, activation, anchored, dtype, tolerance):
+    network = make_network(activation, anchored=anchored).to(dtype)
+    objective = Objective({"reconstruction": LOSSES[loss]})
+    (loss, slope), (closed_loss, closed_slope) = gradients(
+        network, objective, make_rows(dtype=dtype)
+    )
+    assert closed_loss.item() == pytest.approx(loss.item(), rel=tolerance)
+    torch.testing.assert_close(closed_slope, slope, rtol=0, atol=tolerance * slope.abs().max())
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 6, 5)], ids=str)
+@pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
+def test_closed_form_holds_at_any_depth(hidden, anchored):
+    network = make_network(hidden=hidden, anchored=anchored).double()
+    objective = Objective({"reconstruction": squared_error})
+    (_, slope), (_, closed) = gradients(network, objective, make_rows(dtype=torch.float64))
+    torch.testing.assert_close(closed, slope, rtol=0, atol=1e-13 * slope.abs().max())
+
+
+def test_batches_of_several_sizes_do_not_disturb_each_other():
+    network = make_network().double()
+    objective = Objective({"reconstruction": squared_error})
+    flat = FlatParameters(network)
+    closed = ClosedFormGradient(network, objective)
+    for n_rows in (32, 2, 32, 7):
+        x = make_rows(n_rows, dtype=torch.float64)
+        closed(x)
+        written = flat.gradient.clone()
+        AutogradGradient(network, objective, flat.gradient)(x)
+        torch.testing.assert_close(written, flat.gradient)
+
+
+def test_rows_are_not_written_to():
+    network, x = make_network(), make_rows()
+    before = x.clone()
+    FlatParameters(network)
+    ClosedFormGradient(network, Objective({"reconstruction": squared_error}))(x)
+    assert torch.equal(x, before)
+
+
+def gated():
+    network = make_network()
+    return AnchoredAutoencoder(network.network, network.components, gated=True)
+
+
+class OwnMLP(MLP):
+    def forward(self, x):
+        return super().forward(x) ** 2
+
+
+def own_layers():
+    return Autoencoder(OwnMLP([6, 8, 3]), OwnMLP([3, 8, 6]))
+
+
+def mixed_activations():
+    network = make_network(anchored=False)
+    network.encoder[1] = nn.Tanh()
+    return network
+
+
+SQUARED = Objective({"reconstruction": squared_error})
+NOT_COVERED = {
+    "gates": (gated, SQUARED),
+    "own layers": (own_layers, SQUARED),
+    "mixed activations": (mixed_activations, SQUARED),
+    "other activation": (lambda: make_network("elu"), SQUARED),
+    "two terms": (make_network, Objective({"a": squared_error, "b": huber})),
+    "weighted term": (make_network, Objective({"a": squared_error}, {"a": 2.0})),
+    "own term": (make_network, Objective({"a": lambda output, x: huber(output, x)})),
+}
+
+
+@pytest.mark.parametrize("case", NOT_COVERED)
+def test_anything_else_is_left_to_autograd(case):
+    make, objective = NOT_COVERED[case]
+    network = make()
+    gradient = FlatParameters(network).gradient
+    chosen = make_gradient(network, objective, gradient, with_output=False)
+    assert isinstance(chosen, AutogradGradient)
+
+
+@pytest.mark.parametrize(("with_output", "kind"), [(False, "Closed"), (True, "Autograd")])
+def test_the_closed_form_is_taken_unless_someone_listens(with_output, kind):
+    network = make_network()
+    gradient = FlatParameters(network).gradient
+    chosen = make_gradient(network, SQUARED, gradient, with_output=with_output)
+    assert type(chosen).__name__.startswith(kind)

@@ -1,0 +1,107 @@
+"""DESIGN.md section 3, enforced by reading the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skae
+
+ROOT = Path(skae.__file__).parent
+# A module may import only from lower floors, never from its own.
+FLOORS = {
+    "_validation": 0,
+    "networks": 0,
+    "losses": 10,
+    "_gradients": 15,
+    "_optimization": 15,
+    "_engine": 20,
+    "_training": 25,
+    "_base": 30,
+    "_autoencoder": 40,
+    "metrics": 60,
+    "__init__": 70,
+}
+FILES = sorted(ROOT.rglob("*.py"))
+GLOBAL_STATE = {
+    "torch.manual_seed",
+    "torch.random.manual_seed",
+    "torch.seed",
+    "np.random.seed",
+    "numpy.random.seed",
+    "np.random.set_state",
+    "random.seed",
+    "torch.set_default_dtype",
+    "torch.set_default_device",
+    "torch.use_deterministic_algorithms",
+    "os.environ",
+    "os.putenv",
+}
+
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_modules(nodes):
+    """Full names of everything that import statements name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_rooms(path):
+    """Modules of skae that a file imports."""
+    for name in imported_modules(ast.walk(tree_of(path))):
+        if name.split(".")[0] == "skae":
+            yield name.split(".")[1]
+
+
+def test_every_file_has_a_room():
+    assert {path.relative_to(ROOT).as_posix() for path in FILES} == {f"{m}.py" for m in FLOORS}
+
+
+@each_file
+def test_imports_are_absolute(path):
+    relative = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.ImportFrom) and n.level]
+    assert not relative
+
+
+@each_file
+def test_imports_go_down_only(path):
+    not_below = [r for r in imported_rooms(path) if FLOORS[r] >= FLOORS[path.stem]]
+    assert not not_below
+
+
+@each_file
+def test_only_the_engine_imports_skorch(path):
+    tops = {name.split(".")[0] for name in imported_modules(ast.walk(tree_of(path)))}
+    assert ("skorch" in tops) == (path.stem == "_engine")
+
+
+@each_file
+def test_matplotlib_is_not_imported_at_the_top(path):
+    tops = {name.split(".")[0] for name in imported_modules(tree_of(path).body)}
+    assert "matplotlib" not in tops
+
+
+@each_file
+def test_global_state_is_left_alone(path):
+    dotted = {ast.unparse(n) for n in ast.walk(tree_of(path)) if isinstance(n, ast.Attribute)}
+    assert not dotted & GLOBAL_STATE
+
+
+def test_public_modules_use_estimators_by_their_public_methods():
+    """L6 reads nothing private of an estimator."""
+    private = {
+        node.attr
+        for node in ast.walk(tree_of(ROOT / "metrics.py"))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_")
+    }
+    assert not private
