@@ -256,6 +256,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
         return Autoencoder(encoder, decoder)
 
+    def _starts_at_pca(self) -> bool:
+        return self.anchor is not None
+
     def _needs_training(self, network: nn.Module, rows: np.ndarray) -> bool:
         if not isinstance(network, AnchoredAutoencoder):
             return True

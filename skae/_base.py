@@ -94,6 +94,10 @@ class BaseAutoencoder(
         """Whether training can improve on the network's start."""
         return True
 
+    def _starts_at_pca(self) -> bool:
+        """Whether the network before training is PCA, a start worth keeping."""
+        return False
+
     def _fit_units(self, X: np.ndarray) -> None:
         """Learn the shift and the one scale between input units and network units."""
         self._shift = self.mean_
@@ -173,7 +177,12 @@ class BaseAutoencoder(
         """Build the network unless it continues; train it; keep its best weights."""
         build_seed, split_seed, order_seed = derive_seeds(self.random_state, 3)
         trainer = Trainer(
-            self.get_params(deep=False), self._make_objective(), device, split_seed, order_seed
+            self.get_params(deep=False),
+            self._make_objective(),
+            self._starts_at_pca(),
+            device,
+            split_seed,
+            order_seed,
         )
         # A user's module knows only torch's global generators; ours have their own.
         own = nullcontext() if self.network is None else seeded_globally(build_seed, device)

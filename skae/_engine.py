@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
 from skae._validation import resolve_device
@@ -34,12 +32,6 @@ TRAINING_STATE = (
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 TINY = 1e-12
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
-LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
-RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
-
-
-class StopTraining(Exception):  # noqa: N818
-    """Ends training from inside a callback; the best weights are kept."""
 
 
 class BatchIterator:
@@ -72,141 +64,6 @@ class BatchIterator:
             yield rows[batch]
 
 
-class Candidate(NamedTuple):
-    """Weights that may be kept.
-
-    Attributes
-    ----------
-    epoch : int
-        After which they were found; 0 is before the first step.
-    scores : Tensor of shape (n_rows,)
-        Of the rows that judge them; lower is better.
-    weights : tuple
-        As `AutoencoderNet.snapshot` returns them.
-    """
-
-    epoch: int
-    scores: Tensor
-    weights: tuple[Tensor, list[Tensor]]
-
-    def is_finite(self) -> bool:
-        """Whether all scores are finite."""
-        return bool(self.scores.isfinite().all())
-
-
-class BestWeights(Callback):
-    """Keeps the best weights in memory, those before the first step included.
-
-    Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
-    the losses themselves would let one outlying row choose. They replace those before the
-    first step only if they are better by one standard error. Without held-out rows the
-    latest finite weights are kept. A non-finite loss brings the best weights back and
-    lowers the rate; the second one stops training.
-    """
-
-    def on_train_begin(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        losses = net.evaluate(net.rows_ if net.held_out_ is None else net.held_out_)
-        self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
-        self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
-        self.losses_ = [losses]
-        self.failures_ = 0
-
-    def _score(self, losses: Tensor) -> Tensor:
-        return (losses + self.floor_).log()
-
-    def on_epoch_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        scores = self._judge(net)
-        trained = math.isfinite(net.history[-1]["train_loss"])
-        better = trained and bool(
-            scores.isfinite().all()
-            and (
-                net.held_out_ is None
-                or not self.best_.is_finite()
-                or scores.mean() < self.best_.scores.mean()
-            )
-        )
-        net.history.record("valid_loss_best", better)
-        if better:
-            self.best_ = Candidate(net.history[-1]["epoch"], scores, net.snapshot())
-        elif not (trained and scores.isfinite().all()):
-            self._recover(net)
-
-    def _judge(self, net: AutoencoderNet) -> Tensor:
-        """Scores of the current weights on the held-out rows, else of the epoch."""
-        if net.held_out_ is None:
-            return torch.tensor([net.history[-1]["train_loss"]])
-        losses = net.evaluate(net.held_out_)
-        net.history.record("valid_loss", losses.mean().item())
-        if net.keep_losses:
-            self.losses_.append(losses)
-        return self._score(losses)
-
-    def _recover(self, net: AutoencoderNet) -> None:
-        self.failures_ += 1
-        net.restore(self.best_.weights)
-        if self.failures_ > 1:
-            raise StopTraining
-        net.rate_factor_ *= RATE_CUT
-        net.initialize_optimizer()
-
-    def on_train_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        best = self.best_
-        if not best.is_finite():
-            raise ValueError(
-                "The training loss was never finite, not even at the initial weights; "
-                f"lower lr={net.lr} or check the network and the scale of X."
-            )
-        if self.failures_ > 1:
-            warnings.warn(
-                f"The training loss became non-finite twice (lr={net.lr}); training stopped "
-                f"and the best weights, of epoch {best.epoch}, are kept. Lower lr.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        judged = net.held_out_ is not None and self.start_.is_finite()
-        if judged and not is_better(best.scores, self.start_.scores, n_errors=1):
-            best = self.start_
-        net.restore(best.weights)
-        net.best_epoch_ = best.epoch
-        if net.keep_losses:
-            net.held_out_losses_ = torch.stack(self.losses_).cpu().numpy()
-        del self.start_, self.best_, self.losses_
-
-
-def is_better(scores: Any, baseline: Any, *, n_errors: float) -> bool:
-    """Whether paired scores lie below a baseline's by so many standard errors of the mean.
-
-    Parameters
-    ----------
-    scores, baseline : Tensor or ndarray of shape (n_rows,)
-        Lower is better.
-    n_errors : float
-
-    Returns
-    -------
-    bool
-    """
-    gains = np.asarray((baseline - scores).tolist())
-    return bool(gains.mean() > n_errors * gains.std() / np.sqrt(len(gains)))
-
-
-class ProgressBar(Callback):
-    """A tqdm bar with one tick an epoch and the losses behind it."""
-
-    def on_train_begin(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
-
-    def on_epoch_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        last = net.history[-1]
-        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
-        self.bar_.set_postfix(losses, refresh=False)
-        self.bar_.update()
-
-    def on_train_end(self, net: AutoencoderNet, **kwargs: Any) -> None:
-        self.bar_.close()
-        self.bar_ = None
-
-
 class AutoencoderNet(NeuralNet):
     """skorch net that trains an autoencoder on rows held in one tensor.
 
@@ -235,6 +92,8 @@ class AutoencoderNet(NeuralNet):
         Relative decrease of the loss that counts as progress.
     clipping : float
         Largest norm of the gradient: rows far from the others pull no harder than this.
+    cautious : bool
+        Return to the weights before the first step unless others are surely better.
     keep_losses : bool
         Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
         n_held_out), the first row before the first step.
@@ -262,6 +121,7 @@ class AutoencoderNet(NeuralNet):
         patience: int | None = None,
         tol: float = 1e-4,
         clipping: float = 0.2,
+        cautious: bool = False,
         keep_losses: bool = False,
         seed: int = 0,
         callbacks: Sequence[Any] = (),
@@ -286,6 +146,7 @@ class AutoencoderNet(NeuralNet):
         self.patience = patience
         self.tol = tol
         self.clipping = clipping
+        self.cautious = cautious
         self.keep_losses = keep_losses
         self.seed = seed
 
@@ -321,9 +182,10 @@ class AutoencoderNet(NeuralNet):
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> AutoencoderNet:
         """Lay the parameters out in one vector and make the optimizer that updates it."""
         if isinstance(self.optimizer, str):
-            # Adam's eps: with the default 1e-8, rounding decides about steps of features
-            # whose gradient vanishes, and repeated rows would differ from weighted ones.
-            options = {} if self.optimizer == "sgd" else {"eps": 1e-6}
+            # With the usual 1e-8, rounding decides about the steps of parameters whose
+            # gradient vanishes, and on tiny tables repeated rows would not equal weighted ones.
+            eps = 1e-6 if self.flat_.values.dtype == torch.float64 else 1e-8
+            options = {} if self.optimizer == "sgd" else {"eps": eps}
             parameters, make = [self.flat_.values], OPTIMIZERS[self.optimizer]
         else:
             options, parameters, make = {}, self.flat_.parameters, self.optimizer

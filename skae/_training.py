@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, ShuffleSplit, train_test_split
 from torch import Tensor, nn
 
-from skae._engine import AutoencoderNet, is_better
-from skae._validation import limited_threads
+from skae._engine import AutoencoderNet
+from skae._validation import is_better, limited_threads
 from skae.losses import Objective
 
 MIN_ROWS_TO_HOLD_OUT = 30
@@ -34,6 +34,8 @@ class Trainer:
     params : dict
         The estimator's parameters.
     objective : Objective
+    cautious : bool
+        Whether networks start at PCA, which is left only for what is surely better.
     device : torch.device
     split_seed : int
         Of the rows held out.
@@ -43,6 +45,7 @@ class Trainer:
 
     params: dict[str, Any]
     objective: Objective
+    cautious: bool
     device: torch.device
     split_seed: int
     order_seed: int
@@ -68,7 +71,9 @@ class Trainer:
         if self._cross_validates(len(rows)):
             n_epochs, curve = self._cross_validate(rows, remake)
             return self._run(network, rows, None, n_epochs=n_epochs), curve
-        if self.params["early_stopping"] and len(rows) >= MIN_ROWS_TO_HOLD_OUT:
+        # A random start is no candidate to fall back on: a handful of rows would only stop it.
+        enough = MIN_ROWS_TO_HOLD_OUT if self.cautious else MIN_ROWS_TO_CROSS_VALIDATE
+        if self.params["early_stopping"] and len(rows) >= enough:
             train, held_out = train_test_split(
                 rows, test_size=self.params["validation_fraction"], random_state=self.split_seed
             )
@@ -93,7 +98,8 @@ class Trainer:
     def _cross_validates(self, n_rows: int) -> bool:
         """Whether too few rows would be held out at once to choose the weights."""
         return (
-            self.params["early_stopping"]
+            self.cautious
+            and self.params["early_stopping"]
             and self.params["lr_schedule"] == "one_cycle"
             and MIN_ROWS_TO_HOLD_OUT <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
         )
@@ -114,7 +120,8 @@ class Trainer:
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
         best = int(np.nanargmin(by_epoch.mean(axis=1)))
-        if not is_better(by_epoch[best], by_epoch[0], n_errors=_needed_errors(len(rows))):
+        needed = _needed_errors(len(rows))
+        if self.cautious and not is_better(by_epoch[best], by_epoch[0], n_errors=needed):
             best = 0
         return best, by_epoch[1:].mean(axis=1).tolist()
 
@@ -146,6 +153,7 @@ class Trainer:
             max_epochs=max_epochs,
             patience=self._patience(),
             tol=p["tol"],
+            cautious=self.cautious,
             keep_losses=is_fold,
             seed=self.order_seed,
             callbacks=[] if is_fold else [clone(c, safe=False) for c in p["callbacks"] or ()],
@@ -166,7 +174,7 @@ class Trainer:
         if batch_size == "auto":
             batch_size = auto_batch_size(n_rows)
         if max_epochs == "auto":
-            max_epochs = auto_max_epochs(n_rows, batch_size)
+            max_epochs = auto_max_epochs(n_rows, batch_size, from_pca=self.cautious)
         return batch_size, max_epochs
 
     def _patience(self) -> int | None:
@@ -205,23 +213,27 @@ def auto_batch_size(n_rows: int) -> int:
     return int(np.clip(2 ** int(np.log2(n_rows / 100)), 32, 256))
 
 
-def auto_max_epochs(n_rows: int, batch_size: int) -> int:
+def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
     """Epochs for a number of training rows.
 
     Parameters
     ----------
     n_rows, batch_size : int
+    from_pca : bool
+        Whether training starts at PCA, which few rows cannot improve by much, or anywhere.
 
     Returns
     -------
     int
         As many as keep the number of steps bounded.
     """
+    if not from_pca and n_rows < FEW_ROWS:
+        return 600
     if n_rows < MIN_ROWS_TO_HOLD_OUT:
         return 7  # nothing is held out that could tell when to stop
     if n_rows < FEW_ROWS:
-        return 60
-    if n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
+        return 40
+    if from_pca and n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
         return 150  # once a fold
     return int(np.clip(MAX_STEPS * batch_size / n_rows, 20, 300))
 

@@ -96,6 +96,23 @@ def explained_share(lost: float, total: float) -> float:
     return 1.0 if lost == 0 else 0.0
 
 
+def is_better(scores: Any, baseline: Any, *, n_errors: float) -> bool:
+    """Whether paired scores lie below a baseline's by so many standard errors of the mean.
+
+    Parameters
+    ----------
+    scores, baseline : Tensor or ndarray of shape (n_rows,)
+        Lower is better.
+    n_errors : float
+
+    Returns
+    -------
+    bool
+    """
+    gains = np.asarray((baseline - scores).tolist())
+    return bool(gains.mean() > n_errors * gains.std() / np.sqrt(len(gains)))
+
+
 def resolve_device(device: str) -> torch.device:
     """Turn the ``device`` parameter into a device that is present.
 

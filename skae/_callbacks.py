@@ -1,0 +1,140 @@
+"""Callbacks of the engine: which weights are kept, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from skae._validation import is_better
+
+LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
+RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
+
+
+class StopTraining(Exception):  # noqa: N818
+    """Ends training from inside a callback; the best weights are kept."""
+
+
+class Candidate(NamedTuple):
+    """Weights that may be kept.
+
+    Attributes
+    ----------
+    epoch : int
+        After which they were found; 0 is before the first step.
+    scores : Tensor of shape (n_rows,)
+        Of the rows that judge them; lower is better.
+    weights : tuple
+        As `AutoencoderNet.snapshot` returns them.
+    """
+
+    epoch: int
+    scores: Tensor
+    weights: tuple[Tensor, list[Tensor]]
+
+    def is_finite(self) -> bool:
+        """Whether all scores are finite."""
+        return bool(self.scores.isfinite().all())
+
+
+class BestWeights(Callback):
+    """Keeps the best weights in memory, those before the first step included.
+
+    Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
+    the losses themselves would let one outlying row choose. Where the net is cautious, they
+    replace those before the first step only if they are better by one standard error.
+    Without held-out rows the latest finite weights are kept. A non-finite loss brings the best weights back and
+    lowers the rate; the second one stops training.
+    """
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        losses = net.evaluate(net.rows_ if net.held_out_ is None else net.held_out_)
+        self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
+        self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
+        self.losses_ = [losses]
+        self.failures_ = 0
+
+    def _score(self, losses: Tensor) -> Tensor:
+        return (losses + self.floor_).log()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        scores = self._judge(net)
+        trained = math.isfinite(net.history[-1]["train_loss"])
+        better = trained and bool(
+            scores.isfinite().all()
+            and (
+                net.held_out_ is None
+                or not self.best_.is_finite()
+                or scores.mean() < self.best_.scores.mean()
+            )
+        )
+        net.history.record("valid_loss_best", better)
+        if better:
+            self.best_ = Candidate(net.history[-1]["epoch"], scores, net.snapshot())
+        elif not (trained and scores.isfinite().all()):
+            self._recover(net)
+
+    def _judge(self, net: Any) -> Tensor:
+        """Scores of the current weights on the held-out rows, else of the epoch."""
+        if net.held_out_ is None:
+            return torch.tensor([net.history[-1]["train_loss"]])
+        losses = net.evaluate(net.held_out_)
+        net.history.record("valid_loss", losses.mean().item())
+        if net.keep_losses:
+            self.losses_.append(losses)
+        return self._score(losses)
+
+    def _recover(self, net: Any) -> None:
+        self.failures_ += 1
+        net.restore(self.best_.weights)
+        if self.failures_ > 1:
+            raise StopTraining
+        net.rate_factor_ *= RATE_CUT
+        net.initialize_optimizer()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        best = self.best_
+        if not best.is_finite():
+            raise ValueError(
+                "The training loss was never finite, not even at the initial weights; "
+                f"lower lr={net.lr} or check the network and the scale of X."
+            )
+        if self.failures_ > 1:
+            warnings.warn(
+                f"The training loss became non-finite twice (lr={net.lr}); training stopped "
+                f"and the best weights, of epoch {best.epoch}, are kept. Lower lr.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        judged = net.cautious and net.held_out_ is not None and self.start_.is_finite()
+        if judged and not is_better(best.scores, self.start_.scores, n_errors=1):
+            best = self.start_
+        net.restore(best.weights)
+        net.best_epoch_ = best.epoch
+        if net.keep_losses:
+            net.held_out_losses_ = torch.stack(self.losses_).cpu().numpy()
+        del self.start_, self.best_, self.losses_
+
+
+class ProgressBar(Callback):
+    """A tqdm bar with one tick an epoch and the losses behind it."""
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        last = net.history[-1]
+        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
+        self.bar_.set_postfix(losses, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        self.bar_.close()
+        self.bar_ = None
