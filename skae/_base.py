@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skae._callbacks import check_callbacks
 from skae._optimization import OPTIMIZERS
 from skae._training import Trainer
 from skae._validation import (
@@ -137,6 +138,7 @@ class BaseAutoencoder(
             If all rows are equal, or if training stopped at a non-finite loss.
         """
         device = resolve_device(self.device)
+        check_callbacks(self.callbacks)
         with all_or_nothing(self):
             X = check_rows(self, X, reset=True)
             self._check_parameters(X)
@@ -157,15 +159,22 @@ class BaseAutoencoder(
                 f"warm_start=True continues a fit on {len(self.mean_)} features, but X has "
                 f"{self.n_features_in_}; set warm_start=False to start anew."
             )
+        if self.n_components not in (None, self.n_components_):
+            raise ValueError(
+                f"warm_start=True continues a fit of {self.n_components_} components, but "
+                f"n_components={self.n_components}; set warm_start=False to start anew."
+            )
         return copy.deepcopy(self.net_.module_).requires_grad_(True)
 
     def _locate(self, X: np.ndarray) -> None:
         """Learn centre and scale; settle the size of the code."""
         n_samples, n_features = X.shape
         self.n_components_ = self.n_components or min(n_samples, n_features)
-        self.mean_ = X.mean(axis=0, dtype=np.float64)
+        spans = np.ptp(X, axis=0)
+        # Rounding in the mean of a constant column would look like variance to the network.
+        self.mean_ = np.where(spans == 0, X[0], X.mean(axis=0, dtype=np.float64))
         self._fit_units(X)
-        if not np.ptp(X, axis=0).any():
+        if not spans.any():
             warnings.warn(
                 f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
                 "learn, every code is the same.",
@@ -236,6 +245,7 @@ class BaseAutoencoder(
         tall = n_samples > 10 * n_features and n_samples * n_features > 100_000
         solver = "covariance_eigh" if tall else "full"
         components[:n_kept] = PCA(n_kept, svd_solver=solver).fit(rows).components_
+        components[:, ~rows.any(axis=0)] = 0.0  # rounding, in columns that are constant
         return components
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:

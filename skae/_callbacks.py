@@ -50,8 +50,8 @@ class BestWeights(Callback):
     Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
     the losses themselves would let one outlying row choose. Where the net is cautious, they
     replace those before the first step only if they are better by one standard error.
-    Without held-out rows the latest finite weights are kept. A non-finite loss brings the best weights back and
-    lowers the rate; the second one stops training.
+    Without held-out rows the latest finite weights are kept. A non-finite loss brings the
+    best weights back and lowers the rate; the second one stops training.
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -138,3 +138,27 @@ class ProgressBar(Callback):
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.close()
         self.bar_ = None
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Refuse what is no skorch callback.
+
+    Parameters
+    ----------
+    callbacks : sequence or None
+        Of callbacks or (name, callback) pairs.
+
+    Raises
+    ------
+    ValueError
+        Naming the item.
+    """
+    for item in callbacks or ():
+        is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+        callback = item[1] if is_pair else item
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(
+                f"callbacks holds {item!r}, which is no skorch callback; give instances of "
+                "skorch.callbacks.Callback or (name, callback) pairs."
+            )

@@ -46,9 +46,10 @@ class AutogradGradient:
 
     def __call__(self, x: Tensor) -> dict[str, Any]:
         self.gradient.zero_()
-        output = run(self.network, x)
-        loss = self.objective(output, x)
-        loss.backward()
+        with torch.enable_grad():
+            output = run(self.network, x)
+            loss = self.objective(output, x)
+            loss.backward()
         return {"loss": loss.detach(), "y_pred": output}
 
 

@@ -104,3 +104,12 @@ def default_dtype():
     before = torch.get_default_dtype()
     yield torch.set_default_dtype
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def two_threads():
+    """Two torch threads, also where the machine grants one, so that a limit leaves a trace."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield 2
+    torch.set_num_threads(before)

@@ -209,7 +209,7 @@ def test_labels_do_not_matter(quick, wine):
 
 def test_in_a_column_transformer(quick, wine):
     frame = pd.DataFrame(wine, columns=[f"x{i}" for i in range(13)])
-    frame["kind"] = labels_of(wine)
+    frame["kind"] = pd.Categorical(labels_of(wine))
     columns = frame.columns[:6]
     both = ColumnTransformer([("code", quick, columns), ("kind", OneHotEncoder(), ["kind"])])
     Z = both.fit_transform(frame)
@@ -466,11 +466,10 @@ def test_one_random_state_gives_the_same_bits(quick, cancer, n_rows, params):
     assert all(np.array_equal(*both) for both in zip(first, second, strict=True))
 
 
-def test_a_worker_process_gives_the_same_bits(quick, cancer):
-    n_threads = torch.get_num_threads()
-    here = fitted_codes(quick, cancer, n_threads)
+def test_a_worker_process_gives_the_same_bits(quick, cancer, two_threads):
+    here = fitted_codes(quick, cancer, two_threads)
     workers = Parallel(n_jobs=2, backend="loky")(
-        delayed(fitted_codes)(quick, cancer, n_threads) for _ in range(2)
+        delayed(fitted_codes)(quick, cancer, two_threads) for _ in range(2)
     )
     for there in workers:
         assert all(np.array_equal(*both) for both in zip(here, there, strict=True))
@@ -540,6 +539,7 @@ def global_state():
     ],
     ids=["default", "classic", "own", "own classic", "fails", "own fails", "no network"],
 )
+@pytest.mark.usefixtures("two_threads")
 def test_the_callers_global_state_is_untouched(quick, wine, default_dtype, dtype, params):
     default_dtype(dtype)
     quick.set_params(**params)

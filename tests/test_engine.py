@@ -364,25 +364,30 @@ class InterruptedStep(torch.optim.SGD):
     + [{"optimizer": InterruptedStep}],
     ids=["epoch begin", "batch begin", "batch end", "epoch end", "step"],
 )
-def test_an_interrupt_propagates_out_of_fit(params, wine):
-    before = torch.get_num_threads()
-    estimator = make_fast(max_epochs=5, **params)
+def test_an_interrupt_propagates_out_of_fit(params, wine, two_threads):
+    estimator = make_fast(max_epochs=5, early_stopping=False, **params)
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(wine)
     with pytest.raises(NotFittedError):
         estimator.transform(wine)
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == two_threads
+
+
+def test_an_interrupt_propagates_out_of_cross_validation(wine):
+    with pytest.raises(KeyboardInterrupt):
+        make_fast(optimizer=InterruptedStep).fit(wine)
 
 
 def test_an_interrupt_beside_early_stopping_propagates_too(wine):
     callbacks = [EarlyStopping("train_loss", patience=50), Interrupt("on_epoch_end")]
     with pytest.raises(KeyboardInterrupt):
-        make_fast(max_epochs=5, callbacks=callbacks).fit(wine)
+        make_fast(max_epochs=5, early_stopping=False, callbacks=callbacks).fit(wine)
 
 
 def test_an_interrupt_closes_the_bar(wine, capsys):
+    estimator = make_fast(verbose=1, early_stopping=False, callbacks=[Interrupt("on_epoch_begin")])
     with pytest.raises(KeyboardInterrupt):
-        make_fast(max_epochs=5, verbose=1, callbacks=[Interrupt("on_epoch_begin")]).fit(wine)
+        estimator.fit(wine)
     assert capsys.readouterr().err.endswith("\n")
 
 

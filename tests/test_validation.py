@@ -15,6 +15,7 @@ from skae._validation import (
     derive_seeds,
     explained_share,
     import_optional,
+    is_better,
     limited_threads,
     resolve_device,
     rows_per_batch,
@@ -35,6 +36,16 @@ def test_codes_of_integers_become_floats():
 def test_codes_of_a_wrong_width_say_both_widths():
     with pytest.raises(ValueError, match=r"3 columns.*n_components_=2"):
         check_codes(np.ones((1, 3)), 2)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor], ids=["array", "tensor"])
+def test_better_by_so_many_standard_errors(kind):
+    baseline = kind([1.0, 2.0, 3.0, 4.0])
+    gains = kind([0.2, 0.4, 0.2, 0.4])  # mean 0.3, standard error 0.05
+    assert is_better(baseline - gains, baseline, n_errors=5.9)
+    assert not is_better(baseline - gains, baseline, n_errors=6.1)
+    assert not is_better(baseline + gains, baseline, n_errors=0)
+    assert not is_better(baseline, baseline, n_errors=1)
 
 
 @pytest.mark.parametrize("n_columns", [1, 100, 10_000, 10**9])
@@ -86,15 +97,15 @@ def test_globally_seeded_block_restores_after_an_error():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_threads_are_limited_inside_and_restored_even_after_an_error():
-    before = torch.get_num_threads()
+def test_threads_are_limited_inside_and_restored_even_after_an_error(two_threads):
     inside = []
     with suppress(KeyError), limited_threads(1):
         inside.append(torch.get_num_threads())
         raise KeyError
-    assert (inside, torch.get_num_threads()) == ([1], before)
+    assert (inside, torch.get_num_threads()) == ([1], two_threads)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_limit_never_raises_the_callers_threads():
     with limited_threads(1):
         with limited_threads(64):

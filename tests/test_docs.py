@@ -1,0 +1,152 @@
+"""Everything printed in README, docs and docstrings runs; every public name is explained."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+
+import pytest
+from conftest import ESTIMATORS, make_fast, name_of
+
+import skae
+
+ROOT = Path(skae.__file__).parents[1]
+MODULES = ["skae", *(module.name for module in walk_packages(skae.__path__, "skae."))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings_run(name):
+    assert doctest.testmod(import_module(name)).failed == 0
+
+
+@each_page
+def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    if any("matplotlib" in block for block in blocks):
+        pytest.importorskip("matplotlib").use("Agg")
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for i, block in enumerate(blocks):
+        exec(compile(block, f"{page.name}, block {i + 1}", "exec"), namespace)
+
+
+@each_page
+def test_links_on_a_page_lead_somewhere(page):
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_has_code():
+    assert BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+# -- docstrings --------------------------------------------------------------------
+
+
+def functions_and_classes():
+    """Every function and class without underscore that a module of skae defines."""
+    for name in MODULES:
+        for label, thing in vars(import_module(name)).items():
+            own = getattr(thing, "__module__", None) == name
+            if own and not label.startswith("_") and callable(thing):
+                yield thing
+
+
+def label_of(thing):
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def sections(thing):
+    """Text of each section of a numpydoc docstring, by its title."""
+    parts = re.split(r"^([A-Z][A-Za-z ]+)\n-+\n", inspect.getdoc(thing) or "", flags=re.MULTILINE)
+    return {"Summary": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+def explained(section):
+    """Names that a section explains: those at the start of a line."""
+    heads = re.findall(r"^(\S[^:\n]*)(?: : .*)?$", section, flags=re.MULTILINE)
+    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+
+
+def parameters_of(thing):
+    return [name for name in inspect.signature(thing).parameters if name not in ("self", "args")]
+
+
+def takes_parameters(thing):
+    """Whether it is a function, or a class with a constructor of its own, no protocol."""
+    own = "__init__" in vars(thing) and not getattr(thing, "_is_protocol", False)
+    return own or not inspect.isclass(thing)
+
+
+PUBLIC = list(functions_and_classes())
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=label_of)
+def test_every_public_name_says_what_it_is(thing):
+    summary = sections(thing)["Summary"].strip().splitlines()
+    assert summary
+    assert summary[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("thing", [t for t in PUBLIC if takes_parameters(t)], ids=label_of)
+def test_every_parameter_is_explained(thing):
+    missing = set(parameters_of(thing)) - explained(sections(thing).get("Parameters", ""))
+    assert not missing
+
+
+@pytest.mark.parametrize("thing", [t for t in PUBLIC if inspect.isfunction(t)], ids=label_of)
+def test_every_result_is_explained(thing):
+    returned = inspect.signature(thing).return_annotation
+    context = inspect.isgeneratorfunction(inspect.unwrap(thing))  # of a `with` that yields nothing
+    assert context or returned in (None, "None") or sections(thing).get("Returns", "").strip()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+def test_every_method_of_an_estimator_is_explained(estimator):
+    methods = {
+        label: function
+        for label, function in inspect.getmembers(type(estimator), inspect.isfunction)
+        if not label.startswith("_") and function.__module__.startswith("skae")
+    }
+    assert {"fit", "transform", "inverse_transform", "reconstruct", "score"} <= methods.keys()
+    for function in methods.values():
+        text = sections(function)
+        assert set(parameters_of(function)) <= explained(text["Parameters"])
+        assert text["Returns"].strip()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+def test_every_fitted_attribute_is_explained(estimator, wine):
+    fitted = make_fast().fit(wine)
+    attributes = {name for name in vars(fitted) if name.endswith("_") and name[0] != "_"}
+    text = sections(type(estimator))
+    assert attributes <= explained(text["Attributes"])
+    assert {"Examples", "References", "See Also"} <= text.keys()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+def test_documented_defaults_are_the_defaults(estimator):
+    text = sections(type(estimator))["Parameters"]
+    documented = dict(re.findall(r"^(\w+) : .*default=(\S+)$", text, flags=re.MULTILINE))
+    signature = inspect.signature(type(estimator)).parameters
+    assert documented.keys() == signature.keys()
+    for name, parameter in signature.items():
+        shown = documented[name].strip('"')
+        default = parameter.default
+        same = float(shown) == default if isinstance(default, float) else shown == str(default)
+        assert same, name
+
+
+def test_the_table_of_contents_is_true():
+    assert all(hasattr(skae, name) for name in skae.__all__)
+    assert len(set(skae.__all__)) == len(skae.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", skae.__version__)
