@@ -14,7 +14,7 @@ from conftest import ESTIMATORS, make_fast, name_of
 
 import skae
 
-ROOT = Path(skae.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 MODULES = ["skae", *(module.name for module in walk_packages(skae.__path__, "skae."))]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
