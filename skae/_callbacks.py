@@ -124,7 +124,7 @@ class BestWeights(Callback):
 
 
 class ProgressBar(Callback):
-    """A tqdm bar with one tick an epoch and the losses behind it."""
+    """A tqdm bar with one tick an epoch and the losses behind it; the net closes it."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
@@ -134,10 +134,6 @@ class ProgressBar(Callback):
         losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
         self.bar_.set_postfix(losses, refresh=False)
         self.bar_.update()
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        self.bar_.close()
-        self.bar_ = None
 
 
 def check_callbacks(callbacks: Any) -> None:

@@ -392,15 +392,7 @@ class AutoencoderNet(NeuralNet):
         self.flat_.release()
         self.module_.eval()
         self.module = type(self.module_)
-        for name in (
-            "optimizer_",
-            "flat_",
-            "average_",
-            "rows_",
-            "held_out_",
-            "schedule_",
-            "gradient_",
-        ):
+        for name in TRAINING_STATE:
             delattr(self, name)
         self.callbacks_ = []
         return self

@@ -121,7 +121,7 @@ class Trainer:
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
         best = int(np.nanargmin(by_epoch.mean(axis=1)))
         needed = _needed_errors(len(rows))
-        if self.cautious and not is_better(by_epoch[best], by_epoch[0], n_errors=needed):
+        if not is_better(by_epoch[best], by_epoch[0], n_errors=needed):
             best = 0
         return best, by_epoch[1:].mean(axis=1).tolist()
 
