@@ -30,7 +30,6 @@ TRAINING_STATE = (
     "gradient_",
 )
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-TINY = 1e-12
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
 
 
@@ -50,18 +49,18 @@ class BatchIterator:
     def __init__(self, rows: Tensor, batch_size: int, generator: torch.Generator | None = None):
         self.rows = rows
         self.generator = generator
-        self.slices = list(gen_batches(len(rows), batch_size, min_batch_size=2))
+        batches = gen_batches(len(rows), batch_size, min_batch_size=2)
+        self.sizes = [batch.stop - batch.start for batch in batches]
 
     def __len__(self) -> int:
-        return len(self.slices)
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[Tensor]:
         rows = self.rows
         if self.generator is not None:
             order = torch.randperm(len(rows), generator=self.generator)
             rows = rows[order.to(rows.device)]
-        for batch in self.slices:
-            yield rows[batch]
+        yield from rows.split(self.sizes)
 
 
 class AutoencoderNet(NeuralNet):
@@ -258,7 +257,8 @@ class AutoencoderNet(NeuralNet):
         sets = {"dataset_train": X, "dataset_valid": self.held_out_}
         for _ in range(epochs):
             self.notify("on_epoch_begin", **sets)
-            self.run_single_epoch(iterator, True, "train", self.train_step)
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss will tell
+                self.run_single_epoch(iterator, True, "train", self.train_step)
             self.notify("on_epoch_end", **sets)
         return self
 
@@ -279,16 +279,16 @@ class AutoencoderNet(NeuralNet):
     ) -> None:
         """Step through the batches; synchronise with the device once, at the end."""
         self._set_training(training)
-        total = torch.zeros((), dtype=iterator.rows.dtype, device=iterator.rows.device)
+        total: Any = 0.0
         on_begin, on_end = self.hooks_["on_batch_begin"], self.hooks_["on_batch_end"]
         for batch in iterator:
             if on_begin:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            total.add_(step["loss"], alpha=batch.shape[0])
+            total = total + step["loss"] * batch.shape[0]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_loss", total.item() / len(iterator.rows))
+        self.history.record(f"{prefix}_loss", float(total) / len(iterator.rows))
 
     def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """Gradient, update, average: the one place where the weights change."""
@@ -303,8 +303,7 @@ class AutoencoderNet(NeuralNet):
                 named_parameters=list(self.module_.named_parameters()),
                 batch=batch,
             )
-        gradient = self.flat_.gradient
-        gradient.mul_((self.clipping / (gradient.norm() + TINY)).clamp_(max=1.0))
+        self.flat_.clip(self.clipping)
         self.optimizer_.step()
         if self.average_ is not None:
             self.average_.lerp_(self.flat_.detached, share)

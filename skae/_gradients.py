@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -80,33 +81,77 @@ DERIVATIVES: dict[type[nn.Module], Derivative] = {
 }
 
 
-def _squared_slope(decoded: Tensor, x: Tensor) -> Tensor:
-    difference = decoded.sub_(x).view(-1)
-    loss = torch.dot(difference, difference)
-    decoded.mul_(2 / x.shape[0])
-    return loss.div_(x.shape[0])
+class Batch(NamedTuple):
+    """Rows as both libraries see them, over the same memory.
+
+    Attributes
+    ----------
+    tensor : Tensor of shape (n_rows, width)
+    array : Tensor or ndarray of shape (n_rows, width)
+        What the algebra's product takes.
+    transposed : Tensor or ndarray of shape (width, n_rows)
+    """
+
+    tensor: Tensor
+    array: Any
+    transposed: Any
 
 
-def _absolute_slope(decoded: Tensor, x: Tensor) -> Tensor:
-    loss = decoded.sub_(x).abs().sum()
-    decoded.sign_().div_(x.shape[0])
-    return loss.div_(x.shape[0])
+class Algebra(NamedTuple):
+    """Which library multiplies matrices.
+
+    Attributes
+    ----------
+    product : callable
+        ``product(a, b, out=c)`` of matrices and vectors.
+    view : callable
+        Turns a tensor into what `product` takes, without copying.
+    """
+
+    product: Callable[..., Any]
+    view: Callable[[Tensor], Any]
+
+    def batch(self, tensor: Tensor) -> Batch:
+        """Pair a tensor with its views."""
+        array = self.view(tensor)
+        return Batch(tensor, array, array.T)
 
 
-def _huber_slope(decoded: Tensor, x: Tensor) -> Tensor:
-    loss = F.huber_loss(decoded, x, reduction="sum")
-    decoded.sub_(x).clamp_(-1, 1).div_(x.shape[0])
-    return loss.div_(x.shape[0])
+# numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
+# several threads, and accelerators. Activations are torch's, which has their derivatives.
+NUMPY = Algebra(np.dot, Tensor.numpy)
+TORCH = Algebra(torch.matmul, lambda tensor: tensor)
 
 
-def _cross_entropy_slope(decoded: Tensor, x: Tensor) -> Tensor:
-    loss = F.binary_cross_entropy_with_logits(decoded, x, reduction="sum")
-    decoded.sigmoid_().sub_(x).div_(x.shape[0])
-    return loss.div_(x.shape[0])
+def _squared_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    difference, n_rows = decoded.array, len(x.array)
+    difference -= x.array
+    flat = difference.reshape(-1)
+    loss = algebra.product(flat, flat) / n_rows
+    difference *= 2 / n_rows
+    return loss
+
+
+def _absolute_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    loss = decoded.tensor.sub_(x.tensor).abs().sum()
+    decoded.tensor.sign_().div_(len(x.array))
+    return loss / len(x.array)
+
+
+def _huber_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    loss = F.huber_loss(decoded.tensor, x.tensor, reduction="sum")
+    decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(len(x.array))
+    return loss / len(x.array)
+
+
+def _cross_entropy_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="sum")
+    decoded.tensor.sigmoid_().sub_(x.tensor).div_(len(x.array))
+    return loss / len(x.array)
 
 
 # Each returns the mean loss of the rows and turns what was decoded into its derivative.
-SLOPES: dict[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]] = {
+SLOPES: dict[Callable[..., Tensor], Callable[[Batch, Batch, Algebra], Any]] = {
     squared_error: _squared_slope,
     absolute_error: _absolute_slope,
     huber: _huber_slope,
@@ -114,75 +159,81 @@ SLOPES: dict[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-class Arrays(NamedTuple):
-    """What a stack computes for one batch size, made once and overwritten.
-
-    Attributes
-    ----------
-    results : list of Tensor of shape (n_rows, width)
-        Of every layer.
-    slopes, transposed : list of Tensor
-        Derivatives of the loss by the input of every layer, and views of them.
-    """
-
-    results: list[Tensor]
-    slopes: list[Tensor]
-    transposed: list[Tensor]
-
-
 class Stack:
-    """An MLP written out: forward and backward through arrays made once a batch size.
+    """An MLP written out.
 
     Parameters
     ----------
     mlp : MLP
         Its parameters' `grad` must exist; they are overwritten, not added to.
+    algebra : Algebra
     """
 
-    def __init__(self, mlp: MLP):
-        self.layers = [layer for layer in mlp if isinstance(layer, nn.Linear)]
-        self.weights = [layer.weight.detach() for layer in self.layers]
-        self.transposed = [weight.t() for weight in self.weights]
-        self.biases = [layer.bias.detach() for layer in self.layers]
-        self.gradients = [(layer.weight.grad, layer.bias.grad) for layer in self.layers]
+    def __init__(self, mlp: MLP, algebra: Algebra):
+        layers: list[Any] = [layer for layer in mlp if isinstance(layer, nn.Linear)]
+        self.weights = [algebra.batch(layer.weight.detach()) for layer in layers]
+        self.biases = [algebra.view(layer.bias.detach()) for layer in layers]
+        self.gradients = [
+            (algebra.view(layer.weight.grad), algebra.view(layer.bias.grad[None]))
+            for layer in layers
+        ]
         activations = [type(layer) for layer in mlp if not isinstance(layer, nn.Linear)]
         self.derivative = DERIVATIVES[activations[0] if activations else nn.Identity]
-        self.arrays: dict[int, Arrays] = {}
+        self.product = algebra.product
 
-    def _arrays(self, n_rows: int) -> Arrays:
-        if n_rows not in self.arrays:
-            empty = self.weights[0].new_empty
-            results = [empty(n_rows, weight.shape[0]) for weight in self.weights]
-            slopes = [empty(n_rows, weight.shape[1]) for weight in self.weights]
-            self.arrays[n_rows] = Arrays(results, slopes, [slope.t() for slope in slopes])
-        return self.arrays[n_rows]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the last layer's result, an array that the next call overwrites."""
-        results = self._arrays(x.shape[0]).results
-        last = len(results) - 1
+    def forward(self, x: Batch, results: list[Batch]) -> None:
+        """Compute the results of all layers."""
         for i, result in enumerate(results):
-            torch.addmm(self.biases[i], x, self.transposed[i], out=result)
-            if i < last:
-                self.derivative.forward(result)
+            self.product(x.array, self.weights[i].transposed, out=result.array)
+            array = result.array
+            array += self.biases[i]
+            if result is not results[-1]:
+                self.derivative.forward(result.tensor)
             x = result
-        return x
 
-    def backward(self, x: Tensor, slope: Tensor, *, to_input: bool) -> Tensor:
-        """Write the parameters' gradients; return the derivative by x if asked for."""
-        results, slopes, transposed = self._arrays(x.shape[0])
-        slope_t = slope.t()
-        for i in range(len(results) - 1, -1, -1):
+    def backward(self, x: Batch, arrays: Arrays, slope: Batch, *, to_input: bool) -> None:
+        """Write the parameters' gradients and, if asked for, the slopes of the input.
+
+        The slopes are derivatives of the loss, by the result of the last layer as given.
+        """
+        for i in range(len(self.weights) - 1, -1, -1):
             weight_gradient, bias_gradient = self.gradients[i]
-            below = results[i - 1] if i else x
-            torch.mm(slope_t, below, out=weight_gradient)
-            torch.sum(slope, 0, out=bias_gradient)
+            below = arrays.results[i - 1] if i else x
+            self.product(slope.transposed, below.array, out=weight_gradient)
+            self.product(arrays.ones, slope.array, out=bias_gradient)
             if i or to_input:
-                slope = torch.mm(slope, self.weights[i], out=slopes[i])
-                slope_t = transposed[i]
+                self.product(slope.array, self.weights[i].array, out=arrays.slopes[i].array)
+                slope = arrays.slopes[i]
             if i:
-                self.derivative.backward(slope, below)
-        return slope
+                self.derivative.backward(slope.tensor, below.tensor)
+
+
+class Arrays:
+    """What a stack computes for one batch size, made once and overwritten.
+
+    Parameters
+    ----------
+    stack : Stack
+    algebra : Algebra
+    n_rows : int
+
+    Attributes
+    ----------
+    results, slopes : list of Batch
+        Of every layer: its result, and derivatives of the loss by its input.
+    ones : Tensor or ndarray of shape (1, n_rows)
+        Times an array, the sums of its columns.
+    linear : Tensor or ndarray of shape (n_rows, width of the last result)
+        For what bypasses the stack.
+    """
+
+    def __init__(self, stack: Stack, algebra: Algebra, n_rows: int):
+        empty = stack.weights[0].tensor.new_empty
+        shapes = [weight.tensor.shape for weight in stack.weights]
+        self.results = [algebra.batch(empty(n_rows, n_out)) for n_out, _ in shapes]
+        self.slopes = [algebra.batch(empty(n_rows, n_in)) for _, n_in in shapes]
+        self.ones = algebra.view(empty(1, n_rows).fill_(1))
+        self.linear = algebra.view(empty(n_rows, shapes[-1][0]))
 
 
 class ClosedFormGradient:
@@ -193,6 +244,7 @@ class ClosedFormGradient:
     network : Autoencoder
         One that `covers` admits.
     objective : Objective
+    algebra : Algebra
 
     Notes
     -----
@@ -200,16 +252,17 @@ class ClosedFormGradient:
     code is that of g plus V times the derivative by x̂; V = 0 without an anchor.
     """
 
-    def __init__(self, network: Any, objective: Objective):
+    def __init__(self, network: Any, objective: Objective, algebra: Algebra):
         anchored = isinstance(network, AnchoredAutoencoder)
         pair = network.network if anchored else network
-        self.encoder, self.decoder = Stack(pair.encoder), Stack(pair.decoder)
+        self.algebra = algebra
+        self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
         self.slope = SLOPES[next(iter(objective.terms.values()))]
-        self.components: Tensor | None = None
+        self.components: Batch | None = None
         if anchored:
-            dtype = self.encoder.weights[0].dtype
-            self.components = network.components.to(dtype)
-            self.components_t = self.components.t()
+            dtype = self.encoder.weights[0].tensor.dtype
+            self.components = algebra.batch(network.components.to(dtype))
+        self.arrays: dict[int, tuple[Arrays, Arrays]] = {}
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
@@ -236,21 +289,37 @@ class ClosedFormGradient:
             and not objective.weights
         )
 
-    @torch.no_grad()
+    def _arrays(self, n_rows: int) -> tuple[Arrays, Arrays]:
+        if n_rows not in self.arrays:
+            encoder, decoder = (
+                Arrays(stack, self.algebra, n_rows) for stack in (self.encoder, self.decoder)
+            )
+            self.arrays[n_rows] = encoder, decoder
+        return self.arrays[n_rows]
+
     def __call__(self, x: Tensor) -> dict[str, Any]:
-        V = self.components
-        z = self.encoder.forward(x)
+        encoder, decoder = self._arrays(len(x))
+        rows, V = self.algebra.batch(x), self.components
+        self.encoder.forward(rows, encoder.results)
+        z = encoder.results[-1]
         if V is not None:
-            z.addmm_(x, self.components_t)
-        decoded = self.decoder.forward(z)
+            self._add_product(z, rows, V.transposed, encoder.linear)
+        self.decoder.forward(z, decoder.results)
+        decoded = decoder.results[-1]
         if V is not None:
-            decoded.addmm_(z, V)
-        loss = self.slope(decoded, x)
-        slope = self.decoder.backward(z, decoded, to_input=True)
+            self._add_product(decoded, z, V.array, decoder.linear)
+        loss = self.slope(decoded, rows, self.algebra)  # what was decoded is now its slope
+        self.decoder.backward(z, decoder, decoded, to_input=True)
+        slope = decoder.slopes[0]
         if V is not None:
-            slope.addmm_(decoded, self.components_t)
-        self.encoder.backward(x, slope, to_input=False)
+            self._add_product(slope, decoded, V.transposed, encoder.linear)
+        self.encoder.backward(rows, encoder, slope, to_input=False)
         return {"loss": loss}
+
+    def _add_product(self, result: Batch, a: Batch, b: Any, space: Any) -> None:
+        """Add ``a @ b`` to a result."""
+        array = result.array
+        array += self.algebra.product(a.array, b, out=space)
 
 
 def _is_written_out(mlp: nn.Module) -> bool:
@@ -277,5 +346,6 @@ def make_gradient(
     Gradient
     """
     if not with_output and ClosedFormGradient.covers(network, objective):
-        return ClosedFormGradient(network, objective)
+        on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
+        return ClosedFormGradient(network, objective, NUMPY if on_one_thread else TORCH)
     return AutogradGradient(network, objective, gradient)

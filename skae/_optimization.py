@@ -7,8 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+TINY = 1e-12
 
 
 class FlatParameters:
@@ -28,6 +31,8 @@ class FlatParameters:
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
+        # On the CPU reading a number is no stall, and numpy is quicker with short vectors.
+        self.array = self.gradient.numpy() if self.gradient.is_cpu else None
         self.detached = self.values.detach()
         self.views = self._split(self.detached)
         for p, values, gradient in zip(
@@ -39,6 +44,18 @@ class FlatParameters:
     def _split(self, flat: Tensor) -> list[Tensor]:
         pieces = flat.split([p.numel() for p in self.parameters])
         return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
+
+    def clip(self, largest: float) -> None:
+        """Shrink the gradient to a norm, if its own is larger.
+
+        Parameters
+        ----------
+        largest : float
+        """
+        if self.array is None:
+            self.gradient.mul_((largest / (self.gradient.norm() + TINY)).clamp_(max=1.0))
+        elif (norm := math.sqrt(np.dot(self.array, self.array))) > largest:
+            self.array *= largest / norm
 
     def release(self) -> None:
         """Give every parameter memory of its own and drop the gradients."""
@@ -65,6 +82,8 @@ class FusedAdamW(torch.optim.AdamW):
         (parameter,) = params
         values = parameter.detach()
         self.steps = torch.zeros((), device=values.device)
+        # The same number where numpy, which is quicker, can count.
+        self.count = self.steps.numpy() if self.steps.is_cpu else self.steps
         gradient = torch.zeros_like(values) if parameter.grad is None else parameter.grad
         moments = [torch.zeros_like(values)], [torch.zeros_like(values)]
         self.vectors = ([values], [gradient], *moments)
@@ -72,7 +91,7 @@ class FusedAdamW(torch.optim.AdamW):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update the vector once."""
         (group,) = self.param_groups
-        self.steps += 1
+        self.count += 1
         torch._fused_adamw_(
             *self.vectors,
             [],

@@ -8,7 +8,9 @@ from torch import nn
 
 from skae._gradients import (
     DERIVATIVES,
+    NUMPY,
     SLOPES,
+    TORCH,
     AutogradGradient,
     ClosedFormGradient,
     make_gradient,
@@ -18,6 +20,9 @@ from skae.losses import LOSSES, Objective, huber, squared_error
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
 
 WRITTEN_OUT = [name for name, make in ACTIVATIONS.items() if type(make()) in DERIVATIVES]
+
+
+both_algebras = pytest.mark.parametrize("algebra", [NUMPY, TORCH], ids=["numpy", "torch"])
 
 
 def make_network(activation="relu", *, anchored=True, hidden=(8, 5), d=6, k=3, seed=0):
@@ -38,17 +43,17 @@ def make_rows(n_rows=32, d=6, dtype=torch.float32):
     return torch.rand(n_rows, d, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
-def gradients(network, objective, x):
+def gradients(network, objective, x, algebra=NUMPY):
     """Loss and gradient, by autograd and written out."""
     flat = FlatParameters(network)
     results = []
     for kind in (
         AutogradGradient(network, objective, flat.gradient),
-        ClosedFormGradient(network, objective),
+        ClosedFormGradient(network, objective, algebra),
     ):
         flat.gradient.fill_(torch.nan)
         loss = kind(x)["loss"]
-        results.append((loss.clone(), flat.gradient.clone()))
+        results.append((loss, flat.gradient.clone()))
     return results
 
 
@@ -60,16 +65,17 @@ def test_the_common_activations_and_all_losses_are_written_out():
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", WRITTEN_OUT)
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
+@both_algebras
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)], ids=str
 )
-def test_closed_form_equals_autograd(loss, activation, anchored, dtype, tolerance):
+def test_closed_form_equals_autograd(loss, activation, anchored, algebra, dtype, tolerance):
     network = make_network(activation, anchored=anchored).to(dtype)
     objective = Objective({"reconstruction": LOSSES[loss]})
     (loss, slope), (closed_loss, closed_slope) = gradients(
-        network, objective, make_rows(dtype=dtype)
+        network, objective, make_rows(dtype=dtype), algebra
     )
-    assert closed_loss.item() == pytest.approx(loss.item(), rel=tolerance)
+    assert float(closed_loss) == pytest.approx(float(loss), rel=tolerance)
     torch.testing.assert_close(closed_slope, slope, rtol=0, atol=tolerance * slope.abs().max())
 
 
@@ -86,7 +92,7 @@ def test_batches_of_several_sizes_do_not_disturb_each_other():
     network = make_network().double()
     objective = Objective({"reconstruction": squared_error})
     flat = FlatParameters(network)
-    closed = ClosedFormGradient(network, objective)
+    closed = ClosedFormGradient(network, objective, NUMPY)
     for n_rows in (32, 2, 32, 7):
         x = make_rows(n_rows, dtype=torch.float64)
         closed(x)
@@ -95,11 +101,12 @@ def test_batches_of_several_sizes_do_not_disturb_each_other():
         torch.testing.assert_close(written, flat.gradient)
 
 
-def test_rows_are_not_written_to():
+@both_algebras
+def test_rows_are_not_written_to(algebra):
     network, x = make_network(), make_rows()
     before = x.clone()
     FlatParameters(network)
-    ClosedFormGradient(network, Objective({"reconstruction": squared_error}))(x)
+    ClosedFormGradient(network, Objective({"reconstruction": squared_error}), algebra)(x)
     assert torch.equal(x, before)
 
 
@@ -150,3 +157,16 @@ def test_the_closed_form_is_taken_unless_someone_listens(with_output, kind):
     gradient = FlatParameters(network).gradient
     chosen = make_gradient(network, SQUARED, gradient, with_output=with_output)
     assert type(chosen).__name__.startswith(kind)
+
+
+@pytest.mark.parametrize(("n_threads", "algebra"), [(1, NUMPY), (2, TORCH)])
+def test_numpy_multiplies_on_one_thread(n_threads, algebra):
+    network = make_network()
+    gradient = FlatParameters(network).gradient
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        chosen = make_gradient(network, SQUARED, gradient, with_output=False)
+    finally:
+        torch.set_num_threads(before)
+    assert chosen.algebra is algebra

@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skae._validation import (
     BATCH_BYTES,
@@ -111,6 +112,21 @@ def test_a_limit_never_raises_the_callers_threads():
         with limited_threads(64):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_blas_uses_one_thread_until_the_last_of_several_blocks_ends():
+    with threadpool_limits(2, user_api="blas"):
+        first, second = limited_threads(2), limited_threads(2)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
 
 
 class Holder:
