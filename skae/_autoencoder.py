@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from skae._base import NEGLIGIBLE, BaseAutoencoder
+from skae._rows import Rows
 from skae.losses import LOSSES, Objective
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
 
@@ -234,11 +235,10 @@ class AutoencoderTransformer(BaseAutoencoder):
                 "loss='squared_error'."
             )
 
-    def _fit_units(self, X: np.ndarray) -> None:
+    def _in_network_units(self, X: np.ndarray) -> Rows:
         if self.loss == "binary_cross_entropy":
-            self._shift, self._scale = np.zeros_like(self.mean_), 1.0
-        else:
-            super()._fit_units(X)
+            return Rows(X, np.zeros_like(self.mean_))
+        return super()._in_network_units(X)
 
     def _link(self, decoded: Tensor) -> Tensor:
         return decoded.sigmoid() if self.loss == "binary_cross_entropy" else decoded
@@ -246,12 +246,12 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _make_objective(self) -> Objective:
         return Objective({"reconstruction": LOSSES[self.loss]})
 
-    def _make_network(self, rows: np.ndarray, seed: int) -> nn.Module:
+    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
         network: Any = self._make_own_network() if self.network else self._make_mlps(generator)
         if self.anchor is None:
             return network
-        components = torch.from_numpy(self._principal_components(rows))
+        components = torch.from_numpy(rows.principal_components(self.n_components_))
         return AnchoredAutoencoder(network, components, gated=self.network is not None)
 
     def _make_mlps(self, generator: torch.Generator) -> Autoencoder:
@@ -267,15 +267,18 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _starts_at_pca(self) -> bool:
         return self.anchor is not None
 
-    def _needs_training(self, network: nn.Module, rows: np.ndarray) -> bool:
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
         if not isinstance(network, AnchoredAutoencoder):
             return True
         linear = self.network is None and not self._resolve_hidden_layer_sizes()
         if linear and self.loss == "squared_error":
             return False  # PCA is the optimum
         components = network.components.cpu().numpy()
-        unexplained = rows - (rows @ components.T) @ components
-        return bool(np.square(unexplained).sum() > NEGLIGIBLE * np.square(rows).sum())
+        unexplained = total = 0.0
+        for block in rows.blocks():
+            unexplained += np.square(block - (block @ components.T) @ components).sum()
+            total += np.square(block).sum()
+        return bool(unexplained > NEGLIGIBLE * total)
 
-    def _is_ordered(self, rows: np.ndarray) -> bool:
+    def _is_at_pca(self, rows: Rows) -> bool:
         return self.anchor is not None and self.net_.is_at_anchor(rows[:256])

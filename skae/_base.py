@@ -19,7 +19,6 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
 from skae._optimization import OPTIMIZERS
+from skae._rows import Rows, constant_columns
 from skae._training import Trainer
 from skae._validation import (
     all_or_nothing,
@@ -81,7 +81,7 @@ class BaseAutoencoder(
     # -- what a kind chooses -------------------------------------------------------
 
     @abstractmethod
-    def _make_network(self, rows: np.ndarray, seed: int) -> nn.Module:
+    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
         """Build the network for rows in network units."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class BaseAutoencoder(
     def _check_parameters(self, X: np.ndarray) -> None:
         """Check what depends on two parameters, or on a parameter and the data."""
 
-    def _needs_training(self, network: nn.Module, rows: np.ndarray) -> bool:
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
         """Whether training can improve on the network's start."""
         return True
 
@@ -99,10 +99,10 @@ class BaseAutoencoder(
         """Whether the network before training is PCA, a start worth keeping."""
         return False
 
-    def _fit_units(self, X: np.ndarray) -> None:
+    def _in_network_units(self, X: np.ndarray) -> Rows:
         """Learn the shift and the one scale between input units and network units."""
-        self._shift = self.mean_
-        self._scale = _root_mean_variance(X, self.mean_)
+        rows = Rows(X, self.mean_)
+        return rows.with_scale(rows.root_mean_square())
 
     def _link(self, decoded: Tensor) -> Tensor:
         """Turn what the decoder returns into rows in network units."""
@@ -143,11 +143,12 @@ class BaseAutoencoder(
             X = check_rows(self, X, reset=True)
             self._check_parameters(X)
             network = self._previous_network()
-            if network is None:
-                self._locate(X)
-            rows = self._to_network_units(X, np.float64)
+            rows = self._locate(X) if network is None else Rows(X, self._shift, self._scale)
             self._train(network, rows, device)
-            self._describe(rows, self._order(rows))
+            if self._is_at_pca(rows):
+                self._describe_as_pca(rows)
+            else:
+                self._describe(rows, self._order(rows))
         return self
 
     def _previous_network(self) -> nn.Module | None:
@@ -166,23 +167,25 @@ class BaseAutoencoder(
             )
         return copy.deepcopy(self.net_.module_).requires_grad_(True)
 
-    def _locate(self, X: np.ndarray) -> None:
+    def _locate(self, X: np.ndarray) -> Rows:
         """Learn centre and scale; settle the size of the code."""
         n_samples, n_features = X.shape
         self.n_components_ = self.n_components or min(n_samples, n_features)
-        spans = np.ptp(X, axis=0)
+        constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
-        self.mean_ = np.where(spans == 0, X[0], X.mean(axis=0, dtype=np.float64))
-        self._fit_units(X)
-        if not spans.any():
+        self.mean_ = np.where(constant, X[0], X.mean(axis=0, dtype=np.float64))
+        rows = self._in_network_units(X)
+        self._shift, self._scale = rows.shift, rows.scale
+        if constant.all():
             warnings.warn(
                 f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
                 "learn, every code is the same.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
+        return rows
 
-    def _train(self, network: nn.Module | None, rows: np.ndarray, device: torch.device) -> None:
+    def _train(self, network: nn.Module | None, rows: Rows, device: torch.device) -> None:
         """Build the network unless it continues; train it; keep its best weights."""
         build_seed, split_seed, order_seed = derive_seeds(self.random_state, 3)
         trainer = Trainer(
@@ -207,46 +210,51 @@ class BaseAutoencoder(
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
 
-    def _order(self, rows: np.ndarray) -> np.ndarray:
+    def _is_at_pca(self, rows: Rows) -> bool:
+        """Whether the network is PCA: its own code is ordered and signed as PCA's."""
+        return False
+
+    def _describe_as_pca(self, rows: Rows) -> None:
+        """Describe a network that is PCA, without running it."""
+        self.components_ = self.net_.module_.components.cpu().numpy().copy()
+        self._code_mean = np.zeros(self.n_components_)
+        self._rotation = np.eye(self.n_components_)
+        squares, left = rows.squares_along(self.components_)
+        total = left + squares.sum()
+        self._set_variances(rows, squares * self._scale**2 / max(1, len(rows) - 1))
+        self._set_noise(rows, left)
+        self.explained_variance_ratio_ = squares / total if total > 0 else squares
+
+    def _order(self, rows: Rows) -> np.ndarray:
         """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
 
         Learns the affine map ``(z - mean) @ rotation`` and returns the ordered codes.
         """
-        raw = self._in_batches(self._encode, rows, self.n_components_)
-        slopes = self._mean_slopes(raw)
-        self._code_mean = np.zeros(self.n_components_)
-        self._rotation = np.eye(self.n_components_)
-        if not self._is_ordered(rows):
-            self._code_mean = raw.mean(axis=0)
-            self._rotation = _uncorrelating_rotation(raw - self._code_mean)
-            self._rotation *= _signs_of_largest(self._rotation.T @ slopes)
+        raw = np.empty((len(rows), self.n_components_))
+        for part in self._batches(len(rows)):
+            raw[part] = self._encode(rows[part])
+        self._code_mean = raw.mean(axis=0)
+        raw -= self._code_mean
+        slopes = self.net_.mean_jacobian(
+            raw[rows.spread(JACOBIAN_ROWS)] + self._code_mean, self._link
+        )
+        self._rotation = _uncorrelating_rotation(raw)
+        self._rotation *= _signs_of_largest(self._rotation.T @ slopes)
         self.components_ = self._rotation.T @ slopes
+        codes = raw @ self._rotation
+        codes *= self._scale
+        self._set_variances(rows, codes.var(axis=0, ddof=min(1, len(rows) - 1)))
+        codes *= self._code_scale / self._scale
+        return codes
+
+    def _set_variances(self, rows: Rows, variances: np.ndarray) -> None:
+        """Take the variances of the code in input units; whiten it if asked to."""
+        self.n_samples_ = len(rows)
+        self.explained_variance_ = variances
         self._code_scale = np.full(self.n_components_, self._scale)
-        codes = self._arrange(raw)
-        variances = codes.var(axis=0, ddof=min(1, len(rows) - 1))
         if self.whiten:
             divisible = variances > NEGLIGIBLE * variances.max()
             self._code_scale[divisible] /= np.sqrt(variances[divisible])
-        self.explained_variance_ = variances
-        return self._arrange(raw)
-
-    def _is_ordered(self, rows: np.ndarray) -> bool:
-        """Whether the network's own code is ordered and signed as PCA's."""
-        return False
-
-    def _principal_components(self, rows: np.ndarray) -> np.ndarray:
-        """Principal components of the rows; zeros where the code outnumbers them."""
-        n_samples, n_features = rows.shape
-        components = np.zeros((self.n_components_, n_features))
-        if n_samples == 1 or not rows.any():
-            return components
-        n_kept = min(self.n_components_, n_samples, n_features)
-        # The covariance squares the condition number, which only many rows make worth it.
-        tall = n_samples > 10 * n_features and n_samples * n_features > 100_000
-        solver = "covariance_eigh" if tall else "full"
-        components[:n_kept] = PCA(n_kept, svd_solver=solver).fit(rows).components_
-        components[:, ~rows.any(axis=0)] = 0.0  # rounding, in columns that are constant
-        return components
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
@@ -280,23 +288,21 @@ class BaseAutoencoder(
             )
         return network
 
-    def _mean_slopes(self, raw: np.ndarray) -> np.ndarray:
-        """Mean linear map of the decoder, over rows spread evenly."""
-        return self.net_.mean_jacobian(_spread(raw, JACOBIAN_ROWS), self._link)
-
-    def _describe(self, rows: np.ndarray, codes: np.ndarray) -> None:
+    def _describe(self, rows: Rows, codes: np.ndarray) -> None:
         """Describe the fit by variances: explained by each component, and left over."""
-        self.n_samples_ = n_samples = len(rows)
-        left = self._lost(rows, codes)
-        total = self._total(rows)
-        n_left = min(rows.shape) - self.n_components_
-        self.noise_variance_ = 0.0
-        if n_left > 0 and n_samples > 1:
-            self.noise_variance_ = left * self._scale**2 / (n_left * (n_samples - 1))
+        left, total = self._lost(rows, codes), self._total(rows)
+        self._set_noise(rows, left)
         explained = 1 - left / total if total > 0 else 0.0
         self.explained_variance_ratio_ = self._increments(rows, codes, explained)
 
-    def _increments(self, rows: np.ndarray, codes: np.ndarray, explained: float) -> np.ndarray:
+    def _set_noise(self, rows: Rows, left: float) -> None:
+        """Spread what is left over evenly, as probabilistic PCA does."""
+        n_left = min(rows.shape) - self.n_components_
+        self.noise_variance_ = 0.0
+        if n_left > 0 and len(rows) > 1:
+            self.noise_variance_ = left * self._scale**2 / (n_left * (len(rows) - 1))
+
+    def _increments(self, rows: Rows, codes: np.ndarray, explained: float) -> np.ndarray:
         """What each component adds to the explained share of variance.
 
         Measured on rows spread evenly, as many as INCREMENT_PRODUCTS allows, and scaled so
@@ -304,7 +310,8 @@ class BaseAutoencoder(
         """
         k = self.n_components_
         n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
-        rows, codes = _spread(rows, n_rows), _spread(codes, n_rows)
+        index = rows.spread(n_rows)
+        rows, codes = rows.subset(index), codes[index]
         total = self._total(rows)
         if total == 0:
             return np.zeros(k)
@@ -313,22 +320,24 @@ class BaseAutoencoder(
         scale = explained / shares[-1] if shares[-1] > 0 else 1.0
         return np.diff(shares, prepend=0.0) * scale
 
-    def _lost(self, rows: np.ndarray, codes: np.ndarray) -> float:
+    def _lost(self, rows: Rows, codes: np.ndarray) -> float:
         """Sum of squared differences between rows and decoded codes, network units."""
         return sum(
             float(np.square(rows[part] - self._decode(codes[part])).sum())
             for part in self._batches(len(rows))
         )
 
-    def _total(self, rows: np.ndarray) -> float:
+    def _total(self, rows: Rows) -> float:
         """Sum of squared differences between rows and the training mean, network units."""
         centre = (self.mean_ - self._shift) / self._scale
         return sum(float(np.square(rows[part] - centre).sum()) for part in self._batches(len(rows)))
 
     # -- between input units, network units, and the ordered code ------------------
 
-    def _to_network_units(self, X: np.ndarray, dtype: Any = None) -> np.ndarray:
-        return ((X - self._shift) / self._scale).astype(dtype or X.dtype, copy=False)
+    def _to_network_units(self, X: np.ndarray) -> np.ndarray:
+        rows = (X - self._shift).astype(X.dtype, copy=False)
+        rows /= self._scale
+        return rows
 
     def _to_input_units(self, rows: np.ndarray) -> np.ndarray:
         return (rows * self._scale + self._shift).astype(rows.dtype, copy=False)
@@ -337,11 +346,11 @@ class BaseAutoencoder(
         return self.net_.infer_rows("encode", rows)
 
     def _arrange(self, raw: np.ndarray) -> np.ndarray:
-        codes = (raw - self._code_mean) @ self._rotation * self._code_scale
+        codes = (raw - self._code_mean) @ (self._rotation * self._code_scale)
         return codes.astype(raw.dtype, copy=False)
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:
-        raw = codes / self._code_scale @ self._rotation.T + self._code_mean
+        raw = codes @ (self._rotation / self._code_scale).T + self._code_mean
         return self.net_.infer_rows("decode", raw.astype(codes.dtype, copy=False), self._link)
 
     def _batches(self, n_rows: int) -> Iterator[slice]:
@@ -487,15 +496,6 @@ class BaseAutoencoder(
         return tags
 
 
-def _root_mean_variance(X: np.ndarray, mean: np.ndarray) -> float:
-    """Root of the mean feature variance; 1 where there is none."""
-    centred = X - mean
-    largest = float(np.abs(centred).max())  # squares of it neither overflow nor vanish
-    if largest == 0:
-        return 1.0
-    return largest * float(np.sqrt(np.square(centred / largest).mean()))
-
-
 def _uncorrelating_rotation(centred: np.ndarray) -> np.ndarray:
     """Eigenvectors of the covariance as columns, the largest eigenvalue first."""
     return np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
@@ -505,10 +505,3 @@ def _signs_of_largest(rows: np.ndarray) -> np.ndarray:
     """Sign of the largest entry of each row, 1 where all are zero."""
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.where(largest < 0, -1.0, 1.0)
-
-
-def _spread(rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Select at most `n_rows` rows, evenly spread."""
-    if len(rows) <= n_rows:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, n_rows).astype(int)]

@@ -30,6 +30,7 @@ TRAINING_STATE = (
     "gradient_",
 )
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+ORDERED_BYTES = 8 * 2**20  # of rows that are put in order at once
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
 
 
@@ -51,16 +52,23 @@ class BatchIterator:
         self.generator = generator
         batches = gen_batches(len(rows), batch_size, min_batch_size=2)
         self.sizes = [batch.stop - batch.start for batch in batches]
+        # Rows are put in order some batches at a time, which bounds the memory.
+        n_together = max(1, ORDERED_BYTES // (batch_size * rows[:1].nbytes))
+        starts = range(0, len(self.sizes), n_together)
+        self.blocks = [self.sizes[start : start + n_together] for start in starts]
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Tensor]:
-        rows = self.rows
-        if self.generator is not None:
-            order = torch.randperm(len(rows), generator=self.generator)
-            rows = rows[order.to(rows.device)]
-        yield from rows.split(self.sizes)
+        if self.generator is None:
+            yield from self.rows.split(self.sizes)
+            return
+        order = torch.randperm(len(self.rows), generator=self.generator).to(self.rows.device)
+        end = 0
+        for sizes in self.blocks:
+            start, end = end, end + sum(sizes)
+            yield from self.rows.index_select(0, order[start:end]).split(sizes)
 
 
 class AutoencoderNet(NeuralNet):

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ShuffleSplit, train_test_split
-from torch import Tensor, nn
+from torch import nn
 
 from skae._engine import AutoencoderNet
+from skae._rows import Rows
 from skae._validation import is_better, limited_threads
 from skae.losses import Objective
 
@@ -51,14 +52,14 @@ class Trainer:
     order_seed: int
 
     def train(
-        self, network: nn.Module, rows: np.ndarray, remake: Callable[[np.ndarray], nn.Module]
+        self, network: nn.Module, rows: Rows, remake: Callable[[Rows], nn.Module]
     ) -> tuple[AutoencoderNet, list[float]]:
         """Train a network and keep its best weights.
 
         Parameters
         ----------
         network : nn.Module
-        rows : ndarray of shape (n_rows, n_features), float64
+        rows : Rows
         remake : callable
             Makes such a network anew for other rows: for the folds of a cross-validation.
 
@@ -70,30 +71,32 @@ class Trainer:
         """
         if self._cross_validates(len(rows)):
             n_epochs, curve = self._cross_validate(rows, remake)
-            return self._run(network, rows, None, n_epochs=n_epochs), curve
+            return self._run(network, rows, n_epochs=n_epochs), curve
         # A random start is no candidate to fall back on: a handful of rows would only stop it.
         enough = MIN_ROWS_TO_HOLD_OUT if self.cautious else MIN_ROWS_TO_CROSS_VALIDATE
         if self.params["early_stopping"] and len(rows) >= enough:
             train, held_out = train_test_split(
-                rows, test_size=self.params["validation_fraction"], random_state=self.split_seed
+                np.arange(len(rows)),
+                test_size=self.params["validation_fraction"],
+                random_state=self.split_seed,
             )
-            net = self._run(network, train, held_out)
+            net = self._run(network, rows, train, held_out)
             return net, [epoch["valid_loss"] for epoch in net.history]
-        return self._run(network, rows, None), []
+        return self._run(network, rows), []
 
-    def leave(self, network: nn.Module, rows: np.ndarray) -> AutoencoderNet:
+    def leave(self, network: nn.Module, rows: Rows) -> AutoencoderNet:
         """Wrap a network that needs no training.
 
         Parameters
         ----------
         network : nn.Module
-        rows : ndarray of shape (n_rows, n_features), float64
+        rows : Rows
 
         Returns
         -------
         net : AutoencoderNet
         """
-        return self._run(network, rows[:1], None, n_epochs=0)
+        return self._run(network, rows, np.zeros(1, int), n_epochs=0)
 
     def _cross_validates(self, n_rows: int) -> bool:
         """Whether too few rows would be held out at once to choose the weights."""
@@ -105,7 +108,7 @@ class Trainer:
         )
 
     def _cross_validate(
-        self, rows: np.ndarray, remake: Callable[[np.ndarray], nn.Module]
+        self, rows: Rows, remake: Callable[[Rows], nn.Module]
     ) -> tuple[int, list[float]]:
         """Find the number of epochs that is best over folds, 0 unless surely better."""
         folds: Any = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed)
@@ -113,9 +116,9 @@ class Trainer:
             fraction = self.params["validation_fraction"]
             folds = ShuffleSplit(1, test_size=fraction, random_state=self.split_seed)
         losses = []
-        for train, held_out in folds.split(rows):
-            network = remake(rows[train])
-            net = self._run(network, rows[train], rows[held_out], is_fold=True)
+        for train, held_out in folds.split(np.empty(len(rows))):
+            network = remake(rows.subset(train))
+            net = self._run(network, rows, train, held_out, is_fold=True)
             losses.append(net.held_out_losses_)
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
@@ -128,14 +131,17 @@ class Trainer:
     def _run(
         self,
         network: nn.Module,
-        train: np.ndarray,
-        held_out: np.ndarray | None,
+        rows: Rows,
+        train: np.ndarray | None = None,
+        held_out: np.ndarray | None = None,
         *,
         n_epochs: int | None = None,
         is_fold: bool = False,
     ) -> AutoencoderNet:
-        """Train one network on one choice of rows."""
+        """Train one network on some of the rows, all where they are not given."""
         p = self.params
+        if train is None:
+            train = np.arange(len(rows))
         # Too few rows to hold some out train in float64: then a weighted row equals a
         # repeated one to rounding.
         tiny = held_out is None and len(train) < MIN_ROWS_TO_HOLD_OUT
@@ -162,8 +168,8 @@ class Trainer:
         )
         with limited_threads(training_threads(network, batch_size, self.device)):
             net.fit(
-                _tensor(train, dtype),
-                held_out=None if held_out is None else _tensor(held_out, dtype),
+                rows.tensor(train, dtype),
+                held_out=None if held_out is None else rows.tensor(held_out, dtype),
                 n_epochs=n_epochs,
             )
         return net.release()
@@ -181,10 +187,6 @@ class Trainer:
         """Epochs without progress that end training; a cycle runs its full length."""
         stops = self.params["early_stopping"] and self.params["lr_schedule"] == "constant"
         return self.params["n_iter_no_change"] if stops else None
-
-
-def _tensor(rows: np.ndarray, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(rows).to(dtype)
 
 
 def _needed_errors(n_rows: int) -> int:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_array, validate_data
 from threadpoolctl import ThreadpoolController
 
 FLOAT_DTYPES = (np.float64, np.float32)
-BATCH_BYTES = 32 * 2**20  # largest intermediate array of batched inference
+BATCH_BYTES = 4 * 2**20  # of an intermediate array in float64: it stays in the cache
 _GLOBAL_SEED_LOCK = threading.RLock()
 
 

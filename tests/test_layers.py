@@ -14,6 +14,7 @@ ROOT = Path(skae.__file__).parent
 FLOORS = {
     "_validation": 0,
     "networks": 0,
+    "_rows": 5,
     "losses": 10,
     "_gradients": 15,
     "_optimization": 15,
