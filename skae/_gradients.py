@@ -21,7 +21,7 @@ from skae.losses import (
     huber,
     squared_error,
 )
-from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, run
+from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, Linear, run
 
 
 class Gradient(Protocol):
@@ -170,14 +170,14 @@ class Stack:
     """
 
     def __init__(self, mlp: MLP, algebra: Algebra):
-        layers: list[Any] = [layer for layer in mlp if isinstance(layer, nn.Linear)]
+        layers: list[Any] = [layer for layer in mlp if isinstance(layer, Linear)]
         self.weights = [algebra.batch(layer.weight.detach()) for layer in layers]
         self.biases = [algebra.view(layer.bias.detach()) for layer in layers]
         self.gradients = [
             (algebra.view(layer.weight.grad), algebra.view(layer.bias.grad[None]))
             for layer in layers
         ]
-        activations = [type(layer) for layer in mlp if not isinstance(layer, nn.Linear)]
+        activations = [type(layer) for layer in mlp if not isinstance(layer, Linear)]
         self.derivative = DERIVATIVES[activations[0] if activations else nn.Identity]
         self.product = algebra.product
 
@@ -298,7 +298,7 @@ class ClosedFormGradient:
         return self.arrays[n_rows]
 
     def __call__(self, x: Tensor) -> dict[str, Any]:
-        encoder, decoder = self._arrays(len(x))
+        encoder, decoder = self._arrays(x.shape[0])
         rows, V = self.algebra.batch(x), self.components
         self.encoder.forward(rows, encoder.results)
         z = encoder.results[-1]
@@ -323,7 +323,7 @@ class ClosedFormGradient:
 
 
 def _is_written_out(mlp: nn.Module) -> bool:
-    activations = {type(layer) for layer in mlp.children()} - {nn.Linear}
+    activations = {type(layer) for layer in mlp.children()} - {Linear}
     return type(mlp) is MLP and len(activations) <= 1 and activations <= DERIVATIVES.keys()
 
 

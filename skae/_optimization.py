@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -104,6 +105,9 @@ class FusedAdamW(torch.optim.AdamW):
             amsgrad=False,
             maximize=False,
         )
+
+    # torch's method comes wrapped for its compiler, whose import takes a second.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for its profiler
 

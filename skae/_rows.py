@@ -115,7 +115,7 @@ class Rows:
         Rows
         """
         other = type(self)(self.X, self.shift, scale)
-        if "scatter" in vars(self):
+        if "scatter" in vars(self) and self._is_scatter_precise():
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
 
@@ -138,10 +138,15 @@ class Rows:
         -------
         ndarray of shape (n_features, n_features)
         """
-        return sum(
-            (block.T @ block for block in self.blocks()),
-            start=np.zeros((self.shape[1], self.shape[1])),
-        )
+        total = np.zeros((self.shape[1], self.shape[1]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block in self.blocks():
+                total += block.T @ block
+        return total
+
+    def _is_scatter_precise(self) -> bool:
+        """Whether squares neither overflow nor vanish in these units."""
+        return bool(SMALLEST_SQUARE < np.trace(self.scatter) < math.inf)
 
     def squares_along(self, components: np.ndarray) -> tuple[np.ndarray, float]:
         """Sum of squares along each of some orthonormal directions, and off them.
@@ -171,12 +176,11 @@ class Rows:
         float
         """
         n_entries = self.shape[0] * self.shape[1]
-        if self.are_many and SMALLEST_SQUARE < np.trace(self.scatter) < math.inf:
+        if self.are_many and self._is_scatter_precise():
             return math.sqrt(np.trace(self.scatter) / n_entries)
         largest = max(float(np.abs(block).max()) for block in self.blocks())
         if largest == 0:
             return 1.0
-        # Neither overflows nor vanishes.
         squares = sum(float(np.square(block / largest).sum()) for block in self.blocks())
         return largest * math.sqrt(squares / n_entries)
 

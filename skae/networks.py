@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -87,7 +86,7 @@ class MLP(nn.Sequential):
         make_activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
-            layers += [_linear(n_in, n_out, generator), make_activation()]
+            layers += [Linear(n_in, n_out, generator), make_activation()]
         super().__init__(*layers[:-1])
         if zero_last:
             last: Any = self[-1]
@@ -95,13 +94,23 @@ class MLP(nn.Sequential):
             nn.init.zeros_(last.bias)
 
 
-def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Make a linear layer without touching torch's global generator or default dtype."""
-    layer = skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
-    bound = 1 / math.sqrt(n_in)
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return layer
+class Linear(nn.Linear):
+    """torch's linear layer, its weights drawn uniformly from a private generator.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+    generator : torch.Generator or None
+    """
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None):
+        super().__init__(n_in, n_out, dtype=torch.float32)
+        bound = 1 / math.sqrt(n_in)
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
+
+    def reset_parameters(self) -> None:
+        """Leave the weights alone: torch's own method draws from the global generator."""
 
 
 class Autoencoder(nn.Module):
