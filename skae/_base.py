@@ -198,13 +198,13 @@ class BaseAutoencoder(
         )
         # A user's module knows only torch's global generators; ours have their own.
         own = nullcontext() if self.network is None else seeded_globally(build_seed, device)
+        remake = None
         with own:
             if network is None:
-                network = self._make_network(rows, build_seed)
+                remake = partial(self._make_network, seed=build_seed)
+                network = remake(rows)
             if self._needs_training(network, rows):
-                self.net_, self.validation_loss_curve_ = trainer.train(
-                    network, rows, partial(self._make_network, seed=build_seed)
-                )
+                self.net_, self.validation_loss_curve_ = trainer.train(network, rows, remake)
             else:
                 self.net_, self.validation_loss_curve_ = trainer.leave(network, rows), []
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]

@@ -52,7 +52,7 @@ class Trainer:
     order_seed: int
 
     def train(
-        self, network: nn.Module, rows: Rows, remake: Callable[[Rows], nn.Module]
+        self, network: nn.Module, rows: Rows, remake: Callable[[Rows], nn.Module] | None
     ) -> tuple[AutoencoderNet, list[float]]:
         """Train a network and keep its best weights.
 
@@ -62,6 +62,7 @@ class Trainer:
         rows : Rows
         remake : callable
             Makes such a network anew for other rows: for the folds of a cross-validation.
+            None for a network that continues, of which new ones would say nothing.
 
         Returns
         -------
@@ -69,7 +70,7 @@ class Trainer:
         validation_curve : list of float
             Mean held-out loss per row after each epoch.
         """
-        if self._cross_validates(len(rows)):
+        if remake is not None and self._cross_validates(len(rows)):
             n_epochs, curve = self._cross_validate(rows, remake)
             return self._run(network, rows, n_epochs=n_epochs), curve
         # A random start is no candidate to fall back on: a handful of rows would only stop it.

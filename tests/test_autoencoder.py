@@ -450,6 +450,14 @@ def test_a_warm_start_keeps_centre_and_scale_for_other_rows(cancer):
     assert fitted.n_samples_ == 269
 
 
+def test_a_warm_start_of_few_rows_is_judged_by_one_split_not_by_new_networks(cancer):
+    fitted = make_fast(max_epochs=8).fit(cancer[:200])
+    fitted.set_params(warm_start=True).fit(cancer[:200])
+    assert len(fitted.validation_loss_curve_) == fitted.n_iter_ == 8
+    held_out = fitted.validation_loss_curve_
+    assert held_out[0] < 1.05 * held_out[-1]  # not where new networks begin
+
+
 def test_a_first_warm_start_is_a_cold_one(cancer):
     cold = make_warm().set_params(warm_start=False).fit_transform(cancer)
     assert np.array_equal(make_warm().fit_transform(cancer), cold)
