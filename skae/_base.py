@@ -88,6 +88,14 @@ class BaseAutoencoder(
     def _make_objective(self) -> Objective:
         """Choose what training minimises."""
 
+    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module | None:
+        """Choose what corrupts the rows while the network trains."""
+        return None
+
+    def _has_own_modules(self) -> bool:
+        """Whether modules of the user's take part, which draw from torch's generators."""
+        return self.network is not None
+
     def _check_parameters(self, X: np.ndarray) -> None:
         """Check what depends on two parameters, or on a parameter and the data."""
 
@@ -187,7 +195,12 @@ class BaseAutoencoder(
 
     def _train(self, network: nn.Module | None, rows: Rows, device: torch.device) -> None:
         """Build the network unless it continues; train it; keep its best weights."""
-        build_seed, split_seed, order_seed = derive_seeds(self.random_state, 3)
+        seeds = derive_seeds(self.random_state, 4)
+        build_seed, split_seed, order_seed, noise_seed = seeds
+
+        def make_noise() -> nn.Module | None:
+            return self._make_noise(rows, torch.Generator(device).manual_seed(noise_seed))
+
         trainer = Trainer(
             self.get_params(deep=False),
             self._make_objective(),
@@ -195,9 +208,10 @@ class BaseAutoencoder(
             device,
             split_seed,
             order_seed,
+            make_noise,
         )
         # A user's module knows only torch's global generators; ours have their own.
-        own = nullcontext() if self.network is None else seeded_globally(build_seed, device)
+        own = seeded_globally(build_seed, device) if self._has_own_modules() else nullcontext()
         remake = None
         with own:
             if network is None:

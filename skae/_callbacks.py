@@ -55,7 +55,10 @@ class BestWeights(Callback):
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        losses = net.evaluate(net.rows_ if net.held_out_ is None else net.held_out_)
+        if net.held_out_ is None:
+            losses = net.evaluate(net.rows_)
+        else:
+            losses = net.evaluate(net.held_out_, net.corrupted_)
         self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
         self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
         self.losses_ = [losses]
@@ -85,7 +88,7 @@ class BestWeights(Callback):
         """Scores of the current weights on the held-out rows, else of the epoch."""
         if net.held_out_ is None:
             return torch.tensor([net.history[-1]["train_loss"]])
-        losses = net.evaluate(net.held_out_)
+        losses = net.evaluate(net.held_out_, net.corrupted_)
         net.history.record("valid_loss", losses.mean().item())
         if net.keep_losses:
             self.losses_.append(losses)

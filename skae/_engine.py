@@ -18,7 +18,7 @@ from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
 from skae._validation import resolve_device
-from skae.networks import mean_jacobian, run
+from skae.networks import mean_jacobian, run_corrupted
 
 TRAINING_STATE = (
     "optimizer_",
@@ -26,6 +26,8 @@ TRAINING_STATE = (
     "average_",
     "rows_",
     "held_out_",
+    "corrupted_",
+    "noise_",
     "schedule_",
     "gradient_",
 )
@@ -106,6 +108,10 @@ class AutoencoderNet(NeuralNet):
         n_held_out), the first row before the first step.
     seed : int
         Of the order of the rows.
+    noise : callable, default=None
+        Makes a module, or None, that corrupts the rows that are encoded; the rows
+        themselves are to be returned. The held-out rows are corrupted once, so that all
+        weights are judged by the same.
     callbacks : list
         skorch callbacks.
     device : str
@@ -131,6 +137,7 @@ class AutoencoderNet(NeuralNet):
         cautious: bool = False,
         keep_losses: bool = False,
         seed: int = 0,
+        noise: Callable[[], nn.Module | None] | None = None,
         callbacks: Sequence[Any] = (),
         device: str = "cpu",
         verbose: int = 0,
@@ -156,6 +163,7 @@ class AutoencoderNet(NeuralNet):
         self.cautious = cautious
         self.keep_losses = keep_losses
         self.seed = seed
+        self.noise = noise
 
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
@@ -165,6 +173,7 @@ class AutoencoderNet(NeuralNet):
     callbacks_: list[tuple[str, Callback]]
     flat_: FlatParameters
     average_: Tensor | None
+    noise_: nn.Module | None
 
     # -- parts ---------------------------------------------------------------------
 
@@ -184,6 +193,8 @@ class AutoencoderNet(NeuralNet):
     def initialize_module(self) -> AutoencoderNet:
         """Take the network as it is, on the net's device."""
         self.module_ = self.module.to(self.device)
+        noise = None if self.noise is None else self.noise()
+        self.noise_ = None if noise is None else noise.to(self.device, self.rows_.dtype).train()
         return self
 
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> AutoencoderNet:
@@ -234,6 +245,7 @@ class AutoencoderNet(NeuralNet):
         self.rows_ = X.to(self.device)
         self.held_out_ = None if held_out is None else held_out.to(self.device)
         self.initialize()
+        self.corrupted_ = None if self.held_out_ is None else self._corrupted(self.held_out_)
         self.notify("on_train_begin", X=self.rows_, y=None)
         try:
             self.fit_loop(self.rows_, epochs=n_epochs)
@@ -319,7 +331,14 @@ class AutoencoderNet(NeuralNet):
 
     def train_step_single(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """Loss of a batch and its gradient."""
-        return self.gradient_(batch)
+        return self.gradient_(batch, self._corrupted(batch))
+
+    def _corrupted(self, rows: Tensor) -> Tensor | None:
+        """Rows as noise leaves them; None where there is no noise."""
+        if self.noise_ is None:
+            return None
+        with torch.no_grad():
+            return self.noise_(rows)
 
     def _listened(self, hook: str) -> bool:
         """Whether any callback overrides a hook."""
@@ -349,12 +368,14 @@ class AutoencoderNet(NeuralNet):
     # -- weights -------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, rows: Tensor) -> Tensor:
+    def evaluate(self, rows: Tensor, corrupted: Tensor | None = None) -> Tensor:
         """Objective of each row, under the averaged weights where there is an average.
 
         Parameters
         ----------
         rows : Tensor of shape (n_rows, n_features)
+        corrupted : Tensor of shape (n_rows, n_features), default=None
+            What is encoded, if not the rows.
 
         Returns
         -------
@@ -365,9 +386,11 @@ class AutoencoderNet(NeuralNet):
         before = trained.clone()
         if self.average_ is not None:
             trained.copy_(self.average_)
+        batches = rows.split(EVALUATION_ROWS)
+        inputs = [None] * len(batches) if corrupted is None else corrupted.split(EVALUATION_ROWS)
         losses = [
-            self.criterion_.row_losses(run(self.module_, batch), batch)
-            for batch in BatchIterator(rows, EVALUATION_ROWS)
+            self.criterion_.row_losses(run_corrupted(self.module_, batch, given), batch)
+            for batch, given in zip(batches, inputs, strict=True)
         ]
         if self.average_ is not None:
             trained.copy_(before)
@@ -399,6 +422,7 @@ class AutoencoderNet(NeuralNet):
         self.flat_.release()
         self.module_.eval()
         self.module = type(self.module_)
+        self.noise = None
         for name in TRAINING_STATE:
             delattr(self, name)
         self.callbacks_ = []

@@ -21,14 +21,18 @@ from skae.losses import (
     huber,
     squared_error,
 )
-from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, Linear, run
+from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, Linear, run_corrupted
 
 
 class Gradient(Protocol):
     """Computes the loss of a batch and leaves its gradient in the parameters' `grad`."""
 
-    def __call__(self, x: Tensor) -> dict[str, Any]:
-        """Return the loss and, where it is at hand, the network's output."""
+    def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
+        """Return the loss and, where it is at hand, the network's output.
+
+        Rows that are given corrupted too are encoded so, and the rows themselves are what
+        the network should return.
+        """
 
 
 class AutogradGradient:
@@ -45,10 +49,10 @@ class AutogradGradient:
     def __init__(self, network: Codec, objective: Objective, gradient: Tensor):
         self.network, self.objective, self.gradient = network, objective, gradient
 
-    def __call__(self, x: Tensor) -> dict[str, Any]:
+    def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
         self.gradient.zero_()
         with torch.enable_grad():
-            output = run(self.network, x)
+            output = run_corrupted(self.network, x, corrupted)
             loss = self.objective(output, x)
             loss.backward()
         return {"loss": loss.detach(), "y_pred": output}
@@ -297,9 +301,10 @@ class ClosedFormGradient:
             self.arrays[n_rows] = encoder, decoder
         return self.arrays[n_rows]
 
-    def __call__(self, x: Tensor) -> dict[str, Any]:
+    def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
         encoder, decoder = self._arrays(x.shape[0])
-        rows, V = self.algebra.batch(x), self.components
+        target, V = self.algebra.batch(x), self.components
+        rows = target if corrupted is None else self.algebra.batch(corrupted)
         self.encoder.forward(rows, encoder.results)
         z = encoder.results[-1]
         if V is not None:
@@ -308,7 +313,7 @@ class ClosedFormGradient:
         decoded = decoder.results[-1]
         if V is not None:
             self._add_product(decoded, z, V.array, decoder.linear)
-        loss = self.slope(decoded, rows, self.algebra)  # what was decoded is now its slope
+        loss = self.slope(decoded, target, self.algebra)  # what was decoded is now its slope
         self.decoder.backward(z, decoder, decoded, to_input=True)
         slope = decoder.slopes[0]
         if V is not None:

@@ -119,6 +119,26 @@ class Rows:
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
 
+    def ranges(self) -> dict[str, np.ndarray]:
+        """Mean, standard deviation, minimum and maximum of each feature.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_features,)
+            Keys "mean", "std", "low" and "high".
+        """
+        n_rows, n_features = self.shape
+        total, squares = np.zeros((2, n_features))
+        low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+        for block in self.blocks():
+            total += block.sum(axis=0)
+            squares += np.square(block).sum(axis=0)
+            low, high = np.fmin(low, block.min(axis=0)), np.fmax(high, block.max(axis=0))
+        mean = total / n_rows
+        # Rows are as good as centred, so that nothing is lost in the difference.
+        std = np.sqrt(np.maximum(squares / n_rows - mean**2, 0))
+        return {"mean": mean, "std": std, "low": low, "high": high}
+
     # -- second moments ------------------------------------------------------------
 
     @property

@@ -42,6 +42,8 @@ class Trainer:
         Of the rows held out.
     order_seed : int
         Of the order of the rows.
+    make_noise : callable
+        Makes what corrupts the rows of one training, or None.
     """
 
     params: dict[str, Any]
@@ -50,6 +52,7 @@ class Trainer:
     device: torch.device
     split_seed: int
     order_seed: int
+    make_noise: Callable[[], nn.Module | None] = lambda: None
 
     def train(
         self, network: nn.Module, rows: Rows, remake: Callable[[Rows], nn.Module] | None
@@ -163,6 +166,7 @@ class Trainer:
             cautious=self.cautious,
             keep_losses=is_fold,
             seed=self.order_seed,
+            noise=self.make_noise,
             callbacks=[] if is_fold else [clone(c, safe=False) for c in p["callbacks"] or ()],
             device=str(self.device),
             verbose=0 if is_fold else int(p["verbose"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -77,6 +78,40 @@ def binary_cross_entropy(output: Output, x: Tensor) -> Tensor:
     """
     loss = F.binary_cross_entropy_with_logits(output.reconstruction, x, reduction="none")
     return loss.sum(dim=1)
+
+
+class Emphasised:
+    """A term that weighs corrupted entries differently from those that noise left alone.
+
+    Parameters
+    ----------
+    term : callable
+        A sum over features that is zero where the reconstruction is exact.
+    emphasis : float
+        Weight of a corrupted entry; the others weigh 1.
+    """
+
+    def __init__(self, term: Term, emphasis: float):
+        self.term, self.emphasis = term, emphasis
+
+    def __call__(self, output: Output, x: Tensor) -> Tensor:
+        """Sum over features, weighed by entry; without corruption the term itself.
+
+        Parameters
+        ----------
+        output : Output
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        loss = self.term(output, x)
+        if output.corrupted is None:
+            return loss
+        exact_elsewhere = torch.where(output.corrupted, output.reconstruction, x)
+        extra = self.term(output._replace(reconstruction=exact_elsewhere), x)
+        return loss + (self.emphasis - 1) * extra
 
 
 LOSSES: dict[str, Term] = {

@@ -30,10 +30,13 @@ class Output(NamedTuple):
     ----------
     reconstruction : Tensor of shape (n_rows, n_features)
     code : Tensor of shape (n_rows, n_components)
+    corrupted : Tensor of shape (n_rows, n_features), bool, or None
+        Entries that noise changed before the rows were encoded.
     """
 
     reconstruction: Tensor
     code: Tensor
+    corrupted: Tensor | None = None
 
 
 class Codec(Protocol):
@@ -244,6 +247,23 @@ def run(network: Codec, x: Tensor) -> Output:
     """
     z = network.encode(x)
     return Output(network.decode(z), z)
+
+
+def run_corrupted(network: Codec, x: Tensor, corrupted: Tensor | None) -> Output:
+    """Encode and decode corrupted rows, or the rows themselves where none are given.
+
+    Parameters
+    ----------
+    network : nn.Module with `encode` and `decode`
+    x, corrupted : Tensor of shape (n_rows, n_features)
+
+    Returns
+    -------
+    Output
+    """
+    if corrupted is None:
+        return run(network, x)
+    return run(network, corrupted)._replace(corrupted=corrupted != x)
 
 
 @torch.no_grad()

@@ -64,6 +64,9 @@ BAD_VALUES = {
     "random_state": ["a", -1, 0.5],
     "warm_start": ["yes", None],
     "verbose": ["loud", -1],
+    "noise": ["pink", None, 0.3],
+    "noise_level": [-0.1, 1.5, "some"],
+    "emphasis": [0, -1, None],
 }
 
 

@@ -30,6 +30,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import nn
 
 import skae
+from skae import DenoisingAutoencoder
 
 # A value other than the default for every constructor parameter of every kind.
 OTHER_VALUES = {
@@ -55,6 +56,9 @@ OTHER_VALUES = {
     "random_state": 1,
     "warm_start": True,
     "verbose": 1,
+    "noise": "gaussian",
+    "noise_level": 0.3,
+    "emphasis": 2.0,
 }
 # Variants that pass every check; the first is the default at its full length.
 CHECKED = [
@@ -89,6 +93,19 @@ CHECKED = [
             {"optimizer": torch.optim.RMSprop},
             {"batch_size": 7},
             {"warm_start": True},
+        ]
+    ),
+    *(
+        fast(DenoisingAutoencoder(random_state=0), **params)
+        for params in [
+            {"noise": "gaussian"},
+            {"noise": "masking", "anchor": None},
+            {"noise": "salt_pepper", "hidden_layer_sizes": ()},
+            {"noise": nn.Dropout(0.2)},
+            {"emphasis": 3.0},
+            {"noise_level": 0.0},
+            {"whiten": True, "n_components": None},
+            {"network": OwnModule},
         ]
     ),
 ]

@@ -13,7 +13,9 @@ ROOT = Path(skae.__file__).parent
 # A module may import only from lower floors, never from its own.
 FLOORS = {
     "_validation": 0,
+    "_docstrings": 0,
     "networks": 0,
+    "noise": 0,
     "_rows": 5,
     "losses": 10,
     "_gradients": 15,
@@ -23,6 +25,7 @@ FLOORS = {
     "_training": 25,
     "_base": 30,
     "_autoencoder": 40,
+    "_denoising": 50,
     "metrics": 60,
     "__init__": 70,
 }

@@ -1,0 +1,56 @@
+"""Docstrings of kinds that share parameters: each entry is written once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+
+SECTION = re.compile(r"^(Parameters|Attributes)\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", re.M | re.S)
+ENTRY = re.compile(r"^(\S[^\n]*)\n((?:^[ ]+[^\n]*\n|^\n)*)", re.M)
+
+
+def inherit_entries(parent: type) -> Callable[[type], type]:
+    """Complete the docstring of a class by its parent's parameters and attributes.
+
+    A line that holds only a name takes the parent's entry of that name; a line that holds
+    only ``*`` takes all of the parent's entries that the class does not have.
+
+    Parameters
+    ----------
+    parent : type
+
+    Returns
+    -------
+    callable
+        A class decorator.
+    """
+    inherited = {match[1]: _entries(match[2]) for match in SECTION.finditer(_doc(parent))}
+
+    def complete(cls: type) -> type:
+        def filled(match: re.Match[str]) -> str:
+            title, own = match[1], _entries(match[2])
+            theirs, lines = inherited[title], []
+            for name, text in own.items():
+                if name == "*":
+                    lines += [text for name, text in theirs.items() if name not in own]
+                else:
+                    lines.append(theirs[name] if text.strip() == name else text)
+            return f"{title}\n{'-' * len(title)}\n" + "".join(lines) + "\n"
+
+        cls.__doc__ = SECTION.sub(filled, _doc(cls))
+        return cls
+
+    return complete
+
+
+def _doc(cls: type) -> str:
+    return inspect.cleandoc(cls.__doc__ or "") + "\n"
+
+
+def _entries(section: str) -> dict[str, str]:
+    """Entries of a section by their first name, each with its heading."""
+    return {
+        re.split(r"[ ,]", match[1])[0]: match[0].rstrip() + "\n"
+        for match in ENTRY.finditer(section)
+    }

@@ -1,0 +1,176 @@
+"""Noises: what corrupts rows while a network trains, and leaves them alone afterwards."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Features(NamedTuple):
+    """What noises need to know of each feature, in the units of the rows.
+
+    Attributes
+    ----------
+    mean, std, low, high : Tensor of shape (n_features,)
+        Mean, standard deviation, minimum and maximum over the training rows.
+    """
+
+    mean: Tensor
+    std: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class Noise(nn.Module):
+    """Corrupts rows in training mode; returns them as they are in evaluation mode.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+        Source of the noise, on the device of the rows; None is torch's global one.
+
+    Shape
+    -----
+    Input and output (n_rows, n_features); the input is not written to.
+    """
+
+    mean: Tensor
+    std: Tensor
+    low: Tensor
+    high: Tensor
+    largest: ClassVar[float] = 1.0  # level that makes sense: a share, unless a noise says else
+    level_is: ClassVar[str] = "a share of the entries"
+
+    def __init__(self, level: float, features: Features, generator: torch.Generator | None = None):
+        super().__init__()
+        self.level, self.generator = level, generator
+        for name, values in features._asdict().items():
+            self.register_buffer(name, values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Corrupt rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        return self.corrupt(x) if self.training else x
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Return corrupted rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        raise NotImplementedError
+
+    def uniform(self, x: Tensor) -> Tensor:
+        """Draw one number in [0, 1) for each entry.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        return torch.rand(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+
+
+class GaussianNoise(Noise):
+    """Adds normal noise; the level is in units of each feature's standard deviation.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+    """
+
+    largest = float("inf")
+    level_is = "in standard deviations of each feature"
+
+    def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
+        drawn = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        return torch.addcmul(x, drawn, self.std, value=self.level)
+
+
+class MaskingNoise(Noise):
+    """Sets a share of the entries to their feature's mean [1]_.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+
+    References
+    ----------
+    .. [1] Vincent et al. (2008). Extracting and composing robust features with denoising
+       autoencoders. ICML. https://doi.org/10.1145/1390156.1390294
+    """
+
+    def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
+        return torch.where(self.uniform(x) < self.level, self.mean, x)
+
+
+class SaltPepperNoise(Noise):
+    """Sets a share of the entries to their feature's minimum or maximum, as often each.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+    """
+
+    def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
+        drawn = self.uniform(x)
+        lowered = torch.where(drawn < self.level / 2, self.low, x)
+        raised = (drawn >= self.level / 2) & (drawn < self.level)
+        return torch.where(raised, self.high, lowered)
+
+
+class SwapNoise(Noise):
+    """Replaces a share of the entries by the same feature's value in another row.
+
+    Each feature keeps its own distribution, whatever it looks like, and only what features
+    say of each other is disturbed. Rows are swapped within a batch; a single row has no other.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+    """
+
+    def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
+        n_rows = x.shape[0]
+        if n_rows == 1:
+            return x
+        # Some rows further, around the end: never the row itself.
+        steps = (1 + self.uniform(x) * (n_rows - 1)).long().clamp_(max=n_rows - 1)
+        others = (torch.arange(n_rows, device=x.device)[:, None] + steps) % n_rows
+        return torch.where(self.uniform(x) < self.level, x.gather(0, others), x)
+
+
+NOISES: dict[str, type[Noise]] = {
+    "gaussian": GaussianNoise,
+    "masking": MaskingNoise,
+    "salt_pepper": SaltPepperNoise,
+    "swap": SwapNoise,
+}
