@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import nn
 
+from skae import _engine
 from skae._engine import AutoencoderNet, BatchIterator
 from skae.losses import LOSSES, Objective, squared_error
 from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, run
@@ -110,13 +111,26 @@ def test_every_pass_has_a_new_order_and_no_generator_keeps_it():
     assert torch.equal(torch.cat(list(BatchIterator(rows, 32))), rows)
 
 
+def test_rows_put_in_order_some_batches_at_a_time_come_as_if_all_at_once(monkeypatch):
+    rows = torch.arange(1001, dtype=torch.float32)[:, None]
+    at_once = [b.clone() for b in BatchIterator(rows, 10, torch.Generator().manual_seed(0))]
+    monkeypatch.setattr(_engine, "ORDERED_BYTES", 30 * rows[:1].nbytes)
+    iterator = BatchIterator(rows, 10, torch.Generator().manual_seed(0))
+    assert len(iterator.blocks) == 34
+    for batch, expected in zip(iterator, at_once, strict=True):
+        assert torch.equal(batch, expected)
+
+
 # -- the loop ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
-def test_a_whole_fit_written_out_equals_autograd(loss, activation, anchored):
+@pytest.mark.parametrize("n_threads", [1, 2])  # numpy multiplies, torch multiplies
+@pytest.mark.usefixtures("two_threads")
+def test_a_whole_fit_written_out_equals_autograd(loss, activation, anchored, n_threads):
+    torch.set_num_threads(n_threads)
     rows = curved_rows(dtype=torch.float64)
     if loss == "binary_cross_entropy":
         rows = (rows - rows.min()) / (rows.max() - rows.min())
