@@ -280,5 +280,5 @@ class AutoencoderTransformer(BaseAutoencoder):
             total += np.square(block).sum()
         return bool(unexplained > NEGLIGIBLE * total)
 
-    def _is_at_pca(self, rows: Rows) -> bool:
-        return self.anchor is not None and self.net_.is_at_anchor(rows[:256])
+    def _is_at_pca(self) -> bool:
+        return self.anchor is not None and self.net_.module_.is_at_anchor()

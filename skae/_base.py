@@ -153,7 +153,7 @@ class BaseAutoencoder(
             network = self._previous_network()
             rows = self._locate(X) if network is None else Rows(X, self._shift, self._scale)
             self._train(network, rows, device)
-            if self._is_at_pca(rows):
+            if self._is_at_pca():
                 self._describe_as_pca(rows)
             else:
                 self._describe(rows, self._order(rows))
@@ -224,7 +224,7 @@ class BaseAutoencoder(
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
 
-    def _is_at_pca(self, rows: Rows) -> bool:
+    def _is_at_pca(self) -> bool:
         """Whether the network is PCA: its own code is ordered and signed as PCA's."""
         return False
 

@@ -494,21 +494,6 @@ class AutoencoderNet(NeuralNet):
         network = self.at_precision(z.dtype)
         return mean_jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
 
-    @torch.inference_mode()
-    def is_at_anchor(self, rows: np.ndarray) -> bool:
-        """Whether an anchored network is still nothing but its anchor.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows, n_features)
-
-        Returns
-        -------
-        bool
-        """
-        x = self._tensor(rows)
-        return self.at_precision(x.dtype).is_at_anchor(x)
-
     def n_parameters(self) -> int:
         """Number of weights of the network, the anchor's included."""
         return sum(p.numel() for p in (*self.module_.parameters(), *self.module_.buffers()))

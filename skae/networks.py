@@ -216,12 +216,8 @@ class AnchoredAutoencoder(Autoencoder):
             correction = self.gates[1] * correction
         return torch.addmm(correction, z, self.components.to(z.dtype))
 
-    def is_at_anchor(self, x: Tensor) -> bool:
-        """Whether both corrections return zeros on these rows.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, n_features)
+    def is_at_anchor(self) -> bool:
+        """Whether both corrections return zeros: their gates or last layers are zero.
 
         Returns
         -------
@@ -229,8 +225,8 @@ class AnchoredAutoencoder(Autoencoder):
         """
         if self.gates is not None:
             return not self.gates.any()
-        z = self.encode(x)
-        return not (self.network.encode(x).any() or self.network.decode(z).any())
+        last = self.network.encoder[-1], self.network.decoder[-1]
+        return not any(p.any() for layer in last for p in layer.parameters())
 
 
 def run(network: Codec, x: Tensor) -> Output:
