@@ -273,12 +273,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         linear = self.network is None and not self._resolve_hidden_layer_sizes()
         if linear and self.loss == "squared_error":
             return False  # PCA is the optimum
-        components = network.components.cpu().numpy()
-        unexplained = total = 0.0
-        for block in rows.blocks():
-            unexplained += np.square(block - (block @ components.T) @ components).sum()
-            total += np.square(block).sum()
-        return bool(unexplained > NEGLIGIBLE * total)
+        along, left = rows.squares_along(network.components.cpu().numpy())
+        return bool(left > NEGLIGIBLE * (along.sum() + left))
 
     def _is_at_pca(self) -> bool:
         return self.anchor is not None and self.net_.module_.is_at_anchor()

@@ -247,19 +247,16 @@ class BaseAutoencoder(
         raw = np.empty((len(rows), self.n_components_))
         for part in self._batches(len(rows)):
             raw[part] = self._encode(rows[part])
+        slopes = self.net_.mean_jacobian(raw[rows.spread(JACOBIAN_ROWS)], self._link)
         self._code_mean = raw.mean(axis=0)
         raw -= self._code_mean
-        slopes = self.net_.mean_jacobian(
-            raw[rows.spread(JACOBIAN_ROWS)] + self._code_mean, self._link
-        )
         self._rotation = _uncorrelating_rotation(raw)
         self._rotation *= _signs_of_largest(self._rotation.T @ slopes)
         self.components_ = self._rotation.T @ slopes
         codes = raw @ self._rotation
-        codes *= self._scale
-        self._set_variances(rows, codes.var(axis=0, ddof=min(1, len(rows) - 1)))
-        codes *= self._code_scale / self._scale
-        return codes
+        variances = codes.var(axis=0, ddof=min(1, len(rows) - 1))
+        self._set_variances(rows, variances * self._scale**2)
+        return codes * self._code_scale
 
     def _set_variances(self, rows: Rows, variances: np.ndarray) -> None:
         """Take the variances of the code in input units; whiten it if asked to."""

@@ -18,7 +18,7 @@ from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
 from skae._validation import resolve_device
-from skae.networks import mean_jacobian, run_corrupted
+from skae.networks import mean_jacobian, run
 
 TRAINING_STATE = (
     "optimizer_",
@@ -389,7 +389,7 @@ class AutoencoderNet(NeuralNet):
         batches = rows.split(EVALUATION_ROWS)
         inputs = [None] * len(batches) if corrupted is None else corrupted.split(EVALUATION_ROWS)
         losses = [
-            self.criterion_.row_losses(run_corrupted(self.module_, batch, given), batch)
+            self.criterion_.row_losses(run(self.module_, batch, given), batch)
             for batch, given in zip(batches, inputs, strict=True)
         ]
         if self.average_ is not None:

@@ -21,7 +21,7 @@ from skae.losses import (
     huber,
     squared_error,
 )
-from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, Linear, run_corrupted
+from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, Linear, run
 
 
 class Gradient(Protocol):
@@ -52,7 +52,7 @@ class AutogradGradient:
     def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
         self.gradient.zero_()
         with torch.enable_grad():
-            output = run_corrupted(self.network, x, corrupted)
+            output = run(self.network, x, corrupted)
             loss = self.objective(output, x)
             loss.backward()
         return {"loss": loss.detach(), "y_pred": output}

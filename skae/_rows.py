@@ -40,11 +40,7 @@ class Rows:
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Rows in network units, float64."""
-        # An array of indices has already made a copy.
-        return self._converted(self.X[part])
-
-    def _converted(self, X: np.ndarray) -> np.ndarray:
-        rows = X - self.shift
+        rows = self.X[part] - self.shift
         rows /= self.scale
         return rows
 
@@ -183,10 +179,12 @@ class Rows:
         if self.are_many:
             along = np.einsum("ij,ij->i", components @ self.scatter, components)
             return along, max(0.0, float(np.trace(self.scatter) - along.sum()))
-        rows = self[:]
-        codes = rows @ components.T
-        rows -= codes @ components
-        return np.square(codes).sum(axis=0), float(np.square(rows).sum())
+        along, left = np.zeros(len(components)), 0.0
+        for block in self.blocks():
+            codes = block @ components.T
+            along += np.square(codes).sum(axis=0)
+            left += float(np.square(block - codes @ components).sum())
+        return along, left
 
     def root_mean_square(self) -> float:
         """Root of the mean square of all entries; 1 where all are zero.
@@ -229,7 +227,7 @@ class Rows:
             if n_rows > 1 and not constant.all():
                 components[:n_kept] = PCA(n_kept, svd_solver="full").fit(rows).components_
         components[:, constant] = 0.0  # rounding
-        return components * (not constant.all())
+        return components
 
 
 def constant_columns(X: np.ndarray) -> Any:

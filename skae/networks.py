@@ -229,37 +229,22 @@ class AnchoredAutoencoder(Autoencoder):
         return not any(p.any() for layer in last for p in layer.parameters())
 
 
-def run(network: Codec, x: Tensor) -> Output:
+def run(network: Codec, x: Tensor, corrupted: Tensor | None = None) -> Output:
     """Encode and decode rows with any module that has `encode` and `decode`.
 
     Parameters
     ----------
     network : nn.Module with `encode` and `decode`
     x : Tensor of shape (n_rows, n_features)
+    corrupted : Tensor of shape (n_rows, n_features), default=None
+        What is encoded, if not the rows.
 
     Returns
     -------
     Output
     """
-    z = network.encode(x)
-    return Output(network.decode(z), z)
-
-
-def run_corrupted(network: Codec, x: Tensor, corrupted: Tensor | None) -> Output:
-    """Encode and decode corrupted rows, or the rows themselves where none are given.
-
-    Parameters
-    ----------
-    network : nn.Module with `encode` and `decode`
-    x, corrupted : Tensor of shape (n_rows, n_features)
-
-    Returns
-    -------
-    Output
-    """
-    if corrupted is None:
-        return run(network, x)
-    return run(network, corrupted)._replace(corrupted=corrupted != x)
+    z = network.encode(x if corrupted is None else corrupted)
+    return Output(network.decode(z), z, None if corrupted is None else corrupted != x)
 
 
 @torch.no_grad()
