@@ -108,11 +108,14 @@ class Algebra(NamedTuple):
     ----------
     product : callable
         ``product(a, b, out=c)`` of matrices and vectors.
+    affine : callable
+        ``affine(bias, a, b, out=c)``: the product plus a vector in every row.
     view : callable
         Turns a tensor into what `product` takes, without copying.
     """
 
     product: Callable[..., Any]
+    affine: Callable[..., Any]
     view: Callable[[Tensor], Any]
 
     def batch(self, tensor: Tensor) -> Batch:
@@ -121,10 +124,15 @@ class Algebra(NamedTuple):
         return Batch(tensor, array, array.T)
 
 
+def _affine(bias: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    np.dot(a, b, out=out)
+    out += bias
+
+
 # numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
 # several threads, and accelerators. Activations are torch's, which has their derivatives.
-NUMPY = Algebra(np.dot, Tensor.numpy)
-TORCH = Algebra(torch.matmul, lambda tensor: tensor)
+NUMPY = Algebra(np.dot, _affine, Tensor.numpy)
+TORCH = Algebra(torch.matmul, torch.addmm, lambda tensor: tensor)
 
 
 def _squared_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
@@ -183,14 +191,12 @@ class Stack:
         ]
         activations = [type(layer) for layer in mlp if not isinstance(layer, Linear)]
         self.derivative = DERIVATIVES[activations[0] if activations else nn.Identity]
-        self.product = algebra.product
+        self.product, self.affine = algebra.product, algebra.affine
 
     def forward(self, x: Batch, results: list[Batch]) -> None:
         """Compute the results of all layers."""
         for i, result in enumerate(results):
-            self.product(x.array, self.weights[i].transposed, out=result.array)
-            array = result.array
-            array += self.biases[i]
+            self.affine(self.biases[i], x.array, self.weights[i].transposed, out=result.array)
             if result is not results[-1]:
                 self.derivative.forward(result.tensor)
             x = result

@@ -32,8 +32,9 @@ class FlatParameters:
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
-        # On the CPU reading a number is no stall, and numpy is quicker with short vectors.
-        self.array = self.gradient.numpy() if self.gradient.is_cpu else None
+        # On one thread of the CPU reading a number is no stall, and numpy gets there sooner.
+        on_one_thread = self.gradient.is_cpu and torch.get_num_threads() == 1
+        self.array = self.gradient.numpy() if on_one_thread else None
         self.detached = self.values.detach()
         self.views = self._split(self.detached)
         for p, values, gradient in zip(
@@ -54,7 +55,8 @@ class FlatParameters:
         largest : float
         """
         if self.array is None:
-            self.gradient.mul_((largest / (self.gradient.norm() + TINY)).clamp_(max=1.0))
+            norm = torch.dot(self.gradient, self.gradient).sqrt_()
+            self.gradient.mul_((largest / (norm + TINY)).clamp_(max=1.0))
         elif (norm := math.sqrt(np.dot(self.array, self.array))) > largest:
             self.array *= largest / norm
 
