@@ -55,8 +55,8 @@ class FlatParameters:
         largest : float
         """
         if self.array is None:
-            norm = torch.dot(self.gradient, self.gradient).sqrt_()
-            self.gradient.mul_((largest / (norm + TINY)).clamp_(max=1.0))
+            length = torch.dot(self.gradient, self.gradient).sqrt_()
+            self.gradient.mul_((largest / (length + TINY)).clamp_(max=1.0))
         elif (norm := math.sqrt(np.dot(self.array, self.array))) > largest:
             self.array *= largest / norm
 
