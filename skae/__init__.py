@@ -1,9 +1,9 @@
 """Autoencoders as scikit-learn estimators."""
 
-from skae import metrics, noise
+from skae import densities, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
 from skae._denoising import DenoisingAutoencoder
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["AutoencoderTransformer", "DenoisingAutoencoder", "metrics", "noise"]
+__all__ = ["AutoencoderTransformer", "DenoisingAutoencoder", "densities", "metrics", "noise"]

@@ -51,6 +51,13 @@ class AutoencoderTransformer(BaseAutoencoder):
         variance), or "binary_cross_entropy" for data in [0, 1], which needs ``anchor=None``.
     whiten : bool, default=False
         Scale components to unit variance, as PCA's `whiten`.
+    latent_density : str or estimator, default="auto"
+        How codes are distributed, for `sample` and `score_samples`: "gaussian_mixture" (as
+        many components as the Bayesian information criterion asks for), "gaussian" (the
+        moments of the training codes), "standard_normal", or an estimator with `fit`,
+        `sample` and `score_samples`, such as `sklearn.neighbors.KernelDensity`, of which a
+        clone is fitted to at most 10,000 codes. "auto" is the mixture, but "gaussian" for
+        the linear autoencoder, which makes it probabilistic PCA.
     network : callable, default=None
         ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: a
         network of your own instead of the perceptrons. `hidden_layer_sizes` and `activation`
@@ -105,7 +112,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         later ones are held at their mean. With a nonlinear decoder it need not decrease and
         may be negative. Its sum is ``score(X_train)``.
     noise_variance_ : float
-        Mean variance left per remaining dimension, as PCA's.
+        Mean variance left per remaining dimension, as PCA's; of a network that was trained,
+        times the median loss of held-out rows over that of training rows.
     mean_ : ndarray of shape (n_features_in_,)
         Of the training rows.
     n_samples_ : int
@@ -113,6 +121,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only if X has string column names.
+    latent_density_ : object with `sample` and `score_samples`
+        The density of the training codes.
     net_ : skorch.NeuralNet
         The trained net; its network is ``net_.module_``, its record ``net_.history``.
     n_iter_ : int
@@ -179,6 +189,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         anchor: Literal["pca"] | None = "pca",
         loss: str = "squared_error",
         whiten: bool = False,
+        latent_density: Any = "auto",
         network: Callable[[int, int], nn.Module] | None = None,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         lr: float = 5e-3,
@@ -202,6 +213,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.anchor = anchor
         self.loss = loss
         self.whiten = whiten
+        self.latent_density = latent_density
         self.network = network
         self.optimizer = optimizer
         self.lr = lr
@@ -264,14 +276,24 @@ class AutoencoderTransformer(BaseAutoencoder):
         )
         return Autoencoder(encoder, decoder)
 
+    def _within_bounds(self, X: np.ndarray) -> np.ndarray:
+        return X.clip(0, 1) if self.loss == "binary_cross_entropy" else X
+
     def _starts_at_pca(self) -> bool:
         return self.anchor is not None
+
+    def _is_linear(self) -> bool:
+        """Whether the network can be nothing but PCA."""
+        no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
+        return self.anchor is not None and no_layers
+
+    def _auto_density(self) -> str:
+        return "gaussian" if self._is_linear() else super()._auto_density()
 
     def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
         if not isinstance(network, AnchoredAutoencoder):
             return True
-        linear = self.network is None and not self._resolve_hidden_layer_sizes()
-        if linear and self.loss == "squared_error":
+        if self._is_linear() and self.loss == "squared_error":
             return False  # PCA is the optimum
         along, left = rows.squares_along(network.components.cpu().numpy())
         return bool(left > NEGLIGIBLE * (along.sum() + left))

@@ -21,13 +21,14 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
 from skae._optimization import OPTIMIZERS
 from skae._rows import Rows, constant_columns
+from skae._sampling import SamplingMixin
 from skae._training import Trainer
 from skae._validation import (
     all_or_nothing,
@@ -48,7 +49,11 @@ INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
 
 class BaseAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    SamplingMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Template of all kinds: a kind says which network, objective and parameters it has."""
 
@@ -60,6 +65,10 @@ class BaseAutoencoder(
             StrOptions({"auto"}),
         ],
         "whiten": ["boolean"],
+        "latent_density": [
+            StrOptions({"auto", "gaussian_mixture", "gaussian", "standard_normal"}),
+            HasMethods(["fit", "sample", "score_samples"]),
+        ],
         "network": [callable, None],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -152,11 +161,13 @@ class BaseAutoencoder(
             self._check_parameters(X)
             network = self._previous_network()
             rows = self._locate(X) if network is None else Rows(X, self._shift, self._scale)
-            self._train(network, rows, device)
+            *seeds, density_seed = derive_seeds(self.random_state, 5)
+            self._train(network, rows, device, seeds)
             if self._is_at_pca():
                 self._describe_as_pca(rows)
             else:
                 self._describe(rows, self._order(rows))
+            self._fit_densities(rows, density_seed)
         return self
 
     def _previous_network(self) -> nn.Module | None:
@@ -193,9 +204,10 @@ class BaseAutoencoder(
             )
         return rows
 
-    def _train(self, network: nn.Module | None, rows: Rows, device: torch.device) -> None:
+    def _train(
+        self, network: nn.Module | None, rows: Rows, device: torch.device, seeds: list[int]
+    ) -> None:
         """Build the network unless it continues; train it; keep its best weights."""
-        seeds = derive_seeds(self.random_state, 4)
         build_seed, split_seed, order_seed, noise_seed = seeds
 
         def make_noise() -> nn.Module | None:
@@ -247,7 +259,7 @@ class BaseAutoencoder(
         raw = np.empty((len(rows), self.n_components_))
         for part in self._batches(len(rows)):
             raw[part] = self._encode(rows[part])
-        slopes = self.net_.mean_jacobian(raw[rows.spread(JACOBIAN_ROWS)], self._link)
+        slopes = self.net_.jacobian(raw[rows.spread(JACOBIAN_ROWS)], self._link).mean(axis=0)
         self._code_mean = raw.mean(axis=0)
         raw -= self._code_mean
         self._rotation = _uncorrelating_rotation(raw)
@@ -302,7 +314,7 @@ class BaseAutoencoder(
     def _describe(self, rows: Rows, codes: np.ndarray) -> None:
         """Describe the fit by variances: explained by each component, and left over."""
         left, total = self._lost(rows, codes), self._total(rows)
-        self._set_noise(rows, left)
+        self._set_noise(rows, left * self.net_.optimism_)
         explained = 1 - left / total if total > 0 else 0.0
         self.explained_variance_ratio_ = self._increments(rows, codes, explained)
 
@@ -364,16 +376,21 @@ class BaseAutoencoder(
         raw = codes @ (self._rotation / self._code_scale).T + self._code_mean
         return self.net_.infer_rows("decode", raw.astype(codes.dtype, copy=False), self._link)
 
-    def _batches(self, n_rows: int) -> Iterator[slice]:
-        """Slices of rows small enough for inference in bounded memory."""
-        return gen_batches(n_rows, rows_per_batch(self.net_.widest_layer()))
+    def _batches(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
+        """Slices of rows small enough for arrays of some width in bounded memory."""
+        return gen_batches(n_rows, rows_per_batch(max(n_columns, self.net_.widest_layer())))
 
     def _in_batches(
-        self, function: Callable[[np.ndarray], np.ndarray], X: np.ndarray, n_columns: int
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        X: np.ndarray,
+        n_columns: int,
+        dtype: type | None = None,
+        n_columns_inside: int = 0,
     ) -> np.ndarray:
-        """Apply a function of rows, batch by batch."""
-        result = np.empty((len(X), n_columns), dtype=X.dtype)
-        for part in self._batches(len(X)):
+        """Apply a function of rows, batch by batch; in X's dtype unless another is given."""
+        result = np.empty((len(X), n_columns), dtype=dtype or X.dtype)
+        for part in self._batches(len(X), n_columns_inside):
             result[part] = function(X[part])
         return result
 

@@ -18,7 +18,7 @@ from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
 from skae._validation import resolve_device
-from skae.networks import mean_jacobian, run
+from skae.networks import jacobian, run
 
 TRAINING_STATE = (
     "optimizer_",
@@ -256,7 +256,22 @@ class AutoencoderNet(NeuralNet):
                 if isinstance(callback, ProgressBar):
                     callback.bar_.close()
         self.notify("on_train_end", X=self.rows_, y=None)
+        self.optimism_ = self._optimism()
         return self
+
+    def _optimism(self) -> float:
+        """Median loss of the held-out rows over that of training rows, at least 1.
+
+        Medians, since one outlying row among a few decides about their mean. Nothing is
+        corrupted here. Without held-out rows nothing is known: 1.
+        """
+        if self.held_out_ is None:
+            return 1.0
+        lost, lost_again = (
+            float(self.evaluate(rows[:EVALUATION_ROWS]).median())
+            for rows in (self.held_out_, self.rows_)
+        )
+        return max(1.0, lost / lost_again) if lost_again > 0 else 1.0
 
     def fit_loop(
         self, X: Tensor, y: None = None, epochs: int | None = None, **fit_params: Any
@@ -477,8 +492,8 @@ class AutoencoderNet(NeuralNet):
             result = link(result)
         return result.cpu().numpy().astype(rows.dtype, copy=False)
 
-    def mean_jacobian(self, codes: np.ndarray, link: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """Mean linear map of the decoder.
+    def jacobian(self, codes: np.ndarray, link: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Linear maps of the decoder at codes.
 
         Parameters
         ----------
@@ -488,11 +503,11 @@ class AutoencoderNet(NeuralNet):
 
         Returns
         -------
-        ndarray of shape (n_components, n_features)
+        ndarray of shape (n_rows, n_components, n_features)
         """
         z = self._tensor(codes)
         network = self.at_precision(z.dtype)
-        return mean_jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
+        return jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
 
     def n_parameters(self) -> int:
         """Number of weights of the network, the anchor's included."""

@@ -74,8 +74,10 @@ class Trainer:
             Mean held-out loss per row after each epoch.
         """
         if remake is not None and self._cross_validates(len(rows)):
-            n_epochs, curve = self._cross_validate(rows, remake)
-            return self._run(network, rows, n_epochs=n_epochs), curve
+            n_epochs, curve, optimism = self._cross_validate(rows, remake)
+            net = self._run(network, rows, n_epochs=n_epochs)
+            net.optimism_ = optimism
+            return net, curve
         # A random start is no candidate to fall back on: a handful of rows would only stop it.
         enough = MIN_ROWS_TO_HOLD_OUT if self.cautious else MIN_ROWS_TO_CROSS_VALIDATE
         if self.params["early_stopping"] and len(rows) >= enough:
@@ -113,24 +115,28 @@ class Trainer:
 
     def _cross_validate(
         self, rows: Rows, remake: Callable[[Rows], nn.Module]
-    ) -> tuple[int, list[float]]:
-        """Find the number of epochs that is best over folds, 0 unless surely better."""
+    ) -> tuple[int, list[float], float]:
+        """Find the number of epochs that is best over folds, 0 unless surely better.
+
+        Also the curve of the held-out losses, and how much they exceed those in training.
+        """
         folds: Any = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed)
         if len(rows) < MIN_ROWS_TO_CROSS_VALIDATE:
             fraction = self.params["validation_fraction"]
             folds = ShuffleSplit(1, test_size=fraction, random_state=self.split_seed)
-        losses = []
+        losses, optimism = [], []
         for train, held_out in folds.split(np.empty(len(rows))):
             network = remake(rows.subset(train))
             net = self._run(network, rows, train, held_out, is_fold=True)
             losses.append(net.held_out_losses_)
+            optimism.append(net.optimism_)
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
         best = int(np.nanargmin(by_epoch.mean(axis=1)))
         needed = _needed_errors(len(rows))
         if not is_better(by_epoch[best], by_epoch[0], n_errors=needed):
             best = 0
-        return best, by_epoch[1:].mean(axis=1).tolist()
+        return best, by_epoch[1:].mean(axis=1).tolist(), float(np.mean(optimism))
 
     def _run(
         self,

@@ -266,8 +266,8 @@ def shapes_of_two_rows(network: Any, n_features: int) -> tuple[torch.Size, torch
     return output.code.shape, output.reconstruction.shape
 
 
-def mean_jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Mean over rows of a decoder's Jacobian: its mean linear map.
+def jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Jacobian of a decoder at each code: its linear map there.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def mean_jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape (n_components, n_features)
+    Tensor of shape (n_rows, n_components, n_features)
     """
     z = z.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -290,4 +290,4 @@ def mean_jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
             torch.autograd.grad(product, vector, direction.expand_as(z), retain_graph=True)[0]
             for direction in torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         ]
-    return torch.stack([column.mean(dim=0) for column in columns])
+    return torch.stack(columns, dim=1)

@@ -48,6 +48,7 @@ BAD_VALUES = {
     "anchor": ["lda", True],
     "loss": ["mse", None],
     "whiten": ["yes", None],
+    "latent_density": ["mixture", None, 3],
     "network": ["mlp", 3],
     "optimizer": ["lbfgs", None],
     "lr": [0, -1, "auto", math.nan, math.inf],

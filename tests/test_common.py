@@ -40,6 +40,7 @@ OTHER_VALUES = {
     "anchor": None,
     "loss": "huber",
     "whiten": True,
+    "latent_density": "gaussian",
     "network": OwnModule,
     "optimizer": "sgd",
     "lr": 1e-3,

@@ -1,0 +1,372 @@
+"""Densities of codes, and of what a decoder leaves over: what samples are drawn from."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.stats import multivariate_normal
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+from sklearn.utils import check_random_state
+
+MAX_COMPONENTS = 16  # of a mixture
+MIN_ROWS_PER_COMPONENT = 50
+REGULARISATION = 1e-3  # added to the variances of a mixture's components, codes standardised
+NEGLIGIBLE = 1e-12  # share of the largest variance below which a component does not vary
+MAX_FACTORS = 8  # of a residual's covariance
+
+
+class Density(Protocol):
+    """What the latent density of an estimator can do, whatever it was made from."""
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw codes of shape (n_samples, n_components), float64."""
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Log-density in nats of codes, one number a row."""
+
+
+class Gaussian:
+    """Normal distribution of given moments.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_components,)
+    covariance : ndarray of shape (n_components, n_components)
+        Components whose variance is below 1e-12 of the largest are taken for constant:
+        samples have them at their mean, and the log-density leaves them out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae.densities import Gaussian
+    >>> Gaussian(np.zeros(2), np.eye(2)).score_samples(np.zeros((1, 2))).round(4)
+    array([-1.8379])
+    """
+
+    def __init__(self, mean: np.ndarray, covariance: np.ndarray):
+        self.mean = np.asarray(mean, dtype=float)
+        self.varies = varying(np.diag(covariance))
+        self.normal = None
+        if self.varies.any():
+            part = np.ix_(self.varies, self.varies)
+            self.normal = multivariate_normal(
+                self.mean[self.varies], covariance[part], allow_singular=True
+            )
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        codes = np.tile(self.mean, (n_samples, 1))
+        if self.normal is not None:
+            drawn = self.normal.rvs(n_samples, random_state=check_random_state(random_state))
+            codes[:, self.varies] = np.reshape(drawn, (n_samples, -1))
+        return codes
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Log-density of codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats.
+        """
+        if self.normal is None:
+            return np.zeros(len(X))
+        return np.reshape(self.normal.logpdf(X[:, self.varies]), len(X))
+
+
+class Mixture:
+    """Gaussian mixture whose number of components is chosen by BIC.
+
+    scikit-learn's `GaussianMixture` on standardised codes, with 1, 2, 4, 8, 16 components,
+    each on 50 rows at least, until the Bayesian information criterion rises.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None, default=None
+        Of the initial components.
+
+    Attributes
+    ----------
+    mixture_ : GaussianMixture
+        Fitted to standardised codes.
+
+    References
+    ----------
+    Schwarz (1978). Estimating the dimension of a model.
+    https://doi.org/10.1214/aos/1176344136
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae.densities import Mixture
+    >>> random = np.random.default_rng(0)
+    >>> codes = np.concatenate([random.normal(-5, size=(200, 1)), random.normal(5, size=(200, 1))])
+    >>> Mixture(random_state=0).fit(codes).mixture_.n_components
+    2
+    """
+
+    def __init__(self, random_state: Any = None):
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray) -> Mixture:
+        """Choose and fit the mixture.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        self : Mixture
+        """
+        self.mean_, variances = X.mean(axis=0), X.var(axis=0)
+        self.varies_ = varying(variances)
+        self.scale_ = np.sqrt(variances[self.varies_])
+        self.mixture_ = None
+        if self.varies_.any() and len(X) > 1:
+            self.mixture_ = self._choose((X - self.mean_)[:, self.varies_] / self.scale_)
+        return self
+
+    def _choose(self, codes: np.ndarray) -> GaussianMixture:
+        n_components, criterion, chosen = 1, np.inf, None
+        largest = min(MAX_COMPONENTS, max(1, len(codes) // MIN_ROWS_PER_COMPONENT))
+        while n_components <= largest:
+            mixture = GaussianMixture(
+                n_components, reg_covar=REGULARISATION, random_state=self.random_state
+            ).fit(codes)
+            if (value := mixture.bic(codes)) >= criterion:
+                break
+            criterion, chosen = value, mixture
+            n_components *= 2
+        return chosen
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        codes = np.tile(self.mean_, (n_samples, 1))
+        if self.mixture_ is not None:
+            drawn = drawn_from(self.mixture_, n_samples, random_state)
+            codes[:, self.varies_] += drawn * self.scale_
+        return codes
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Log-density of codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats.
+        """
+        if self.mixture_ is None:
+            return np.zeros(len(X))
+        standardised = (X - self.mean_)[:, self.varies_] / self.scale_
+        return self.mixture_.score_samples(standardised) - np.log(self.scale_).sum()
+
+
+class Estimated:
+    """A user's density estimator, cloned and seeded.
+
+    Parameters
+    ----------
+    estimator : estimator with `fit`, `sample` and `score_samples`
+        Such as `sklearn.neighbors.KernelDensity`. `sample` may return an array or a tuple
+        that begins with one.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        Fitted to codes.
+    """
+
+    def __init__(self, estimator: Any, random_state: Any = None):
+        self.estimator, self.random_state = estimator, random_state
+
+    def fit(self, X: np.ndarray) -> Estimated:
+        """Fit a clone to codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        self : Estimated
+
+        Raises
+        ------
+        ValueError
+            If the estimator's log-densities are not one number a row.
+        """
+        self.estimator_ = clone(self.estimator)
+        names = [
+            name
+            for name in self.estimator_.get_params()
+            if name == "random_state" or name.endswith("__random_state")
+        ]
+        self.estimator_.set_params(**dict.fromkeys(names, self.random_state))
+        self.estimator_.fit(X)
+        shape = np.shape(self.estimator_.score_samples(X[:2]))
+        if shape != (len(X[:2]),):
+            raise ValueError(
+                f"latent_density={self.estimator!r} returns log-densities of shape {shape} for "
+                f"{len(X[:2])} codes; `score_samples` must return one number a row."
+            )
+        return self
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        return drawn_from(self.estimator_, n_samples, random_state)
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Log-density of codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats.
+        """
+        return np.asarray(self.estimator_.score_samples(X), dtype=float)
+
+
+class Residual:
+    """Normal distribution of what a decoder leaves over: a few factors and a variance a feature.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None, default=None
+        Of scikit-learn's PCA, which finds the factors.
+
+    Attributes
+    ----------
+    mean_, variances_ : ndarray of shape (n_features,)
+    factors_ : ndarray of shape (n_factors, n_features)
+        At most eight directions, each as long as the standard deviation along it.
+    """
+
+    def __init__(self, random_state: Any = None):
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray) -> Residual:
+        """Learn mean, factors and variances.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Differences between rows and their reconstructions.
+
+        Returns
+        -------
+        self : Residual
+        """
+        n_factors = min(MAX_FACTORS, len(X) - 1, X.shape[1])
+        self.mean_, variances = X.mean(axis=0), X.var(axis=0)
+        self.factors_ = np.zeros((max(0, n_factors), X.shape[1]))
+        if n_factors > 0 and variances.any():
+            pca = PCA(n_factors, random_state=self.random_state).fit(X)
+            self.factors_ = pca.components_ * np.sqrt(pca.explained_variance_)[:, None]
+        self.variances_ = np.maximum(variances - np.square(self.factors_).sum(axis=0), 0)
+        return self
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw residuals.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        random = check_random_state(random_state)
+        along = random.normal(size=(n_samples, len(self.factors_))) @ self.factors_
+        alone = random.normal(size=(n_samples, len(self.mean_))) * np.sqrt(self.variances_)
+        return self.mean_ + along + alone
+
+
+def varying(variances: np.ndarray) -> np.ndarray:
+    """Components that vary: others are never divided by.
+
+    Parameters
+    ----------
+    variances : ndarray of shape (n_components,)
+
+    Returns
+    -------
+    ndarray of shape (n_components,), bool
+    """
+    return variances > NEGLIGIBLE * variances.max(initial=0.0)
+
+
+def drawn_from(estimator: Any, n_samples: int, random_state: Any) -> np.ndarray:
+    """Draw from a fitted density of any make, by a given generator, leaving it as it was.
+
+    Parameters
+    ----------
+    estimator : estimator with `sample`
+        One that takes `random_state` in `sample` (as `KernelDensity`) or has it as a
+        parameter (as `GaussianMixture`); another draws as it likes.
+    n_samples : int
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_columns), float64
+    """
+    random = check_random_state(random_state)
+    if "random_state" in inspect.signature(estimator.sample).parameters:
+        drawn = estimator.sample(n_samples, random_state=random)
+    else:
+        if hasattr(estimator, "random_state"):
+            estimator = copy.copy(estimator)
+            estimator.random_state = random
+        drawn = estimator.sample(n_samples)
+    return np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn, dtype=float)
