@@ -11,11 +11,14 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from skae._base import NEGLIGIBLE, BaseAutoencoder
+from skae._docstrings import inherit_entries
 from skae._rows import Rows
+from skae._validation import check_unit_interval
 from skae.losses import LOSSES, Objective
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
 
 
+@inherit_entries(BaseAutoencoder)
 class AutoencoderTransformer(BaseAutoencoder):
     """Autoencoder in the place of PCA: nonlinear, and never worse where it counts.
 
@@ -30,18 +33,9 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : int or None, default=2
-        Size of the code. May exceed the number of features (an overcomplete code). None is
-        ``min(n_samples, n_features)``, as in PCA, which leaves nothing to learn.
-    hidden_layer_sizes : "auto", int or sequence of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` is the linear
-        autoencoder, which is PCA. "auto" is one hidden layer whose width suits tables of a
-        few hundred to some ten thousand rows; images gain from more layers, for example
-        ``(1000, 500, 250)``.
-    activation : str or callable, default="relu"
-        Between the layers: "relu", "gelu", "silu", "elu", "leaky_relu", "softplus", "tanh",
-        "logistic", "identity", or a callable that makes a module, such as `torch.nn.Mish`.
-        "relu", "tanh", "logistic" and "identity" train fastest.
+    n_components
+    hidden_layer_sizes
+    activation
     anchor : "pca" or None, default="pca"
         None is the classic undercomplete autoencoder: random start, no linear path, and no
         promise about PCA.
@@ -49,87 +43,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         What training minimises, summed over features: "squared_error", "absolute_error" and
         "huber" (less moved by outlying values; huber is linear beyond one root mean feature
         variance), or "binary_cross_entropy" for data in [0, 1], which needs ``anchor=None``.
-    whiten : bool, default=False
-        Scale components to unit variance, as PCA's `whiten`.
-    latent_density : str or estimator, default="auto"
-        How codes are distributed, for `sample` and `score_samples`: "gaussian_mixture" (as
-        many components as the Bayesian information criterion asks for), "gaussian" (the
-        moments of the training codes), "standard_normal", or an estimator with `fit`,
-        `sample` and `score_samples`, such as `sklearn.neighbors.KernelDensity`, of which a
-        clone is fitted to at most 10,000 codes. "auto" is the mixture, but "gaussian" for
-        the linear autoencoder, which makes it probabilistic PCA.
-    network : callable, default=None
-        ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: a
-        network of your own instead of the perceptrons. `hidden_layer_sizes` and `activation`
-        are then not used. With ``anchor="pca"`` it takes the place of f and g, each behind a
-        trainable factor that starts at zero.
-    optimizer : str or callable, default="adamw"
-        "adamw", "adam", "sgd", or ``(parameters, lr=, weight_decay=) -> Optimizer``, such as
-        `torch.optim.RMSprop`.
-    lr : float, default=5e-3
-        Learning rate; the peak of the cycle.
-    lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
-        "one_cycle" rises and falls once over `max_epochs` and always runs its full length;
-        "constant" stops after `n_iter_no_change` epochs without progress.
-    weight_decay : float, default=0.05
-        Pulls the weights towards zero: more of it suits smaller tables.
-    batch_size : int or "auto", default="auto"
-        Rows of one step. A last batch of a single row joins the one before it.
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" gives small tables more passes.
-    early_stopping : bool, default=True
-        Hold rows out and keep the weights that restore them best; of tables below 500 rows,
-        hold out each row once and keep the best number of epochs (see Notes). False trains
-        on all rows and keeps the last weights. Below 30 rows none are held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out at once. The principal components are those of all rows.
-    n_iter_no_change : int, default=10
-        Epochs without progress until a constant rate stops; needs `early_stopping`.
-    tol : float, default=1e-4
-        Relative decrease of the held-out loss that counts as progress.
-    callbacks : list of skorch callbacks, default=None
-        Cloned for each fit. Hooks of batches are called only if overridden.
-    device : str, default="cpu"
-        "cpu", "cuda", "cuda:1", "mps", or "auto": an accelerator if there is one.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the initial weights, the held-out rows and the order of the rows. An int gives
-        the same bits on the same CPU with the same number of threads.
-    warm_start : bool, default=False
-        Start from the centre, scale, anchor and weights of the previous fit.
-    verbose : int, default=0
-        1 shows a progress bar with the losses.
+    *
 
     Attributes
     ----------
-    n_components_ : int
-    components_ : ndarray of shape (n_components_, n_features_in_)
-        Mean linear map of the decoder: how the reconstruction moves, in input units, per
-        unit of each component (before whitening). The largest entry of a row is positive.
-    explained_variance_ : ndarray of shape (n_components_,)
-        Variance of each component over the training rows, before whitening, decreasing.
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
-        What a component adds to the explained share of the training rows' variance while the
-        later ones are held at their mean. With a nonlinear decoder it need not decrease and
-        may be negative. Its sum is ``score(X_train)``.
-    noise_variance_ : float
-        Mean variance left per remaining dimension, as PCA's; of a network that was trained,
-        times the median loss of held-out rows over that of training rows.
-    mean_ : ndarray of shape (n_features_in_,)
-        Of the training rows.
-    n_samples_ : int
-        Number of training rows, held-out rows included.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Only if X has string column names.
-    latent_density_ : object with `sample` and `score_samples`
-        The density of the training codes.
-    net_ : skorch.NeuralNet
-        The trained net; its network is ``net_.module_``, its record ``net_.history``.
-    n_iter_ : int
-        Epochs trained; 0 where PCA is already the optimum.
-    loss_curve_, validation_loss_curve_ : list of float
-        Mean loss per row after each epoch, in units of the mean feature variance; the latter
-        is empty where no rows were held out.
+    *
 
     See Also
     --------
@@ -239,13 +157,7 @@ class AutoencoderTransformer(BaseAutoencoder):
                 f"loss='binary_cross_entropy' decodes to logits, which anchor={self.anchor!r} "
                 "cannot: set anchor=None."
             )
-        low, high = X.min(), X.max()
-        if low < 0 or high > 1:
-            raise ValueError(
-                "loss='binary_cross_entropy' needs X within [0, 1], but it spans "
-                f"[{low:.6g}, {high:.6g}]; scale it, as with MinMaxScaler(clip=True), or use "
-                "loss='squared_error'."
-            )
+        check_unit_interval(X, "loss='binary_cross_entropy'", "loss='squared_error'")
 
     def _in_network_units(self, X: np.ndarray) -> Rows:
         if self.loss == "binary_cross_entropy":

@@ -55,7 +55,104 @@ class BaseAutoencoder(
     BaseEstimator,
     metaclass=ABCMeta,
 ):
-    """Template of all kinds: a kind says which network, objective and parameters it has."""
+    """Template of all kinds: a kind says which network, objective and parameters it has.
+
+    Parameters
+    ----------
+    n_components : int or None, default=2
+        Size of the code. May exceed the number of features (an overcomplete code). None is
+        ``min(n_samples, n_features)``, as in PCA, which leaves nothing to learn.
+    hidden_layer_sizes : "auto", int or sequence of int, default="auto"
+        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` is the linear
+        autoencoder, which is PCA. "auto" is one hidden layer whose width suits tables of a
+        few hundred to some ten thousand rows; images gain from more layers, for example
+        ``(1000, 500, 250)``.
+    activation : str or callable, default="relu"
+        Between the layers: "relu", "gelu", "silu", "elu", "leaky_relu", "softplus", "tanh",
+        "logistic", "identity", or a callable that makes a module, such as `torch.nn.Mish`.
+        "relu", "tanh", "logistic" and "identity" train fastest.
+    whiten : bool, default=False
+        Scale components to unit variance, as PCA's `whiten`.
+    latent_density : str or estimator, default="auto"
+        How codes are distributed, for `sample` and `score_samples`: "gaussian_mixture" (as
+        many components as the Bayesian information criterion asks for), "gaussian" (the
+        moments of the training codes), "standard_normal", or an estimator with `fit`,
+        `sample` and `score_samples`, such as `sklearn.neighbors.KernelDensity`, of which a
+        clone is fitted to at most 10,000 codes. "auto" is the mixture, but "gaussian" for
+        the linear autoencoder, which makes it probabilistic PCA.
+    network : callable, default=None
+        ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: a
+        network of your own instead of the perceptrons. `hidden_layer_sizes` and `activation`
+        are then not used. With ``anchor="pca"`` it takes the place of f and g, each behind a
+        trainable factor that starts at zero.
+    optimizer : str or callable, default="adamw"
+        "adamw", "adam", "sgd", or ``(parameters, lr=, weight_decay=) -> Optimizer``, such as
+        `torch.optim.RMSprop`.
+    lr : float, default=5e-3
+        Learning rate; the peak of the cycle.
+    lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
+        "one_cycle" rises and falls once over `max_epochs` and always runs its full length;
+        "constant" stops after `n_iter_no_change` epochs without progress.
+    weight_decay : float, default=0.05
+        Pulls the weights towards zero: more of it suits smaller tables.
+    batch_size : int or "auto", default="auto"
+        Rows of one step. A last batch of a single row joins the one before it.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows; "auto" gives small tables more passes.
+    early_stopping : bool, default=True
+        Hold rows out and keep the weights that restore them best; of tables below 500 rows,
+        hold out each row once and keep the best number of epochs (see Notes). False trains
+        on all rows and keeps the last weights. Below 30 rows none are held out.
+    validation_fraction : float, default=0.1
+        Share of the rows held out at once. The principal components are those of all rows.
+    n_iter_no_change : int, default=10
+        Epochs without progress until a constant rate stops; needs `early_stopping`.
+    tol : float, default=1e-4
+        Relative decrease of the held-out loss that counts as progress.
+    callbacks : list of skorch callbacks, default=None
+        Cloned for each fit. Hooks of batches are called only if overridden.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:1", "mps", or "auto": an accelerator if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the held-out rows and the order of the rows. An int gives
+        the same bits on the same CPU with the same number of threads.
+    warm_start : bool, default=False
+        Start from the centre, scale, anchor and weights of the previous fit.
+    verbose : int, default=0
+        1 shows a progress bar with the losses.
+
+    Attributes
+    ----------
+    n_components_ : int
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Mean linear map of the decoder: how the reconstruction moves, in input units, per
+        unit of each component (before whitening). The largest entry of a row is positive.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component over the training rows, before whitening, decreasing.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        What a component adds to the explained share of the training rows' variance while the
+        later ones are held at their mean. With a nonlinear decoder it need not decrease and
+        may be negative. Its sum is ``score(X_train)``.
+    noise_variance_ : float
+        Mean variance left per remaining dimension, as PCA's; of a network that was trained,
+        times the mean squared error of held-out rows over that of training rows.
+    mean_ : ndarray of shape (n_features_in_,)
+        Of the training rows.
+    n_samples_ : int
+        Number of training rows, held-out rows included.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X has string column names.
+    latent_density_ : object with `sample` and `score_samples`
+        The density of the training codes.
+    net_ : skorch.NeuralNet
+        The trained net; its network is ``net_.module_``, its record ``net_.history``.
+    n_iter_ : int
+        Epochs trained; 0 where PCA is already the optimum.
+    loss_curve_, validation_loss_curve_ : list of float
+        Mean loss per row after each epoch, in units of the mean feature variance; the latter
+        is empty where no rows were held out.
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
@@ -86,6 +183,8 @@ class BaseAutoencoder(
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
     }
+
+    _lenience: ClassVar[float] = 0.0  # standard errors of gain less for which PCA is left
 
     # -- what a kind chooses -------------------------------------------------------
 
@@ -221,6 +320,7 @@ class BaseAutoencoder(
             split_seed,
             order_seed,
             make_noise,
+            self._lenience,
         )
         # A user's module knows only torch's global generators; ours have their own.
         own = seeded_globally(build_seed, device) if self._has_own_modules() else nullcontext()
@@ -263,7 +363,7 @@ class BaseAutoencoder(
         self._code_mean = raw.mean(axis=0)
         raw -= self._code_mean
         self._rotation = _uncorrelating_rotation(raw)
-        self._rotation *= _signs_of_largest(self._rotation.T @ slopes)
+        self._rotation *= signs_of_largest(self._rotation.T @ slopes)
         self.components_ = self._rotation.T @ slopes
         codes = raw @ self._rotation
         variances = codes.var(axis=0, ddof=min(1, len(rows) - 1))
@@ -274,10 +374,14 @@ class BaseAutoencoder(
         """Take the variances of the code in input units; whiten it if asked to."""
         self.n_samples_ = len(rows)
         self.explained_variance_ = variances
-        self._code_scale = np.full(self.n_components_, self._scale)
+        self._code_scale = np.full(self.n_components_, self._code_unit())
         if self.whiten:
             divisible = variances > NEGLIGIBLE * variances.max()
             self._code_scale[divisible] /= np.sqrt(variances[divisible])
+
+    def _code_unit(self) -> float:
+        """Factor between the network's code and what `transform` returns, before whitening."""
+        return self._scale
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
@@ -292,8 +396,11 @@ class BaseAutoencoder(
             )
         return tuple(sizes)
 
-    def _make_own_network(self) -> nn.Module:
-        """Build the user's network and check its shapes on two rows of zeros."""
+    def _make_own_network(self, n_parts: int = 1) -> nn.Module:
+        """Build the user's network and check its shapes on two rows of zeros.
+
+        Its `encode` returns codes, or `n_parts` arrays as wide, side by side.
+        """
         d, k = self.n_features_in_, self.n_components_
         network = self.network(d, k)
         if not (hasattr(network, "encode") and hasattr(network, "decode")):
@@ -302,12 +409,12 @@ class BaseAutoencoder(
                 "`encode` or `decode`; return an nn.Module that has both."
             )
         network = network.float()
-        code_shape, row_shape = shapes_of_two_rows(network, d)
-        if (code_shape, row_shape) != ((2, k), (2, d)):
+        code_shape, row_shape = shapes_of_two_rows(network, d, k if n_parts > 1 else None)
+        if (code_shape, row_shape) != ((2, n_parts * k), (2, d)):
             raise ValueError(
                 f"network={self.network!r} encodes 2 rows to {code_shape} and decodes them to "
-                f"{row_shape}; with n_components={k} and {d} features, {(2, k)} and {(2, d)} "
-                "are needed."
+                f"{row_shape}; with n_components={k} and {d} features, {(2, n_parts * k)} and "
+                f"{(2, d)} are needed."
             )
         return network
 
@@ -529,7 +636,17 @@ def _uncorrelating_rotation(centred: np.ndarray) -> np.ndarray:
     return np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
 
 
-def _signs_of_largest(rows: np.ndarray) -> np.ndarray:
-    """Sign of the largest entry of each row, 1 where all are zero."""
+def signs_of_largest(rows: np.ndarray) -> np.ndarray:
+    """Sign of the largest entry of each row.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        1 or -1; 1 where all entries are zero.
+    """
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.where(largest < 0, -1.0, 1.0)

@@ -48,8 +48,9 @@ class BestWeights(Callback):
     """Keeps the best weights in memory, those before the first step included.
 
     Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
-    the losses themselves would let one outlying row choose. Where the net is cautious, they
-    replace those before the first step only if they are better by one standard error.
+    the losses themselves would let one outlying row choose. An objective that is a negative
+    log-likelihood, a logarithm already, is averaged as it is. Where the net is cautious, they
+    replace those before the first step only if they are better by some standard errors.
     Without held-out rows the latest finite weights are kept. A non-finite loss brings the
     best weights back and lowers the rate; the second one stops training.
     """
@@ -58,14 +59,15 @@ class BestWeights(Callback):
         if net.held_out_ is None:
             losses = net.evaluate(net.rows_)
         else:
-            losses = net.evaluate(net.held_out_, net.corrupted_)
+            losses = net.evaluate(net.held_out_, net.held_out_noise_)
+        self.positive_ = net.criterion_.positive
         self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
         self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
         self.losses_ = [losses]
         self.failures_ = 0
 
     def _score(self, losses: Tensor) -> Tensor:
-        return (losses + self.floor_).log()
+        return (losses + self.floor_).log() if self.positive_ else losses
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         scores = self._judge(net)
@@ -88,7 +90,7 @@ class BestWeights(Callback):
         """Scores of the current weights on the held-out rows, else of the epoch."""
         if net.held_out_ is None:
             return torch.tensor([net.history[-1]["train_loss"]])
-        losses = net.evaluate(net.held_out_, net.corrupted_)
+        losses = net.evaluate(net.held_out_, net.held_out_noise_)
         net.history.record("valid_loss", losses.mean().item())
         if net.keep_losses:
             self.losses_.append(losses)
@@ -117,7 +119,7 @@ class BestWeights(Callback):
                 stacklevel=2,
             )
         judged = net.cautious and net.held_out_ is not None and self.start_.is_finite()
-        if judged and not is_better(best.scores, self.start_.scores, n_errors=1):
+        if judged and not is_better(best.scores, self.start_.scores, n_errors=net.n_errors):
             best = self.start_
         net.restore(best.weights)
         net.best_epoch_ = best.epoch

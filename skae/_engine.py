@@ -18,6 +18,7 @@ from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
 from skae._validation import resolve_device
+from skae.losses import Term, squared_error
 from skae.networks import jacobian, run
 
 TRAINING_STATE = (
@@ -26,7 +27,7 @@ TRAINING_STATE = (
     "average_",
     "rows_",
     "held_out_",
-    "corrupted_",
+    "held_out_noise_",
     "noise_",
     "schedule_",
     "gradient_",
@@ -103,15 +104,17 @@ class AutoencoderNet(NeuralNet):
         Largest norm of the gradient: rows far from the others pull no harder than this.
     cautious : bool
         Return to the weights before the first step unless others are surely better.
+    n_errors : float
+        Standard errors by which they must be better.
     keep_losses : bool
         Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
         n_held_out), the first row before the first step.
     seed : int
         Of the order of the rows.
     noise : callable, default=None
-        Makes a module, or None, that corrupts the rows that are encoded; the rows
-        themselves are to be returned. The held-out rows are corrupted once, so that all
-        weights are judged by the same.
+        Makes a module, or None, whose result for the rows of a batch the network is given
+        too: corrupted rows, which are encoded instead, or draws for a variational network.
+        It sees the held-out rows once, so that all weights are judged by the same.
     callbacks : list
         skorch callbacks.
     device : str
@@ -135,6 +138,7 @@ class AutoencoderNet(NeuralNet):
         tol: float = 1e-4,
         clipping: float = 0.2,
         cautious: bool = False,
+        n_errors: float = 1.0,
         keep_losses: bool = False,
         seed: int = 0,
         noise: Callable[[], nn.Module | None] | None = None,
@@ -161,6 +165,7 @@ class AutoencoderNet(NeuralNet):
         self.tol = tol
         self.clipping = clipping
         self.cautious = cautious
+        self.n_errors = n_errors
         self.keep_losses = keep_losses
         self.seed = seed
         self.noise = noise
@@ -245,7 +250,7 @@ class AutoencoderNet(NeuralNet):
         self.rows_ = X.to(self.device)
         self.held_out_ = None if held_out is None else held_out.to(self.device)
         self.initialize()
-        self.corrupted_ = None if self.held_out_ is None else self._corrupted(self.held_out_)
+        self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
         self.notify("on_train_begin", X=self.rows_, y=None)
         try:
             self.fit_loop(self.rows_, epochs=n_epochs)
@@ -260,15 +265,14 @@ class AutoencoderNet(NeuralNet):
         return self
 
     def _optimism(self) -> float:
-        """Median loss of the held-out rows over that of training rows, at least 1.
+        """Mean squared error of the held-out rows over that of training rows, at least 1.
 
-        Medians, since one outlying row among a few decides about their mean. Nothing is
-        corrupted here. Without held-out rows nothing is known: 1.
+        Nothing is corrupted here. Without held-out rows nothing is known: 1.
         """
         if self.held_out_ is None:
             return 1.0
         lost, lost_again = (
-            float(self.evaluate(rows[:EVALUATION_ROWS]).median())
+            float(self.evaluate(rows[:EVALUATION_ROWS], term=squared_error).mean())
             for rows in (self.held_out_, self.rows_)
         )
         return max(1.0, lost / lost_again) if lost_again > 0 else 1.0
@@ -290,7 +294,8 @@ class AutoencoderNet(NeuralNet):
             with_output=self.hooks_["on_batch_end"],
         )
         sets = {"dataset_train": X, "dataset_valid": self.held_out_}
-        for _ in range(epochs):
+        for epoch in range(epochs):
+            self.criterion_.begin_epoch(epoch)
             self.notify("on_epoch_begin", **sets)
             with np.errstate(over="ignore", invalid="ignore"):  # the loss will tell
                 self.run_single_epoch(iterator, True, "train", self.train_step)
@@ -346,10 +351,10 @@ class AutoencoderNet(NeuralNet):
 
     def train_step_single(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """Loss of a batch and its gradient."""
-        return self.gradient_(batch, self._corrupted(batch))
+        return self.gradient_(batch, self._noise_of(batch))
 
-    def _corrupted(self, rows: Tensor) -> Tensor | None:
-        """Rows as noise leaves them; None where there is no noise."""
+    def _noise_of(self, rows: Tensor) -> Tensor | None:
+        """What noise makes of rows; None where there is no noise."""
         if self.noise_ is None:
             return None
         with torch.no_grad():
@@ -383,29 +388,34 @@ class AutoencoderNet(NeuralNet):
     # -- weights -------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, rows: Tensor, corrupted: Tensor | None = None) -> Tensor:
-        """Objective of each row, under the averaged weights where there is an average.
+    def evaluate(
+        self, rows: Tensor, noise: Tensor | None = None, term: Term | None = None
+    ) -> Tensor:
+        """Objective of each row, or one term, under the averaged weights where there is an average.
 
         Parameters
         ----------
         rows : Tensor of shape (n_rows, n_features)
-        corrupted : Tensor of shape (n_rows, n_features), default=None
-            What is encoded, if not the rows.
+        noise : Tensor of shape (n_rows, n_columns), default=None
+            What noise made of the rows.
+        term : callable, default=None
+            Maps (Output, rows) to one number a row; the objective if not given.
 
         Returns
         -------
         Tensor of shape (n_rows,)
         """
         self._set_training(False)
+        judge = self.criterion_.row_losses if term is None else term
         trained = self.flat_.detached
         before = trained.clone()
         if self.average_ is not None:
             trained.copy_(self.average_)
         batches = rows.split(EVALUATION_ROWS)
-        inputs = [None] * len(batches) if corrupted is None else corrupted.split(EVALUATION_ROWS)
+        given = [None] * len(batches) if noise is None else noise.split(EVALUATION_ROWS)
         losses = [
-            self.criterion_.row_losses(run(self.module_, batch, given), batch)
-            for batch, given in zip(batches, inputs, strict=True)
+            judge(run(self.module_, batch, its), batch)
+            for batch, its in zip(batches, given, strict=True)
         ]
         if self.average_ is not None:
             trained.copy_(before)
@@ -491,6 +501,24 @@ class AutoencoderNet(NeuralNet):
         if link is not None:
             result = link(result)
         return result.cpu().numpy().astype(rows.dtype, copy=False)
+
+    @torch.inference_mode()
+    def posterior(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the codes of rows, of a variational network.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_features), float32 or float64
+
+        Returns
+        -------
+        mean, log_var : Tensor of shape (n_rows, n_components), dtype of `rows`
+            On the CPU.
+        """
+        x = self._tensor(rows)
+        mean, log_var = self.at_precision(x.dtype).posterior(x)
+        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        return mean.to("cpu", dtype), log_var.to("cpu", dtype)
 
     def jacobian(self, codes: np.ndarray, link: Callable[[Tensor], Tensor]) -> np.ndarray:
         """Linear maps of the decoder at codes.

@@ -6,6 +6,7 @@ form reuses its arrays and writes every gradient where the optimizer reads it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -15,23 +16,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from skae.losses import (
+    KL,
     Objective,
     absolute_error,
     binary_cross_entropy,
+    gaussian_nll,
     huber,
     squared_error,
 )
-from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Codec, Linear, run
+from skae.networks import (
+    LOG_VAR_BOUNDS,
+    MLP,
+    AnchoredAutoencoder,
+    Autoencoder,
+    Codec,
+    Linear,
+    VariationalAutoencoder,
+    follow,
+    run,
+)
 
 
 class Gradient(Protocol):
     """Computes the loss of a batch and leaves its gradient in the parameters' `grad`."""
 
-    def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
+    def __call__(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Any]:
         """Return the loss and, where it is at hand, the network's output.
 
-        Rows that are given corrupted too are encoded so, and the rows themselves are what
-        the network should return.
+        Where noise took part, what it made of the rows is given too.
         """
 
 
@@ -49,10 +61,10 @@ class AutogradGradient:
     def __init__(self, network: Codec, objective: Objective, gradient: Tensor):
         self.network, self.objective, self.gradient = network, objective, gradient
 
-    def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
+    def __call__(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Any]:
         self.gradient.zero_()
         with torch.enable_grad():
-            output = run(self.network, x, corrupted)
+            output = run(self.network, x, noise)
             loss = self.objective(output, x)
             loss.backward()
         return {"loss": loss.detach(), "y_pred": output}
@@ -110,12 +122,16 @@ class Algebra(NamedTuple):
         ``product(a, b, out=c)`` of matrices and vectors.
     affine : callable
         ``affine(bias, a, b, out=c)``: the product plus a vector in every row.
+    exp, log : callable
+        Of every entry.
     view : callable
         Turns a tensor into what `product` takes, without copying.
     """
 
     product: Callable[..., Any]
     affine: Callable[..., Any]
+    exp: Callable[..., Any]
+    log: Callable[..., Any]
     view: Callable[[Tensor], Any]
 
     def batch(self, tensor: Tensor) -> Batch:
@@ -131,8 +147,8 @@ def _affine(bias: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> 
 
 # numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
 # several threads, and accelerators. Activations are torch's, which has their derivatives.
-NUMPY = Algebra(np.dot, _affine, Tensor.numpy)
-TORCH = Algebra(torch.matmul, torch.addmm, lambda tensor: tensor)
+NUMPY = Algebra(np.dot, _affine, np.exp, np.log, Tensor.numpy)
+TORCH = Algebra(torch.matmul, torch.addmm, torch.exp, torch.log, lambda tensor: tensor)
 
 
 def _squared_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
@@ -307,10 +323,10 @@ class ClosedFormGradient:
             self.arrays[n_rows] = encoder, decoder
         return self.arrays[n_rows]
 
-    def __call__(self, x: Tensor, corrupted: Tensor | None = None) -> dict[str, Any]:
+    def __call__(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Any]:
         encoder, decoder = self._arrays(x.shape[0])
         target, V = self.algebra.batch(x), self.components
-        rows = target if corrupted is None else self.algebra.batch(corrupted)
+        rows = target if noise is None else self.algebra.batch(noise)
         self.encoder.forward(rows, encoder.results)
         z = encoder.results[-1]
         if V is not None:
@@ -331,6 +347,153 @@ class ClosedFormGradient:
         """Add ``a @ b`` to a result."""
         array = result.array
         array += self.algebra.product(a.array, b, out=space)
+
+
+class VariationalGradient:
+    """Gradient of the bound of a variational autoencoder of two MLPs, without autograd.
+
+    Parameters
+    ----------
+    network : VariationalAutoencoder
+        One that `covers` admits.
+    objective : Objective
+    algebra : Algebra
+
+    Notes
+    -----
+    With mean m and log-variance v of the posterior, z = m + ε exp(v / 2). The derivatives of
+    the loss by m and v are that by z, times 1 and ε exp(v / 2) / 2, plus β m and
+    β (exp(v) - 1) / 2 of the divergence, over the number of rows.
+    """
+
+    def __init__(self, network: VariationalAutoencoder, objective: Objective, algebra: Algebra):
+        self.network, self.objective, self.algebra = network, objective, algebra
+        pair = network.network
+        self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
+        dtype = self.encoder.weights[0].tensor.dtype
+        self.encoding, self.decoding = (
+            algebra.batch(components.to(dtype))
+            for components in (network.encoding, network.decoding)
+        )
+        view = algebra.view
+        self.shift = view((network.centre @ network.encoding.T).to(dtype))
+        self.offset = view(network.offset.to(dtype)) if network.offset.any() else None
+        self.log_variances = view(network.log_variances.to(dtype))
+        # Of the network itself: it follows the batches, in place.
+        variance = network.noise_variance
+        self.variance = None if variance is None else view(variance)
+        self.precision = None if variance is None else view(torch.empty_like(variance, dtype=dtype))
+        self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
+        self.arrays: dict[int, tuple[Arrays, Arrays, Batch]] = {}
+
+    @staticmethod
+    def covers(network: Any, objective: Objective) -> bool:
+        """Whether network and objective are of the kind that is written out here.
+
+        Parameters
+        ----------
+        network : nn.Module
+        objective : Objective
+
+        Returns
+        -------
+        bool
+        """
+        terms = objective.terms
+        return (
+            type(network) is VariationalAutoencoder
+            and network.gates is None
+            and type(network.network) is Autoencoder
+            and all(_is_written_out(m) for m in (network.network.encoder, network.network.decoder))
+            and terms.keys() == {"reconstruction", "kl"}
+            and terms["reconstruction"] in (gaussian_nll, binary_cross_entropy)
+            and type(terms["kl"]) is KL
+            and objective.weights.keys() <= {"kl"}
+        )
+
+    def _arrays(self, n_rows: int) -> tuple[Arrays, Arrays, Batch]:
+        if n_rows not in self.arrays:
+            encoder, decoder = (
+                Arrays(stack, self.algebra, n_rows) for stack in (self.encoder, self.decoder)
+            )
+            codes = self.algebra.batch(torch.empty_like(decoder.slopes[0].tensor))
+            self.arrays[n_rows] = encoder, decoder, codes
+        return self.arrays[n_rows]
+
+    def __call__(self, x: Tensor, noise: Any = None) -> dict[str, Any]:
+        encoder, decoder, z = self._arrays(x.shape[0])
+        rows, draws = self.algebra.batch(x), self.algebra.view(noise)
+        product, exp = self.algebra.product, self.algebra.exp
+        self.encoder.forward(rows, encoder.results)
+        mean, log_var = self._halves(encoder.results[-1])
+        mean += product(rows.array, self.encoding.transposed, out=z.array)
+        mean -= self.shift
+        log_var += self.log_variances
+        std = exp(0.5 * log_var.clip(*LOG_VAR_BOUNDS))
+        array = z.array
+        array[:] = draws
+        array *= std
+        array += mean
+        self.decoder.forward(z, decoder.results)
+        decoded = decoder.results[-1]
+        array = decoded.array
+        array += product(z.array, self.decoding.array, out=decoder.linear)
+        if self.offset is not None:
+            array += self.offset
+        loss = self._reconstruction(decoded, rows)  # what was decoded is now its slope
+        self.decoder.backward(z, decoder, decoded, to_input=True)
+        slope = decoder.slopes[0].array
+        slope += product(decoded.array, self.decoding.transposed, out=z.array)
+        loss = loss + self._divergence(encoder.results[-1], slope, draws * std)
+        self.encoder.backward(rows, encoder, encoder.results[-1], to_input=False)
+        return {"loss": loss}
+
+    def _halves(self, posterior: Batch) -> tuple[Any, Any]:
+        """Views of means and log-variances."""
+        n_components = posterior.tensor.shape[1] // 2
+        return posterior.array[:, :n_components], posterior.array[:, n_components:]
+
+    def _reconstruction(self, decoded: Batch, x: Batch) -> Any:
+        """Mean loss of the rows; what was decoded becomes its derivative."""
+        if not self.is_gaussian:
+            return _cross_entropy_slope(decoded, x, self.algebra)
+        difference, n_rows, n_features = decoded.array, *decoded.tensor.shape
+        variance: Any = self.variance
+        difference -= x.array
+        if variance.ndim:
+            squares = (difference * difference).mean(0)
+        else:
+            flat = difference.reshape(-1)
+            squares = self.algebra.product(flat, flat) / (n_rows * n_features)
+        follow(variance, squares)
+        precision: Any = self.precision
+        precision[...] = 1 / (n_rows * variance)
+        difference *= precision
+        each = squares / variance + self.algebra.log(2 * math.pi * variance)
+        return 0.5 * (each.sum() if variance.ndim else n_features * each)
+
+    def _divergence(self, posterior: Batch, slope: Any, spread: Any) -> Any:
+        """Mean divergence of the rows, weighed; the posterior becomes its derivatives."""
+        kl: Any = self.objective.terms["kl"]
+        beta = self.objective.weights.get("kl", 1.0) * self.objective.factors.get("kl", 1.0)
+        mean, log_var = self._halves(posterior)
+        bounded = log_var.clip(*LOG_VAR_BOUNDS)
+        within = bounded == log_var
+        excess, share = self.algebra.exp(bounded) - 1, beta / len(mean)
+        divergence = 0.5 * (excess - bounded + mean * mean)
+        if kl.free_bits:
+            costs = divergence > kl.free_bits
+            mean *= costs
+            excess *= costs
+            divergence = divergence.clip(kl.free_bits, None)
+        spread = spread * slope
+        spread += share * excess
+        mean *= share
+        mean += slope
+        log_var[:] = spread
+        log_var *= within
+        log_var *= 0.5
+        return divergence.sum() * share
 
 
 def _is_written_out(mlp: nn.Module) -> bool:
@@ -356,7 +519,8 @@ def make_gradient(
     -------
     Gradient
     """
-    if not with_output and ClosedFormGradient.covers(network, objective):
-        on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
-        return ClosedFormGradient(network, objective, NUMPY if on_one_thread else TORCH)
+    on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
+    for written_out in (ClosedFormGradient, VariationalGradient):
+        if not with_output and written_out.covers(network, objective):
+            return written_out(network, objective, NUMPY if on_one_thread else TORCH)
     return AutogradGradient(network, objective, gradient)

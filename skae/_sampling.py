@@ -58,16 +58,23 @@ class SamplingMixin:
         if isinstance(kind, str) and kind == "auto":
             kind = self._auto_density()
         if isinstance(kind, str) and kind == "standard_normal":
-            k = self.n_components_
-            self.latent_density_ = Gaussian(np.zeros(k), np.eye(k))
+            self.latent_density_ = Gaussian(np.zeros(self.n_components_), self._prior_covariance())
         elif isinstance(kind, str) and kind == "gaussian":
             self.latent_density_ = Gaussian(*self._code_moments(rows))
         else:
             mixture = isinstance(kind, str)
             density = Mixture(seed) if mixture else Estimated(kind, seed)
             self.latent_density_ = density.fit(self._codes(rows[rows.spread(DENSITY_ROWS)]))
-        some = rows[rows.spread(RESIDUAL_ROWS)]
-        self._residual = Residual(seed).fit((some - self._decode(self._codes(some))) * self._scale)
+        self._fit_residual(rows[rows.spread(RESIDUAL_ROWS)], seed)
+
+    def _prior_covariance(self) -> np.ndarray:
+        """Covariance of the codes that "standard_normal" stands for."""
+        return np.eye(self.n_components_)
+
+    def _fit_residual(self, rows: np.ndarray, seed: int) -> None:
+        """Describe what the decoder leaves over of rows in network units."""
+        left = rows - self._decode(self._codes(rows))
+        self._residual = Residual(seed).fit(left * self._scale)
 
     def _codes(self, rows: np.ndarray) -> np.ndarray:
         """Codes of rows in network units."""

@@ -44,6 +44,8 @@ class Trainer:
         Of the order of the rows.
     make_noise : callable
         Makes what corrupts the rows of one training, or None.
+    lenience : float, default=0.0
+        Standard errors of gain less than usual for which PCA is left.
     """
 
     params: dict[str, Any]
@@ -53,6 +55,7 @@ class Trainer:
     split_seed: int
     order_seed: int
     make_noise: Callable[[], nn.Module | None] = lambda: None
+    lenience: float = 0.0
 
     def train(
         self, network: nn.Module, rows: Rows, remake: Callable[[Rows], nn.Module] | None
@@ -133,7 +136,7 @@ class Trainer:
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
         best = int(np.nanargmin(by_epoch.mean(axis=1)))
-        needed = _needed_errors(len(rows))
+        needed = max(0, _needed_errors(len(rows)) - self.lenience)
         if not is_better(by_epoch[best], by_epoch[0], n_errors=needed):
             best = 0
         return best, by_epoch[1:].mean(axis=1).tolist(), float(np.mean(optimism))
@@ -170,6 +173,7 @@ class Trainer:
             patience=self._patience(),
             tol=p["tol"],
             cautious=self.cautious,
+            n_errors=max(0.0, 1 - self.lenience),
             keep_losses=is_fold,
             seed=self.order_seed,
             noise=self.make_noise,

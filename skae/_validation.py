@@ -65,6 +65,27 @@ def check_codes(Z: Any, n_components: int) -> np.ndarray:
     return Z
 
 
+def check_unit_interval(X: np.ndarray, parameter: str, instead: str) -> None:
+    """Refuse rows outside [0, 1].
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    parameter, instead : str
+        What needs such rows, and what does not.
+
+    Raises
+    ------
+    ValueError
+    """
+    low, high = X.min(), X.max()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{parameter} needs X within [0, 1], but it spans [{low:.6g}, {high:.6g}]; scale "
+            f"it, as with MinMaxScaler(clip=True), or use {instead}."
+        )
+
+
 def rows_per_batch(n_columns: int) -> int:
     """Rows of one inference batch, so that an array of this width stays small.
 

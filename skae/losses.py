@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +82,74 @@ def binary_cross_entropy(output: Output, x: Tensor) -> Tensor:
     return loss.sum(dim=1)
 
 
+def gaussian_nll(output: Any, x: Tensor) -> Tensor:
+    """Negative log-likelihood of rows, normal around their reconstructions, in nats.
+
+    Parameters
+    ----------
+    output : Output
+        Its noise variance is that of every feature, or one a feature.
+    x : Tensor of shape (n_rows, n_features)
+
+    Returns
+    -------
+    Tensor of shape (n_rows,)
+    """
+    variance = output.noise_variance.expand(x.shape[1])
+    squares = (output.reconstruction - x).square() / variance
+    return 0.5 * (squares.sum(dim=1) + (2 * math.pi * variance).log().sum())
+
+
+def kl_by_component(mean: Tensor, log_var: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of a normal posterior from the standard normal prior.
+
+    Parameters
+    ----------
+    mean, log_var : Tensor of shape (n_rows, n_components)
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_components)
+        ``(σ² + μ² - log σ² - 1) / 2``, in nats.
+    """
+    return 0.5 * (log_var.exp() + mean.square() - log_var - 1)
+
+
+class KL:
+    """Divergence of posterior from prior, of each component at least some free nats.
+
+    Parameters
+    ----------
+    free_bits : float, default=0.0
+        Nats of each component that cost nothing, in each row.
+
+    References
+    ----------
+    Kingma et al. (2016). Improved variational inference with inverse autoregressive flow.
+    https://arxiv.org/abs/1606.04934
+    """
+
+    def __init__(self, free_bits: float = 0.0):
+        self.free_bits = free_bits
+
+    def __call__(self, output: Any, x: Tensor) -> Tensor:
+        """Sum over components.
+
+        Parameters
+        ----------
+        output : Output
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        divergence = kl_by_component(output.mean, output.log_var)
+        if self.free_bits:
+            divergence = divergence.clamp(min=self.free_bits)
+        return divergence.sum(dim=1)
+
+
 class Emphasised:
     """A term that weighs corrupted entries differently from those that noise left alone.
 
@@ -131,6 +201,11 @@ class Objective(nn.Module):
         Each maps (Output, rows) to one number a row.
     weights : mapping of str to float, default=None
         Factors of the terms that are not weighed 1.
+    warm_up : mapping of str to int, default=None
+        Epochs over which the weight of a term rises from 0 while training; what is judged is
+        weighed in full.
+    positive : bool, default=True
+        Whether no row can lose less than nothing, so that losses have logarithms.
 
     Examples
     --------
@@ -142,10 +217,32 @@ class Objective(nn.Module):
     tensor(3.)
     """
 
-    def __init__(self, terms: Mapping[str, Term], weights: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        weights: Mapping[str, float] | None = None,
+        *,
+        warm_up: Mapping[str, int] | None = None,
+        positive: bool = True,
+    ):
         super().__init__()
         self.terms = dict(terms)
         self.weights = {} if weights is None else dict(weights)
+        self.warm_up = {} if warm_up is None else dict(warm_up)
+        self.positive = positive
+        self.factors: dict[str, float] = {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set how far the weights that warm up have risen.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0 on.
+        """
+        self.factors = {
+            name: min(1.0, epoch / n_epochs) for name, n_epochs in self.warm_up.items() if n_epochs
+        }
 
     def per_row(self, output: Output, x: Tensor) -> dict[str, Tensor]:
         """Terms before weighing, one number a row each.
@@ -173,12 +270,17 @@ class Objective(nn.Module):
         -------
         Tensor of shape (n_rows,)
         """
-        rows = self.per_row(output, x)
-        first, *others = (self.weights.get(name, 1.0) * term for name, term in rows.items())
+        return self._sum(output, x, {})
+
+    def _sum(self, output: Output, x: Tensor, factors: Mapping[str, float]) -> Tensor:
+        first, *others = (
+            self.weights.get(name, 1.0) * factors.get(name, 1.0) * term
+            for name, term in self.per_row(output, x).items()
+        )
         return sum(others, start=first)
 
     def forward(self, output: Output, x: Tensor) -> Tensor:
-        """Mean over rows of the weighted sum of terms.
+        """Mean over rows of the weighted sum of terms, as far as weights have risen.
 
         Parameters
         ----------
@@ -189,4 +291,4 @@ class Objective(nn.Module):
         -------
         Tensor of shape ()
         """
-        return self.row_losses(output, x).mean()
+        return self._sum(output, x, self.factors).mean()

@@ -22,6 +22,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
 }
 
+LOG_VAR_BOUNDS = -20.0, 5.0  # of a posterior, whose prior has variance 1
+SMALLEST_NOISE_VARIANCE = 1e-6  # in units of the mean feature variance
+FOLLOWING = 0.05  # share of each batch in the running variance around reconstructions
+
 
 class Output(NamedTuple):
     """What a network says of a batch of rows.
@@ -32,11 +36,18 @@ class Output(NamedTuple):
     code : Tensor of shape (n_rows, n_components)
     corrupted : Tensor of shape (n_rows, n_features), bool, or None
         Entries that noise changed before the rows were encoded.
+    mean, log_var : Tensor of shape (n_rows, n_components), or None
+        Of the code's posterior, where the network has one.
+    noise_variance : Tensor of shape () or (n_features,), or None
+        Of rows around their reconstructions, where the network knows it.
     """
 
     reconstruction: Tensor
     code: Tensor
     corrupted: Tensor | None = None
+    mean: Tensor | None = None
+    log_var: Tensor | None = None
+    noise_variance: Tensor | None = None
 
 
 class Codec(Protocol):
@@ -229,41 +240,214 @@ class AnchoredAutoencoder(Autoencoder):
         return not any(p.any() for layer in last for p in layer.parameters())
 
 
-def run(network: Codec, x: Tensor, corrupted: Tensor | None = None) -> Output:
+class VariationalAutoencoder(nn.Module):
+    """An autoencoder whose code is a normal distribution, anchored at a linear one.
+
+    The posterior of the code of a row x has mean ``E (x - c) + f(x)`` and log-variance
+    ``l + h(x)``, within bounds; a code z is decoded to ``o + D z + g(z)``. While f, g and h
+    return zeros this is a linear model, such as probabilistic PCA.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its ``encode`` returns f and h side by side, its ``decode`` is g.
+    encoding, decoding : Tensor of shape (n_components, n_features), float64
+        E and D.
+    log_variances : Tensor of shape (n_components,), float64
+        l.
+    centre, offset : Tensor of shape (n_features,), float64
+        c and o.
+    noise_variance : Tensor of shape () or (n_features,), float64, or None
+        Variance of what is observed around what is decoded, where it has one. While training
+        it follows its optimum, the mean squared error of the batches; rows that are judged
+        with draws have their own optimum.
+    gated : bool, default=False
+        Multiply f, h and g by trainable scalars that start at zero.
+
+    Notes
+    -----
+    Kingma and Welling (2014), https://arxiv.org/abs/1312.6114; the optimal variance is that
+    of Rybkin, Daniilidis and Levine (2021), https://arxiv.org/abs/2006.13202.
+    """
+
+    encoding: Tensor
+    decoding: Tensor
+    log_variances: Tensor
+    centre: Tensor
+    offset: Tensor
+    noise_variance: Tensor | None
+    network: Any
+
+    def __init__(
+        self,
+        network: Codec,
+        *,
+        encoding: Tensor,
+        decoding: Tensor,
+        log_variances: Tensor,
+        centre: Tensor,
+        offset: Tensor,
+        noise_variance: Tensor | None,
+        gated: bool = False,
+    ):
+        super().__init__()
+        self.network = network
+        self.register_buffer("encoding", encoding)
+        self.register_buffer("decoding", decoding)
+        self.register_buffer("log_variances", log_variances)
+        self.register_buffer("centre", centre)
+        self.register_buffer("offset", offset)
+        self.register_buffer("noise_variance", noise_variance)
+        self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the codes of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        mean, log_var : Tensor of shape (n_rows, n_components)
+        """
+        correction = self.network.encode(x)
+        if self.gates is not None:
+            correction = self.gates[0] * correction
+        mean, log_var = correction.chunk(2, dim=1)
+        mean = torch.addmm(mean, x - self.centre.to(x.dtype), self.encoding.T.to(x.dtype))
+        return mean, (log_var + self.log_variances.to(x.dtype)).clamp(*LOG_VAR_BOUNDS)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior means.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        z : Tensor of shape (n_rows, n_components)
+        """
+        return self.posterior(x)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Means, or logits, of the rows of codes.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        x : Tensor of shape (n_rows, n_features)
+        """
+        correction = self.network.decode(z)
+        if self.gates is not None:
+            correction = self.gates[1] * correction
+        return torch.addmm(correction + self.offset.to(z.dtype), z, self.decoding.to(z.dtype))
+
+    def run(self, x: Tensor, draws: Tensor | None = None) -> Output:
+        """Encode rows, draw codes, decode them.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        draws : Tensor of shape (n_rows, n_components), default=None
+            Standard normal: where in its posterior each code lies. Means if not given.
+
+        Returns
+        -------
+        Output
+        """
+        mean, log_var = self.posterior(x)
+        z = mean if draws is None else torch.addcmul(mean, draws, (0.5 * log_var).exp())
+        reconstruction = self.decode(z)
+        if self.noise_variance is None:
+            return Output(reconstruction, z, None, mean, log_var)
+        noise_variance = self.noise_variance
+        if draws is not None:
+            squares = (reconstruction.detach() - x).square().mean(dim=0)
+            if self.training:
+                follow(noise_variance, squares)
+            else:
+                noise_variance = best_noise_variance(squares, noise_variance)
+        noise_variance = noise_variance.to(x.dtype)
+        return Output(reconstruction, z, None, mean, log_var, noise_variance)
+
+
+def best_noise_variance(squares: Any, variance: Any) -> Any:
+    """Noise variance, of all features or each, under which differences are likeliest.
+
+    Parameters
+    ----------
+    squares : Tensor or ndarray of shape (n_features,)
+        Means over rows of squared differences.
+    variance : Tensor or ndarray of shape () or (n_features,)
+        What has the shape that is asked for.
+
+    Returns
+    -------
+    Tensor or ndarray of shape () or (n_features,)
+    """
+    return (squares if variance.ndim else squares.mean()).clip(SMALLEST_NOISE_VARIANCE, None)
+
+
+def follow(variance: Any, squares: Any) -> None:
+    """Move a noise variance, in place, towards what is best for a batch.
+
+    Parameters
+    ----------
+    variance : Tensor or ndarray of shape () or (n_features,)
+    squares : Tensor or ndarray of shape (n_features,)
+        Means over the batch of squared differences.
+    """
+    variance += FOLLOWING * (best_noise_variance(squares, variance) - variance)
+
+
+def run(network: Any, x: Tensor, noise: Tensor | None = None) -> Output:
     """Encode and decode rows with any module that has `encode` and `decode`.
 
     Parameters
     ----------
     network : nn.Module with `encode` and `decode`
     x : Tensor of shape (n_rows, n_features)
-    corrupted : Tensor of shape (n_rows, n_features), default=None
-        What is encoded, if not the rows.
+    noise : Tensor, default=None
+        Corrupted rows, of shape (n_rows, n_features), that are encoded instead; for a
+        `VariationalAutoencoder`, draws of shape (n_rows, n_components).
 
     Returns
     -------
     Output
     """
-    z = network.encode(x if corrupted is None else corrupted)
-    return Output(network.decode(z), z, None if corrupted is None else corrupted != x)
+    if isinstance(network, VariationalAutoencoder):
+        return network.run(x, noise)
+    z = network.encode(x if noise is None else noise)
+    return Output(network.decode(z), z, None if noise is None else noise != x)
 
 
 @torch.no_grad()
-def shapes_of_two_rows(network: Any, n_features: int) -> tuple[torch.Size, torch.Size]:
+def shapes_of_two_rows(
+    network: Any, n_features: int, n_columns: int | None = None
+) -> tuple[torch.Size, torch.Size]:
     """Shapes of the code and of the reconstruction of two rows.
 
     Parameters
     ----------
     network : nn.Module with `encode` and `decode`
     n_features : int
+    n_columns : int, default=None
+        Columns, of those that `encode` returns, which `decode` takes; None is all.
 
     Returns
     -------
     tuple of two torch.Size
     """
     was_training = network.training
-    output = run(network.eval(), torch.zeros(2, n_features, dtype=torch.float32))
+    code = network.eval().encode(torch.zeros(2, n_features, dtype=torch.float32))
+    row = network.decode(code[:, :n_columns])
     network.train(was_training)
-    return output.code.shape, output.reconstruction.shape
+    return code.shape, row.shape
 
 
 def jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

@@ -174,3 +174,36 @@ NOISES: dict[str, type[Noise]] = {
     "salt_pepper": SaltPepperNoise,
     "swap": SwapNoise,
 }
+
+
+class Draws(nn.Module):
+    """Standard normal numbers for the codes of rows, whatever the rows.
+
+    Parameters
+    ----------
+    n_components : int
+    generator : torch.Generator
+        On the device of the rows.
+
+    Shape
+    -----
+    Input (n_rows, n_features), output (n_rows, n_components).
+    """
+
+    def __init__(self, n_components: int, generator: torch.Generator):
+        super().__init__()
+        self.n_components, self.generator = n_components, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Draw numbers.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        shape = len(x), self.n_components
+        return torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)

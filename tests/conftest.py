@@ -10,12 +10,13 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skae import AutoencoderTransformer, DenoisingAutoencoder
+from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
 
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
     DenoisingAutoencoder(random_state=0),
+    VAETransformer(random_state=0),
 ]
 # Enough where the point is not how well something trains.
 FAST = {"max_epochs": 3}
@@ -52,6 +53,21 @@ class OwnModule(nn.Module):
 
     def decode(self, z):
         return self.decoder(z)
+
+
+class OwnVariational(OwnModule):
+    """The same for a variational autoencoder: means and log-variances side by side."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.encoder[-1] = nn.Linear(16, 2 * n_components)
+
+
+def suited(estimator, params):
+    """Parameters as this estimator needs them: the kind of network that it can use."""
+    if isinstance(estimator, VAETransformer) and params.get("network") is OwnModule:
+        return {**params, "network": OwnVariational}
+    return params
 
 
 def assert_close(actual, desired, tolerance):

@@ -27,6 +27,7 @@ FLOORS = {
     "_sampling": 28,
     "_base": 30,
     "_autoencoder": 40,
+    "_vae": 40,
     "_denoising": 50,
     "metrics": 60,
     "__init__": 70,

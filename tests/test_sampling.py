@@ -114,8 +114,8 @@ def test_noise_of_a_trained_network_is_that_of_held_out_rows(digits):
     assert model.noise_variance_ == pytest.approx(left * model.net_.optimism_, rel=1e-3)
 
 
-def test_more_components_than_features_have_no_likelihood(kind, wine):
-    model = fast(kind, n_components=20).fit(wine)
+def test_more_components_than_features_have_no_likelihood(wine):
+    model = make_fast(n_components=20).fit(wine)
     with pytest.raises(ValueError, match="at most as many components as features"):
         model.score_samples(wine)
 
@@ -214,7 +214,8 @@ def test_a_few_rows_can_be_sampled_and_scored(kind, wine, n_rows):
 def test_equal_rows_are_drawn_again(kind):
     with pytest.warns(ConvergenceWarning, match="All rows of X are equal"):
         model = fast(kind).fit(np.ones((10, 4)))
-    np.testing.assert_allclose(model.sample(3, 0), np.ones((3, 4)))
+    # The variance of a variational model has a floor of 1e-6.
+    np.testing.assert_allclose(model.sample(3, 0), np.ones((3, 4)), atol=1e-2)
     assert np.isfinite(model.score_samples(np.ones((3, 4)))).all()
 
 

@@ -1,0 +1,615 @@
+"""The variational autoencoder: a code with a distribution, a decoder with a likelihood."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from skae._base import JACOBIAN_ROWS, BaseAutoencoder, signs_of_largest
+from skae._docstrings import inherit_entries
+from skae._rows import Rows
+from skae._sampling import DENSITY_ROWS
+from skae._validation import check_unit_interval
+from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_by_component
+from skae.networks import (
+    ACTIVATIONS,
+    LOG_VAR_BOUNDS,
+    MLP,
+    SMALLEST_NOISE_VARIANCE,
+    Autoencoder,
+    Output,
+    VariationalAutoencoder,
+)
+from skae.noise import Draws
+
+ACTIVE = 0.01  # nats of divergence above which a component is active
+SMALLEST_SLOPE = 0.05  # of the logistic function, where logits start from rows
+N_DRAWS = 64  # of the code of each row, for its likelihood
+VARIANCE_DRAWS = 16  # for the variance of rows around what is decoded
+
+
+@inherit_entries(BaseAutoencoder)
+class VAETransformer(BaseAutoencoder):
+    """Variational autoencoder in the place of PCA: codes and rows with likelihoods.
+
+    The decoder is a model of the rows: a code z is standard normal, and a row is normal
+    around ``g(z)`` with a variance that is learned, or Bernoulli. The encoder gives each row
+    a normal posterior with independent components. Both are trained on the bound [1]_
+    ``E log p(x | z) - β KL(q(z | x) ‖ p(z))``. The linear model of this kind is probabilistic
+    PCA [2]_, which is where training starts, so that no useful component begins collapsed.
+
+    Parameters
+    ----------
+    n_components
+    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
+        "bernoulli" is for data in [0, 1]; what is decoded are then probabilities.
+    observation_variance : {"shared", "per_feature"}, default="shared"
+        Whether the variance of rows around what is decoded is one for all features, as in
+        probabilistic PCA, or one a feature. Not used by "bernoulli".
+    beta : float, default=1.0
+        Weight of the divergence [3]_. 1 is the likelihood's own bound; more of it silences
+        components, 0 leaves the reconstruction alone.
+    kl_warmup : int, default=0
+        Epochs over which the weight rises from 0 to `beta`.
+    free_bits : float, default=0.0
+        Divergence of each component, in nats, that costs nothing [4]_.
+    hidden_layer_sizes
+    activation
+    anchor : "pca" or None, default="pca"
+        Where training starts: probabilistic PCA, or anywhere.
+    whiten : bool, default=False
+        Scale posterior means to unit variance over the training rows.
+    latent_density : str or estimator, default="standard_normal"
+        How codes are distributed, for `sample`: "standard_normal" is the prior that the model
+        was trained with; "gaussian_mixture" (as many components as the Bayesian information
+        criterion asks for), "gaussian" or an estimator with `fit`, `sample` and
+        `score_samples` are fitted to at most 10,000 posterior means. `score_samples` always
+        has the prior.
+    network : callable, default=None
+        ``(n_features, n_components) -> nn.Module`` with methods `encode`, which returns means
+        and log-variances of the posterior side by side (``2 * n_components`` columns), and
+        `decode`. It corrects probabilistic PCA behind trainable factors that start at zero,
+        or stands alone if ``anchor=None``.
+    *
+
+    Attributes
+    ----------
+    n_components_
+    components_
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component's posterior mean over the training rows, before whitening:
+        between 0 and about 1, the prior's.
+    explained_variance_ratio_
+    noise_variance_ : float or ndarray of shape (n_features_in_,)
+        Variance of rows around what is decoded, in squared input units: the mean over the
+        training rows and their posteriors, where it is best. 0 for "bernoulli".
+    kl_per_component_ : ndarray of shape (n_components_,)
+        Mean divergence over the training rows, in nats, decreasing.
+    n_active_components_ : int
+        Components whose divergence exceeds 0.01 nats.
+    *
+
+    See Also
+    --------
+    AutoencoderTransformer : Restores rows better, for want of a prior to please.
+    sklearn.decomposition.PCA : Whose `score_samples` is that of the linear model.
+
+    References
+    ----------
+    .. [1] Kingma and Welling (2014). Auto-encoding variational Bayes.
+       https://arxiv.org/abs/1312.6114
+    .. [2] Lucas et al. (2019). Don't blame the ELBO! A linear VAE perspective on posterior
+       collapse. https://arxiv.org/abs/1911.02469
+    .. [3] Higgins et al. (2017). beta-VAE. https://openreview.net/forum?id=Sy2fzU9gl
+    .. [4] Kingma et al. (2016). Improved variational inference with inverse autoregressive
+       flow. https://arxiv.org/abs/1606.04934
+    .. [5] Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders.
+       https://arxiv.org/abs/1509.00519
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import VAETransformer
+    >>> X = load_digits().data
+    >>> X_train, X_test = X[:1500], X[1500:]
+    >>> vae = VAETransformer(n_components=5, random_state=0).fit(X_train)
+    >>> mean, std = vae.posterior(X_test)
+    >>> mean.shape, std.shape
+    ((297, 5), (297, 5))
+    >>> bool(vae.score_samples(X_test).mean() > PCA(5).fit(X_train).score(X_test))
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseAutoencoder._parameter_constraints,
+        "likelihood": [StrOptions({"gaussian", "bernoulli"})],
+        "observation_variance": [StrOptions({"shared", "per_feature"})],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "kl_warmup": [Interval(Integral, 0, None, closed="left")],
+        "free_bits": [Interval(Real, 0, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), callable],
+        "anchor": [StrOptions({"pca"}), None],
+    }
+
+    _lenience: ClassVar[float] = 3.0  # the bound is a likelihood, whose mean is what counts
+
+    def __init__(
+        self,
+        n_components: int | None = 2,
+        *,
+        likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+        observation_variance: Literal["shared", "per_feature"] = "shared",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
+        activation: str | Callable[[], nn.Module] = "relu",
+        anchor: Literal["pca"] | None = "pca",
+        whiten: bool = False,
+        latent_density: Any = "standard_normal",
+        network: Callable[[int, int], nn.Module] | None = None,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        weight_decay: float = 0.05,
+        batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "cpu",
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ):
+        self.n_components = n_components
+        self.likelihood = likelihood
+        self.observation_variance = observation_variance
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.anchor = anchor
+        self.whiten = whiten
+        self.latent_density = latent_density
+        self.network = network
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # -- the five choices ----------------------------------------------------------
+
+    def _check_parameters(self, X: np.ndarray) -> None:
+        if self.likelihood == "bernoulli":
+            check_unit_interval(X, "likelihood='bernoulli'", "likelihood='gaussian'")
+
+    def _in_network_units(self, X: np.ndarray) -> Rows:
+        if self.likelihood == "bernoulli":
+            return Rows(X, np.zeros_like(self.mean_))
+        return super()._in_network_units(X)
+
+    def _link(self, decoded: Tensor) -> Tensor:
+        return decoded.sigmoid() if self.likelihood == "bernoulli" else decoded
+
+    def _make_objective(self) -> Objective:
+        nll = binary_cross_entropy if self.likelihood == "bernoulli" else gaussian_nll
+        return Objective(
+            {"reconstruction": nll, "kl": KL(self.free_bits)},
+            {"kl": self.beta},
+            warm_up={"kl": self.kl_warmup},
+            positive=False,
+        )
+
+    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module:
+        return Draws(self.n_components_, generator)
+
+    def _starts_at_pca(self) -> bool:
+        return self.anchor is not None
+
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+        at_optimum = (
+            self.anchor is not None
+            and self.network is None
+            and not self._resolve_hidden_layer_sizes()
+            and self.likelihood == "gaussian"
+            and self.observation_variance == "shared"
+            and self.free_bits == 0
+        )
+        return not at_optimum and any(block.any() for block in rows.blocks())
+
+    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
+        d, k = self.n_features_in_, self.n_components_
+        if self.network is not None:
+            network: Any = self._make_own_network(n_parts=2)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            hidden = self._resolve_hidden_layer_sizes()
+            encoder, decoder = (
+                MLP(w, self.activation, zero_last=self.anchor is not None, generator=generator)
+                for w in ([d, *hidden, 2 * k], [k, *hidden[::-1], d])
+            )
+            network = Autoencoder(encoder, decoder)
+        start = self._linear_start(rows) if self.anchor is not None else _no_start(d, k)
+        variance = start.pop("noise_variance")
+        if self.observation_variance == "per_feature":
+            variance = np.full(d, variance)
+        if self.likelihood == "bernoulli":
+            variance = None
+        tensors: dict[str, Any] = {
+            name: None if value is None else torch.tensor(value, dtype=torch.float64)
+            for name, value in {**start, "noise_variance": variance}.items()
+        }
+        gated = self.network is not None and self.anchor is not None
+        return VariationalAutoencoder(network, **tensors, gated=gated)
+
+    def _linear_start(self, rows: Rows) -> dict[str, Any]:
+        """Probabilistic PCA of the rows, or what comes close to it in logits."""
+        bernoulli = self.likelihood == "bernoulli"
+        centred = Rows(rows.X, self.mean_) if bernoulli else rows
+        components = centred.principal_components(self.n_components_)
+        along, left = centred.squares_along(components)
+        n_free = max(1, len(rows) - 1)
+        best = LinearOptimum.find(along / n_free, left / n_free, min(rows.shape), self.beta)
+        encoding = components * best.encoding()[:, None]
+        decoding = components * best.decoding()[:, None]
+        centre = offset = np.zeros(self.n_features_in_)
+        if bernoulli:
+            slopes = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
+            decoding = decoding / slopes
+            mean = self.mean_.clip(SMALLEST_SLOPE, 1 - SMALLEST_SLOPE)
+            centre, offset = self.mean_, np.log(mean / (1 - mean))
+        return {
+            "encoding": encoding,
+            "decoding": decoding,
+            "log_variances": best.log_variances(),
+            "centre": centre,
+            "offset": offset,
+            "noise_variance": best.noise_variance,
+        }
+
+    # -- description ---------------------------------------------------------------
+
+    def _order(self, rows: Rows) -> np.ndarray:
+        """Sort components by divergence and fix their signs: rotations would mix posteriors."""
+        k = self.n_components_
+        means, divergence = np.empty((len(rows), k)), np.zeros(k)
+        for part in self._batches(len(rows)):
+            mean, log_var = self.net_.posterior(rows[part])
+            means[part] = mean.numpy()
+            divergence += kl_by_component(mean, log_var).sum(dim=0).numpy()
+        order = np.argsort(-divergence, kind="stable")
+        self.kl_per_component_ = divergence[order] / len(rows)
+        self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
+        some = means[rows.spread(JACOBIAN_ROWS)]
+        slopes = self.net_.jacobian(some, self._link).mean(axis=0)[order]
+        signs = signs_of_largest(slopes)
+        self._rotation, self._code_mean = np.eye(k)[:, order] * signs, np.zeros(k)
+        self.components_ = slopes * signs[:, None] * self._scale
+        codes = means @ self._rotation
+        self._set_variances(rows, codes.var(axis=0, ddof=min(1, len(rows) - 1)))
+        return codes * self._code_scale
+
+    def _code_unit(self) -> float:
+        return 1.0  # that of the prior
+
+    def _set_noise(self, rows: Rows, left: float) -> None:
+        """Learn the variance of rows around what is decoded, where it is best."""
+        varies = any(block.any() for block in rows.blocks())
+        if self.likelihood == "bernoulli":
+            self.noise_variance_ = 0.0
+        else:
+            module = self.net_.module_
+            if self.n_iter_ > 0 and self.net_.best_epoch_ > 0:
+                best = self._mean_squares(rows[rows.spread(DENSITY_ROWS)]) * self.net_.optimism_
+                module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
+            variances = module.noise_variance.cpu().numpy()
+            if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
+                warnings.warn(
+                    "The observation variance is at its floor, 1e-6 of the mean feature variance "
+                    f"(n_components={self.n_components_}, {self.n_features_in_} features): rows "
+                    "are decoded exactly, and their likelihood has no meaning. Lower "
+                    "n_components, or use AutoencoderTransformer.",
+                    ConvergenceWarning,
+                    stacklevel=5,
+                )
+            self.noise_variance_ = variances * self._scale**2
+            if variances.ndim == 0:
+                self.noise_variance_ = float(self.noise_variance_)
+        if varies and self.n_active_components_ == 0:
+            warnings.warn(
+                f"No component is active: all of n_components={self.n_components_} diverge from "
+                f"the prior by less than {ACTIVE} nats, so that codes say nothing of the rows. "
+                f"Lower beta={self.beta}.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _mean_squares(self, rows: np.ndarray) -> Any:
+        """Mean square of rows minus what their posteriors decode to, of each feature or all."""
+        squares = np.zeros(rows.shape[1])
+        draws = antithetic_draws(VARIANCE_DRAWS, self.n_components_)
+        for part in self._batches(len(rows)):
+            x = rows[part]
+            mean, log_var = (t.numpy() for t in self.net_.posterior(x))
+            for draw in draws:
+                decoded = self.net_.infer_rows("decode", mean + draw * np.exp(0.5 * log_var))
+                squares += np.square(x - decoded).sum(axis=0)
+        squares /= len(draws) * len(rows)
+        return squares if self.observation_variance == "per_feature" else squares.mean()
+
+    # -- codes with distributions --------------------------------------------------
+
+    def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of the codes of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_components_), dtype of X
+            What `transform` returns.
+        std : ndarray of shape (n_samples, n_components_), dtype of X
+        """
+        X = self._checked(X)
+        both = self._in_batches(
+            lambda part: np.hstack(self._posterior(self._to_network_units(part))),
+            X,
+            2 * self.n_components_,
+        )
+        mean, std = np.split(both, 2, axis=1)
+        return mean, std
+
+    def _posterior(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, ordered, of rows in network units."""
+        mean, log_var = (tensor.numpy() for tensor in self.net_.posterior(rows))
+        std = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._code_scale
+        return self._arrange(mean), std.astype(rows.dtype, copy=False)
+
+    def sample_around(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        observation_noise: bool = False,
+    ) -> np.ndarray:
+        """Variations of rows: codes drawn from their posteriors, decoded.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        n_samples : int, default=1
+            Variations of each row.
+        random_state : int, RandomState instance or None, default=None
+        observation_noise : bool, default=False
+            Draw rows around what is decoded, as `sample` does.
+
+        Returns
+        -------
+        X_around : ndarray of shape (n_rows, n_samples, n_features_in_), float64
+            In input units.
+        """
+        mean, std = self.posterior(X)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        random = check_random_state(random_state)
+        shape = len(mean), n_samples, self.n_components_
+        codes = mean[:, None] + std[:, None] * random.normal(size=shape)
+        rows = self._decoded(codes.reshape(-1, self.n_components_).astype(np.float64))
+        if observation_noise:
+            rows = self._with_noise(rows, random)
+        return rows.reshape(len(mean), n_samples, self.n_features_in_)
+
+    # -- samples and likelihoods ---------------------------------------------------
+
+    def _prior_covariance(self) -> np.ndarray:
+        return np.diag(np.square(self._code_scale))
+
+    def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        codes = self._codes(rows[rows.spread(DENSITY_ROWS)])
+        covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
+        return codes.mean(axis=0), np.atleast_2d(covariance)
+
+    def _fit_residual(self, rows: np.ndarray, seed: int) -> None:
+        """Nothing to learn: the model says how rows lie around what is decoded."""
+
+    def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        if self.likelihood == "bernoulli":
+            return (random.uniform(size=X.shape) < X).astype(X.dtype)
+        return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
+
+    def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
+        """Bound on the log-likelihood of each row.
+
+        The importance-weighted bound [5]_: the logarithm of the mean of
+        ``p(x | z) p(z) / q(z | x)`` over draws of z from the posterior of the row. It
+        rises with their number towards the log-likelihood, and is exact for the linear model
+        at ``beta=1``, where it is that of probabilistic PCA. Every row has the same draws,
+        quasi-random and in pairs of opposite signs, so that its value does not depend on the
+        other rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n_draws : int, default=64
+        random_state : int, default=0
+            Scrambles the draws: other seeds show how much depends on them.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,), float64
+            In nats.
+        """
+        X = self._checked(X)
+        check_scalar(n_draws, "n_draws", Integral, min_val=1)
+        draws = antithetic_draws(n_draws, self.n_components_, random_state)
+        return self._in_batches(
+            lambda part: self._bound(self._to_network_units(part), draws)[:, None],
+            X,
+            1,
+            np.float64,
+        )[:, 0]
+
+    def _bound(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Importance-weighted bound of rows in network units, in nats of input units."""
+        mean, log_var = self.net_.posterior(rows)
+        std, x = (0.5 * log_var).exp(), torch.from_numpy(np.ascontiguousarray(rows))
+        variance = self.net_.module_.noise_variance
+        if variance is not None:
+            variance = variance.cpu().to(x.dtype)
+        log_loss, logs = self._make_objective().terms["reconstruction"], []
+        for draw in torch.from_numpy(draws).to(x.dtype):
+            z = mean + draw * std
+            decoded = torch.from_numpy(self.net_.infer_rows("decode", z.numpy()))
+            nll = log_loss(Output(decoded, z, noise_variance=variance), x)
+            of_code = 0.5 * (draw.square() - z.square() + log_var).sum(dim=1)
+            logs.append((of_code - nll).double())
+        bound = torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
+        return bound - self.n_features_in_ * math.log(self._scale)
+
+
+class LinearOptimum(NamedTuple):
+    """The best linear variational autoencoder of rows whose principal components are known.
+
+    With τ = β σ², a component along which rows have variance λ is decoded with
+    ``w² = λ - τ``, and its posterior has mean ``w / λ`` times the row's coordinate and
+    variance ``τ / λ``; it is worth its divergence if λ > τ. σ² is best at the variance off
+    the m active components, over ``d - β m``. For β = 1 this is probabilistic PCA.
+
+    Attributes
+    ----------
+    variances : ndarray of shape (n_components,)
+        Of the rows along the components.
+    n_active : int
+    noise_variance : float
+    beta : float
+
+    References
+    ----------
+    Tipping and Bishop (1999). Probabilistic principal component analysis.
+    https://doi.org/10.1111/1467-9868.00196
+    """
+
+    variances: np.ndarray
+    n_active: int
+    noise_variance: float
+    beta: float
+
+    @classmethod
+    def find(
+        cls, variances: np.ndarray, left: float, n_dimensions: int, beta: float
+    ) -> LinearOptimum:
+        """Choose the number of active components and the variance around them.
+
+        Parameters
+        ----------
+        variances : ndarray of shape (n_components,)
+            Decreasing.
+        left : float
+            Sum of the variances off the components.
+        n_dimensions : int
+            Number of dimensions in which rows vary.
+        beta : float
+
+        Returns
+        -------
+        LinearOptimum
+        """
+        candidates = []
+        for m in range(min(len(variances), n_dimensions) + 1):
+            off, free = left + variances[m:].sum(), n_dimensions - beta * m
+            noise = max(off / free, SMALLEST_NOISE_VARIANCE) if free > 0 else math.inf
+            if free <= 0:
+                # No degree of freedom is left: only exact reconstructions are finite.
+                if off > SMALLEST_NOISE_VARIANCE:
+                    continue
+                noise = SMALLEST_NOISE_VARIANCE
+            if m > 0 and variances[m - 1] <= beta * noise:
+                continue
+            active = np.log(np.maximum(variances[:m], 1e-300) / max(beta * noise, 1e-300))
+            loss = n_dimensions * math.log(noise) + off / noise + beta * (1 + active).sum()
+            candidates.append((loss, m, noise))
+        _, m, noise = min(candidates)
+        return cls(variances, m, noise, beta)
+
+    def _on_active(
+        self, values: Callable[[np.ndarray], np.ndarray], otherwise: float
+    ) -> np.ndarray:
+        result = np.full(len(self.variances), otherwise)
+        result[: self.n_active] = values(self.variances[: self.n_active])
+        return result
+
+    def decoding(self) -> np.ndarray:
+        """Lengths of the decoder's columns."""
+        return self._on_active(lambda v: np.sqrt(v - self.beta * self.noise_variance), 0.0)
+
+    def encoding(self) -> np.ndarray:
+        """Factors of the coordinates in the posterior means."""
+        return self._on_active(lambda v: np.sqrt(v - self.beta * self.noise_variance) / v, 0.0)
+
+    def log_variances(self) -> np.ndarray:
+        """Log-variances of the posteriors."""
+        least = math.exp(LOG_VAR_BOUNDS[0])
+        return self._on_active(
+            lambda v: np.log(np.maximum(self.beta * self.noise_variance / v, least)), 0.0
+        )
+
+
+def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:
+    """Quasi-random standard normal draws, in pairs of opposite signs.
+
+    Parameters
+    ----------
+    n_draws, n_components : int
+    seed : int, default=0
+        Of the scrambling of the Sobol sequence.
+
+    Returns
+    -------
+    ndarray of shape (n_draws, n_components), float64
+    """
+    sequence = torch.quasirandom.SobolEngine(n_components, scramble=True, seed=seed)
+    uniform = sequence.draw(-(-n_draws // 2), dtype=torch.float64)
+    normal = torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).numpy()
+    return np.concatenate([normal, -normal])[:n_draws]
+
+
+def _no_start(n_features: int, n_components: int) -> dict[str, Any]:
+    """No linear model: a network of its own, and rows of variance one."""
+    maps = np.zeros((2, n_components, n_features))
+    zeros, ones = np.zeros((2, n_features)), np.ones(())
+    return {
+        "encoding": maps[0],
+        "decoding": maps[1],
+        "log_variances": np.zeros(n_components),
+        "centre": zeros[0],
+        "offset": zeros[1],
+        "noise_variance": ones,
+    }
