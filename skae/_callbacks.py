@@ -62,12 +62,16 @@ class BestWeights(Callback):
             losses = net.evaluate(net.held_out_, net.held_out_noise_)
         self.positive_ = net.criterion_.positive
         self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
+        self.centre_ = losses.median()
+        self.width_ = (losses - self.centre_).abs().mean() + torch.finfo(losses.dtype).tiny
         self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
         self.losses_ = [losses]
         self.failures_ = 0
 
     def _score(self, losses: Tensor) -> Tensor:
-        return (losses + self.floor_).log() if self.positive_ else losses
+        if self.positive_:
+            return (losses + self.floor_).log()
+        return torch.asinh((losses - self.centre_) / self.width_)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         scores = self._judge(net)

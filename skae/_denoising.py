@@ -34,7 +34,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     noise : {"swap", "masking", "gaussian", "salt_pepper"} or nn.Module, default="swap"
         "gaussian" adds normal noise; "masking" sets entries to their feature's mean,
         "salt_pepper" to its minimum or maximum, and "swap" to the same feature's value in
-        another row, which suits tables best. A module of your own maps rows of shape
+        another row, which suits tables of mixed columns. A module of your own maps rows of shape
         (n_rows, n_features) to corrupted ones, in units of the root mean feature variance
         and centred; it is copied for each training.
     noise_level : float, default=0.15
