@@ -351,6 +351,11 @@ class BaseAutoencoder(
         self._set_noise(rows, left)
         self.explained_variance_ratio_ = squares / total if total > 0 else squares
 
+    def _left_over(self, rows: np.ndarray) -> np.ndarray:
+        if self._is_at_pca():
+            return rows - rows @ self.components_.T @ self.components_
+        return super()._left_over(rows)
+
     def _order(self, rows: Rows) -> np.ndarray:
         """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
 

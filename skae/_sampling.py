@@ -73,8 +73,11 @@ class SamplingMixin:
 
     def _fit_residual(self, rows: np.ndarray, seed: int) -> None:
         """Describe what the decoder leaves over of rows in network units."""
-        left = rows - self._decode(self._codes(rows))
-        self._residual = Residual(seed).fit(left * self._scale)
+        self._residual = Residual(seed).fit(self._left_over(rows) * self._scale)
+
+    def _left_over(self, rows: np.ndarray) -> np.ndarray:
+        """Rows minus what their codes are decoded to, in network units."""
+        return rows - self._decode(self._codes(rows))
 
     def _codes(self, rows: np.ndarray) -> np.ndarray:
         """Codes of rows in network units."""

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from skae._base import JACOBIAN_ROWS, BaseAutoencoder, signs_of_largest
 from skae._docstrings import inherit_entries
+from skae._linear_optimum import LinearOptimum
 from skae._rows import Rows
 from skae._sampling import DENSITY_ROWS
 from skae._validation import check_unit_interval
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_by_component
 from skae.networks import (
     ACTIVATIONS,
-    LOG_VAR_BOUNDS,
     MLP,
     SMALLEST_NOISE_VARIANCE,
     Autoencoder,
@@ -493,93 +493,6 @@ class VAETransformer(BaseAutoencoder):
             logs.append((of_code - nll).double())
         bound = torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
         return bound - self.n_features_in_ * math.log(self._scale)
-
-
-class LinearOptimum(NamedTuple):
-    """The best linear variational autoencoder of rows whose principal components are known.
-
-    With τ = β σ², a component along which rows have variance λ is decoded with
-    ``w² = λ - τ``, and its posterior has mean ``w / λ`` times the row's coordinate and
-    variance ``τ / λ``; it is worth its divergence if λ > τ. σ² is best at the variance off
-    the m active components, over ``d - β m``. For β = 1 this is probabilistic PCA.
-
-    Attributes
-    ----------
-    variances : ndarray of shape (n_components,)
-        Of the rows along the components.
-    n_active : int
-    noise_variance : float
-    beta : float
-
-    References
-    ----------
-    Tipping and Bishop (1999). Probabilistic principal component analysis.
-    https://doi.org/10.1111/1467-9868.00196
-    """
-
-    variances: np.ndarray
-    n_active: int
-    noise_variance: float
-    beta: float
-
-    @classmethod
-    def find(
-        cls, variances: np.ndarray, left: float, n_dimensions: int, beta: float
-    ) -> LinearOptimum:
-        """Choose the number of active components and the variance around them.
-
-        Parameters
-        ----------
-        variances : ndarray of shape (n_components,)
-            Decreasing.
-        left : float
-            Sum of the variances off the components.
-        n_dimensions : int
-            Number of dimensions in which rows vary.
-        beta : float
-
-        Returns
-        -------
-        LinearOptimum
-        """
-        candidates = []
-        for m in range(min(len(variances), n_dimensions) + 1):
-            off, free = left + variances[m:].sum(), n_dimensions - beta * m
-            noise = max(off / free, SMALLEST_NOISE_VARIANCE) if free > 0 else math.inf
-            if free <= 0:
-                # No degree of freedom is left: only exact reconstructions are finite.
-                if off > SMALLEST_NOISE_VARIANCE:
-                    continue
-                noise = SMALLEST_NOISE_VARIANCE
-            if m > 0 and variances[m - 1] <= beta * noise:
-                continue
-            active = np.log(np.maximum(variances[:m], 1e-300) / max(beta * noise, 1e-300))
-            loss = n_dimensions * math.log(noise) + off / noise + beta * (1 + active).sum()
-            candidates.append((loss, m, noise))
-        _, m, noise = min(candidates)
-        return cls(variances, m, noise, beta)
-
-    def _on_active(
-        self, values: Callable[[np.ndarray], np.ndarray], otherwise: float
-    ) -> np.ndarray:
-        result = np.full(len(self.variances), otherwise)
-        result[: self.n_active] = values(self.variances[: self.n_active])
-        return result
-
-    def decoding(self) -> np.ndarray:
-        """Lengths of the decoder's columns."""
-        return self._on_active(lambda v: np.sqrt(v - self.beta * self.noise_variance), 0.0)
-
-    def encoding(self) -> np.ndarray:
-        """Factors of the coordinates in the posterior means."""
-        return self._on_active(lambda v: np.sqrt(v - self.beta * self.noise_variance) / v, 0.0)
-
-    def log_variances(self) -> np.ndarray:
-        """Log-variances of the posteriors."""
-        least = math.exp(LOG_VAR_BOUNDS[0])
-        return self._on_active(
-            lambda v: np.log(np.maximum(self.beta * self.noise_variance / v, least)), 0.0
-        )
 
 
 def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:

@@ -21,6 +21,7 @@ FLOORS = {
     "losses": 10,
     "_gradients": 15,
     "_optimization": 15,
+    "_linear_optimum": 15,
     "_callbacks": 18,
     "_engine": 20,
     "_training": 25,

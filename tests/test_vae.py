@@ -19,8 +19,9 @@ from torch import nn
 from skae import VAETransformer
 from skae._engine import AutoencoderNet
 from skae._gradients import NUMPY, TORCH, AutogradGradient, VariationalGradient, make_gradient
+from skae._linear_optimum import LinearOptimum
 from skae._optimization import FlatParameters
-from skae._vae import LinearOptimum, antithetic_draws
+from skae._vae import antithetic_draws
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_by_component
 from skae.networks import LOG_VAR_BOUNDS, MLP, Autoencoder, Output, VariationalAutoencoder
 from skae.noise import Draws
