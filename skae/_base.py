@@ -384,7 +384,7 @@ class BaseAutoencoder(
             divisible = variances > NEGLIGIBLE * variances.max()
             self._code_scale[divisible] /= np.sqrt(variances[divisible])
 
-    def _code_unit(self) -> float:
+    def _code_unit(self) -> Any:
         """Factor between the network's code and what `transform` returns, before whitening."""
         return self._scale
 

@@ -262,7 +262,10 @@ class SamplingMixin:
                 f"X_start has {len(start)} rows and X_end {len(end)}; interpolate joins row by "
                 "row and needs as many of the one as of the other."
             )
-        first, last = (self._codes(self._to_network_units(X)) for X in (start, end))
+        first, last = (
+            self._codes(self._to_network_units(X.astype(start.dtype, copy=False)))
+            for X in (start, end)
+        )
         shares = np.linspace(0, 1, n_steps, dtype=first.dtype)[:, None]
         codes = first[:, None] * (1 - shares) + last[:, None] * shares
         return self._decoded(codes.reshape(-1, self.n_components_)).reshape(

@@ -21,7 +21,7 @@ from skae._linear_optimum import LinearOptimum
 from skae._rows import Rows
 from skae._sampling import DENSITY_ROWS
 from skae._validation import check_unit_interval
-from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_by_component
+from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll
 from skae.networks import (
     ACTIVATIONS,
     MLP,
@@ -296,27 +296,43 @@ class VAETransformer(BaseAutoencoder):
     # -- description ---------------------------------------------------------------
 
     def _order(self, rows: Rows) -> np.ndarray:
-        """Sort components by divergence and fix their signs: rotations would mix posteriors."""
-        k = self.n_components_
-        means, divergence = np.empty((len(rows), k)), np.zeros(k)
-        for part in self._batches(len(rows)):
+        """Sort components by divergence and fix their signs: rotations would mix posteriors.
+
+        A decoder does not care about the centre and unit of a code, but the divergence does:
+        it is least where posteriors taken together have the prior's mean and variance.
+        """
+        k, n_rows = self.n_components_, len(rows)
+        means, variances, logs = np.empty((n_rows, k)), np.zeros(k), np.zeros(k)
+        for part in self._batches(n_rows):
             mean, log_var = self.net_.posterior(rows[part])
             means[part] = mean.numpy()
-            divergence += kl_by_component(mean, log_var).sum(dim=0).numpy()
+            variances += log_var.exp().sum(dim=0).numpy() / n_rows
+            logs += log_var.sum(dim=0).numpy() / n_rows
+        centre, unit = np.zeros(k), np.ones(k)
+        if self._has_left_start() and n_rows > 1:
+            centre = means.mean(axis=0)
+            unit = 1 / np.sqrt(means.var(axis=0, ddof=1) + variances)
+        squares = np.square(means - centre).mean(axis=0) + variances
+        divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
         order = np.argsort(-divergence, kind="stable")
-        self.kl_per_component_ = divergence[order] / len(rows)
+        self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
-        some = means[rows.spread(JACOBIAN_ROWS)]
-        slopes = self.net_.jacobian(some, self._link).mean(axis=0)[order]
+        slopes = self.net_.jacobian(means[rows.spread(JACOBIAN_ROWS)], self._link)
+        slopes = (slopes.mean(axis=0) / unit[:, None])[order]
         signs = signs_of_largest(slopes)
-        self._rotation, self._code_mean = np.eye(k)[:, order] * signs, np.zeros(k)
+        self._rotation, self._code_mean = np.eye(k)[:, order] * signs, centre
+        self._unit = unit[order]
         self.components_ = slopes * signs[:, None] * self._scale
-        codes = means @ self._rotation
-        self._set_variances(rows, codes.var(axis=0, ddof=min(1, len(rows) - 1)))
-        return codes * self._code_scale
+        codes = (means - centre) @ (self._rotation * self._unit)
+        self._set_variances(rows, codes.var(axis=0, ddof=min(1, n_rows - 1)))
+        return codes * (self._code_scale / self._unit)
 
-    def _code_unit(self) -> float:
-        return 1.0  # that of the prior
+    def _has_left_start(self) -> bool:
+        """Whether training changed the network: the linear optimum is not touched."""
+        return self.anchor is None or (self.n_iter_ > 0 and self.net_.best_epoch_ > 0)
+
+    def _code_unit(self) -> np.ndarray:
+        return self._unit
 
     def _set_noise(self, rows: Rows, left: float) -> None:
         """Learn the variance of rows around what is decoded, where it is best."""
@@ -325,7 +341,7 @@ class VAETransformer(BaseAutoencoder):
             self.noise_variance_ = 0.0
         else:
             module = self.net_.module_
-            if self.n_iter_ > 0 and self.net_.best_epoch_ > 0:
+            if self._has_left_start():
                 best = self._mean_squares(rows[rows.spread(DENSITY_ROWS)]) * self.net_.optimism_
                 module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
             variances = module.noise_variance.cpu().numpy()
@@ -430,7 +446,7 @@ class VAETransformer(BaseAutoencoder):
     # -- samples and likelihoods ---------------------------------------------------
 
     def _prior_covariance(self) -> np.ndarray:
-        return np.diag(np.square(self._code_scale))
+        return np.diag(np.square(self._code_scale / self._unit))
 
     def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         codes = self._codes(rows[rows.spread(DENSITY_ROWS)])
@@ -484,15 +500,20 @@ class VAETransformer(BaseAutoencoder):
         variance = self.net_.module_.noise_variance
         if variance is not None:
             variance = variance.cpu().to(x.dtype)
+        centre, to_prior = (
+            torch.from_numpy(array).to(x.dtype)
+            for array in (self._code_mean, self._rotation * self._unit)
+        )
         log_loss, logs = self._make_objective().terms["reconstruction"], []
         for draw in torch.from_numpy(draws).to(x.dtype):
             z = mean + draw * std
             decoded = torch.from_numpy(self.net_.infer_rows("decode", z.numpy()))
             nll = log_loss(Output(decoded, z, noise_variance=variance), x)
-            of_code = 0.5 * (draw.square() - z.square() + log_var).sum(dim=1)
+            codes = (z - centre) @ to_prior
+            of_code = 0.5 * (draw.square() - codes.square() + log_var).sum(dim=1)
             logs.append((of_code - nll).double())
         bound = torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
-        return bound - self.n_features_in_ * math.log(self._scale)
+        return bound + np.log(self._unit).sum() - self.n_features_in_ * math.log(self._scale)
 
 
 def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:

@@ -369,4 +369,5 @@ def drawn_from(estimator: Any, n_samples: int, random_state: Any) -> np.ndarray:
             estimator = copy.copy(estimator)
             estimator.random_state = random
         drawn = estimator.sample(n_samples)
-    return np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn, dtype=float)
+    codes = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn, dtype=float)
+    return random.permutation(codes)  # mixtures draw one component after the other

@@ -119,6 +119,12 @@ def test_an_estimator_is_cloned_and_seeded():
     np.testing.assert_array_equal(one.estimator_.means_, other.estimator_.means_)
 
 
+@pytest.mark.parametrize("name", ["bic", "mixture"])
+def test_samples_of_mixtures_come_in_no_order(name):
+    drawn = fitted(name, groups(2)).sample(1000, 0)
+    assert np.abs(drawn[:500].mean(axis=0) - drawn[500:].mean(axis=0)).max() < 0.2 * np.ptp(drawn)
+
+
 def test_drawing_leaves_the_estimator_as_it_was():
     mixture = GaussianMixture(2, random_state=5).fit(groups(2))
     drawn_from(mixture, 3, 0)

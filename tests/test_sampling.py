@@ -250,7 +250,9 @@ def test_a_linear_path_is_straight(wine):
 
 def test_paths_keep_the_dtype(kind, cancer):
     rows = cancer.astype(np.float32)
-    assert fast(kind).fit(rows).interpolate(rows[:2], rows[2:4]).dtype == np.float32
+    model = fast(kind).fit(rows)
+    assert model.interpolate(rows[:2], rows[2:4]).dtype == np.float32
+    assert model.interpolate(rows[:2], cancer[2:4]).dtype == np.float32
 
 
 def test_paths_need_as_many_ends_as_starts(kind, wine):

@@ -237,6 +237,14 @@ def test_components_are_sorted_by_divergence_and_signed(trained):
     assert (largest > 0).all()
 
 
+def test_posteriors_together_have_the_moments_of_the_prior(trained, halves):
+    mean, std = trained.posterior(halves[0])
+    np.testing.assert_allclose(mean.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(mean.var(axis=0, ddof=1) + np.square(std).mean(axis=0), 1)
+    kl = 0.5 * (np.square(mean) + np.square(std) - 2 * np.log(std) - 1)
+    np.testing.assert_allclose(trained.kl_per_component_, kl.mean(axis=0))
+
+
 def test_whitened_means_have_unit_variance(halves):
     vae = make(n_components=3, whiten=True).fit(halves[0])
     np.testing.assert_allclose(vae.transform(halves[0]).var(axis=0, ddof=1), 1, rtol=1e-6)
