@@ -330,6 +330,10 @@ class AutoencoderNet(NeuralNet):
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         self.history.record(f"{prefix}_loss", float(total) / len(iterator.rows))
 
+    def _set_training(self, training: bool = True) -> None:
+        """Set the mode of the network; nothing else here has one."""
+        self.module_.train(training)
+
     def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """Gradient, update, average: the one place where the weights change."""
         rate, share = next(self.schedule_)

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, validate_data
 from threadpoolctl import ThreadpoolController
 
 FLOAT_DTYPES = (np.float64, np.float32)
+ROUNDING = 1e-6
 BATCH_BYTES = 4 * 2**20  # of an intermediate array in float64: it stays in the cache
 _GLOBAL_SEED_LOCK = threading.RLock()
 
@@ -66,7 +67,7 @@ def check_codes(Z: Any, n_components: int) -> np.ndarray:
 
 
 def check_unit_interval(X: np.ndarray, parameter: str, instead: str) -> None:
-    """Refuse rows outside [0, 1].
+    """Refuse rows outside [0, 1], save for the rounding of what scaled them.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def check_unit_interval(X: np.ndarray, parameter: str, instead: str) -> None:
     ValueError
     """
     low, high = X.min(), X.max()
-    if low < 0 or high > 1:
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"{parameter} needs X within [0, 1], but it spans [{low:.6g}, {high:.6g}]; scale "
             f"it, as with MinMaxScaler(clip=True), or use {instead}."

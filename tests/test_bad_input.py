@@ -184,6 +184,12 @@ def test_cross_entropy_outside_the_unit_interval_names_the_range(rows, low, high
     assert "squared_error" in message
 
 
+def test_rounding_beyond_the_unit_interval_is_admitted(rows):
+    X = np.clip(rows, 0, 1)
+    X[0, 0], X[1, 0] = -1e-16, 1 + 2e-16
+    make_fast(loss="binary_cross_entropy", anchor=None).fit(X)
+
+
 def test_cross_entropy_with_the_anchor_names_the_way_out(rows):
     message = text_of(lambda: make_fast(loss="binary_cross_entropy").fit(np.clip(rows, 0, 1)))
     assert "anchor='pca'" in message
