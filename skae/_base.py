@@ -36,6 +36,7 @@ from skae._validation import (
     check_rows,
     derive_seeds,
     explained_share,
+    limited_threads,
     resolve_device,
     rows_per_batch,
     seeded_globally,
@@ -78,7 +79,7 @@ class BaseAutoencoder(
         many components as the Bayesian information criterion asks for), "gaussian" (the
         moments of the training codes), "standard_normal", or an estimator with `fit`,
         `sample` and `score_samples`, such as `sklearn.neighbors.KernelDensity`, of which a
-        clone is fitted to at most 10,000 codes. "auto" is the mixture, but "gaussian" for
+        clone is fitted to at most 5,000 codes. "auto" is the mixture, but "gaussian" for
         the linear autoencoder, which makes it probabilistic PCA.
     network : callable, default=None
         ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: a
@@ -266,7 +267,8 @@ class BaseAutoencoder(
                 self._describe_as_pca(rows)
             else:
                 self._describe(rows, self._order(rows))
-            self._fit_densities(rows, density_seed)
+            with limited_threads(torch.get_num_threads()):
+                self._fit_densities(rows, density_seed)
         return self
 
     def _previous_network(self) -> nn.Module | None:

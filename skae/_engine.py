@@ -19,7 +19,7 @@ from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
 from skae._validation import resolve_device
 from skae.losses import Term, squared_error
-from skae.networks import jacobian, run
+from skae.networks import has_modes, jacobian, run
 
 TRAINING_STATE = (
     "optimizer_",
@@ -198,6 +198,7 @@ class AutoencoderNet(NeuralNet):
     def initialize_module(self) -> AutoencoderNet:
         """Take the network as it is, on the net's device."""
         self.module_ = self.module.to(self.device)
+        self.has_modes_ = has_modes(self.module_)
         noise = None if self.noise is None else self.noise()
         self.noise_ = None if noise is None else noise.to(self.device, self.rows_.dtype).train()
         return self
@@ -331,8 +332,11 @@ class AutoencoderNet(NeuralNet):
         self.history.record(f"{prefix}_loss", float(total) / len(iterator.rows))
 
     def _set_training(self, training: bool = True) -> None:
-        """Set the mode of the network; nothing else here has one."""
-        self.module_.train(training)
+        """Set the mode of the network, down to its last module where any of them has one."""
+        if self.has_modes_:
+            self.module_.train(training)
+        else:
+            self.module_.training = training
 
     def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """Gradient, update, average: the one place where the weights change."""

@@ -376,8 +376,9 @@ class VariationalGradient:
             for components in (network.encoding, network.decoding)
         )
         view = algebra.view
-        self.shift = view((network.centre @ network.encoding.T).to(dtype))
-        self.offset = view(network.offset.to(dtype)) if network.offset.any() else None
+        centre, offset = network.centre, network.offset
+        self.shift = None if centre is None else view((centre @ network.encoding.T).to(dtype))
+        self.offset = None if offset is None else view(offset.to(dtype))
         self.log_variances = view(network.log_variances.to(dtype))
         # Of the network itself: it follows the batches, in place.
         variance = network.noise_variance
@@ -427,7 +428,8 @@ class VariationalGradient:
         self.encoder.forward(rows, encoder.results)
         mean, log_var = self._halves(encoder.results[-1])
         mean += product(rows.array, self.encoding.transposed, out=z.array)
-        mean -= self.shift
+        if self.shift is not None:
+            mean -= self.shift
         log_var += self.log_variances
         std = exp(0.5 * log_var.clip(*LOG_VAR_BOUNDS))
         array = z.array

@@ -15,8 +15,8 @@ from skae._rows import Rows
 from skae._validation import check_rows
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual
 
-DENSITY_ROWS = 10_000  # at most, whose codes a density is fitted to
-RESIDUAL_ROWS = 2000  # at most, of which what is left over is described
+DENSITY_ROWS = 5000  # at most, whose codes a density is fitted to
+RESIDUAL_ROWS = 1000  # at most, of which what is left over is described
 SMALLEST_VOLUME = 1e-6  # square of the least of a decoder's stretchings, over the greatest
 MAX_HALVINGS = 4  # of a step towards the decoder's surface
 SMALLEST_NOISE = 1e-12  # variance left over, in units of the mean feature variance

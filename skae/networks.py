@@ -255,8 +255,8 @@ class VariationalAutoencoder(nn.Module):
         E and D.
     log_variances : Tensor of shape (n_components,), float64
         l.
-    centre, offset : Tensor of shape (n_features,), float64
-        c and o.
+    centre, offset : Tensor of shape (n_features,), float64, or None
+        c and o; None is zero.
     noise_variance : Tensor of shape () or (n_features,), float64, or None
         Variance of what is observed around what is decoded, where it has one. While training
         it follows its optimum, the mean squared error of the batches; rows that are judged
@@ -273,8 +273,8 @@ class VariationalAutoencoder(nn.Module):
     encoding: Tensor
     decoding: Tensor
     log_variances: Tensor
-    centre: Tensor
-    offset: Tensor
+    centre: Tensor | None
+    offset: Tensor | None
     noise_variance: Tensor | None
     network: Any
 
@@ -285,8 +285,8 @@ class VariationalAutoencoder(nn.Module):
         encoding: Tensor,
         decoding: Tensor,
         log_variances: Tensor,
-        centre: Tensor,
-        offset: Tensor,
+        centre: Tensor | None = None,
+        offset: Tensor | None = None,
         noise_variance: Tensor | None,
         gated: bool = False,
     ):
@@ -315,7 +315,9 @@ class VariationalAutoencoder(nn.Module):
         if self.gates is not None:
             correction = self.gates[0] * correction
         mean, log_var = correction.chunk(2, dim=1)
-        mean = torch.addmm(mean, x - self.centre.to(x.dtype), self.encoding.T.to(x.dtype))
+        if self.centre is not None:
+            x = x - self.centre.to(x.dtype)
+        mean = torch.addmm(mean, x, self.encoding.T.to(x.dtype))
         return mean, (log_var + self.log_variances.to(x.dtype)).clamp(*LOG_VAR_BOUNDS)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -345,7 +347,9 @@ class VariationalAutoencoder(nn.Module):
         correction = self.network.decode(z)
         if self.gates is not None:
             correction = self.gates[1] * correction
-        return torch.addmm(correction + self.offset.to(z.dtype), z, self.decoding.to(z.dtype))
+        if self.offset is not None:
+            correction = correction + self.offset.to(z.dtype)
+        return torch.addmm(correction, z, self.decoding.to(z.dtype))
 
     def run(self, x: Tensor, draws: Tensor | None = None) -> Output:
         """Encode rows, draw codes, decode them.
@@ -424,6 +428,30 @@ def run(network: Any, x: Tensor, noise: Tensor | None = None) -> Output:
         return network.run(x, noise)
     z = network.encode(x if noise is None else noise)
     return Output(network.decode(z), z, None if noise is None else noise != x)
+
+
+MODELESS = {
+    MLP,
+    Linear,
+    Autoencoder,
+    AnchoredAutoencoder,
+    *(kind for kind in ACTIVATIONS.values() if isinstance(kind, type)),
+}
+
+
+def has_modes(network: nn.Module) -> bool:
+    """Whether any part of a network may behave differently while it trains.
+
+    Parameters
+    ----------
+    network : nn.Module
+
+    Returns
+    -------
+    bool
+    """
+    parts = [module for module in network.modules() if module is not network]
+    return any(type(module) not in MODELESS for module in parts)
 
 
 @torch.no_grad()

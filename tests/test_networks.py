@@ -15,6 +15,7 @@ from skae.networks import (
     AnchoredAutoencoder,
     Autoencoder,
     Output,
+    has_modes,
     jacobian,
     run,
     shapes_of_two_rows,
@@ -151,6 +152,14 @@ def test_shapes_are_probed_in_evaluation_mode_and_the_mode_comes_back(training):
     pair = make_pair().train(training)
     assert shapes_of_two_rows(pair, 6) == ((2, 2), (2, 6))
     assert pair.training is training
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"), [("relu", False), ("tanh", False), (lambda: nn.Dropout(0.1), True)]
+)
+def test_parts_with_modes_are_found(activation, expected):
+    mlps = (MLP(widths, activation) for widths in ([4, 8, 2], [2, 8, 4]))
+    assert has_modes(Autoencoder(*mlps)) is expected
 
 
 def test_jacobian_of_a_linear_map_is_its_matrix():
