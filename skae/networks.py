@@ -497,9 +497,10 @@ def jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         # The derivative of a vector-Jacobian product by its vector: forward mode through
         # backward mode, which every module supports and which is much quicker to set up.
         vector = torch.zeros_like(x, requires_grad=True)
-        (product,) = torch.autograd.grad(x, z, vector, create_graph=True)
+        # Of sums: given a vector, torch would import sympy to compare shapes.
+        (product,) = torch.autograd.grad((x * vector).sum(), z, create_graph=True)
         columns = [
-            torch.autograd.grad(product, vector, direction.expand_as(z), retain_graph=True)[0]
+            torch.autograd.grad((product * direction).sum(), vector, retain_graph=True)[0]
             for direction in torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         ]
     return torch.stack(columns, dim=1)
