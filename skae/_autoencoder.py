@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions
-from torch import Tensor, nn
+from torch import nn
 
 from skae._base import NEGLIGIBLE, BaseAutoencoder
 from skae._docstrings import inherit_entries
 from skae._rows import Rows
 from skae._validation import check_unit_interval
 from skae.losses import LOSSES, Objective
-from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
+from skae.networks import AnchoredAutoencoder
 
 
 @inherit_entries(BaseAutoencoder)
@@ -93,8 +93,6 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseAutoencoder._parameter_constraints,
-        "activation": [StrOptions(set(ACTIVATIONS)), callable],
-        "anchor": [StrOptions({"pca"}), None],
         "loss": [StrOptions(set(LOSSES))],
     }
 
@@ -159,45 +157,18 @@ class AutoencoderTransformer(BaseAutoencoder):
             )
         check_unit_interval(X, "loss='binary_cross_entropy'", "loss='squared_error'")
 
-    def _in_network_units(self, X: np.ndarray) -> Rows:
-        if self.loss == "binary_cross_entropy":
-            return Rows(X, np.zeros_like(self.mean_))
-        return super()._in_network_units(X)
-
-    def _link(self, decoded: Tensor) -> Tensor:
-        return decoded.sigmoid() if self.loss == "binary_cross_entropy" else decoded
+    def _decodes_logits(self) -> bool:
+        return self.loss == "binary_cross_entropy"
 
     def _make_objective(self) -> Objective:
         return Objective({"reconstruction": LOSSES[self.loss]})
 
     def _make_network(self, rows: Rows, seed: int) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-        network: Any = self._make_own_network() if self.network else self._make_mlps(generator)
+        network = self._make_pair(seed)
         if self.anchor is None:
             return network
         components = torch.from_numpy(rows.principal_components(self.n_components_))
         return AnchoredAutoencoder(network, components, gated=self.network is not None)
-
-    def _make_mlps(self, generator: torch.Generator) -> Autoencoder:
-        """Build the encoder and its mirror image, the decoder."""
-        hidden = self._resolve_hidden_layer_sizes()
-        widths = [self.n_features_in_, *hidden, self.n_components_]
-        encoder, decoder = (
-            MLP(w, self.activation, zero_last=self.anchor is not None, generator=generator)
-            for w in (widths, widths[::-1])
-        )
-        return Autoencoder(encoder, decoder)
-
-    def _within_bounds(self, X: np.ndarray) -> np.ndarray:
-        return X.clip(0, 1) if self.loss == "binary_cross_entropy" else X
-
-    def _starts_at_pca(self) -> bool:
-        return self.anchor is not None
-
-    def _is_linear(self) -> bool:
-        """Whether the network can be nothing but PCA."""
-        no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
-        return self.anchor is not None and no_layers
 
     def _auto_density(self) -> str:
         return "gaussian" if self._is_linear() else super()._auto_density()

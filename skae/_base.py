@@ -42,7 +42,7 @@ from skae._validation import (
     seeded_globally,
 )
 from skae.losses import Objective
-from skae.networks import shapes_of_two_rows
+from skae.networks import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_rows
 
 NEGLIGIBLE = 1e-12  # share of variance below which nothing is left to learn or to divide by
 JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
@@ -162,6 +162,8 @@ class BaseAutoencoder(
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
         ],
+        "activation": [StrOptions(set(ACTIVATIONS)), callable],
+        "anchor": [StrOptions({"pca"}), None],
         "whiten": ["boolean"],
         "latent_density": [
             StrOptions({"auto", "gaussian_mixture", "gaussian", "standard_normal"}),
@@ -214,16 +216,27 @@ class BaseAutoencoder(
 
     def _starts_at_pca(self) -> bool:
         """Whether the network before training is PCA, a start worth keeping."""
+        return self.anchor is not None
+
+    def _is_linear(self) -> bool:
+        """Whether the network can be nothing but linear, and starts at PCA."""
+        no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
+        return self._starts_at_pca() and no_layers
+
+    def _decodes_logits(self) -> bool:
+        """Whether rows lie in [0, 1] and what is decoded are logits."""
         return False
 
     def _in_network_units(self, X: np.ndarray) -> Rows:
         """Learn the shift and the one scale between input units and network units."""
+        if self._decodes_logits():
+            return Rows(X, np.zeros_like(self.mean_))
         rows = Rows(X, self.mean_)
         return rows.with_scale(rows.root_mean_square())
 
     def _link(self, decoded: Tensor) -> Tensor:
         """Turn what the decoder returns into rows in network units."""
-        return decoded
+        return decoded.sigmoid() if self._decodes_logits() else decoded
 
     # -- fit -----------------------------------------------------------------------
 
@@ -403,11 +416,23 @@ class BaseAutoencoder(
             )
         return tuple(sizes)
 
-    def _make_own_network(self, n_parts: int = 1) -> nn.Module:
-        """Build the user's network and check its shapes on two rows of zeros.
+    def _make_pair(self, seed: int, n_parts: int = 1) -> Any:
+        """Build the user's network, or an encoder and its mirror image, the decoder.
 
-        Its `encode` returns codes, or `n_parts` arrays as wide, side by side.
+        What encodes returns codes, or `n_parts` arrays as wide, side by side.
         """
+        if self.network is not None:
+            return self._make_own_network(n_parts)
+        generator = torch.Generator().manual_seed(seed)
+        d, k, hidden = self.n_features_in_, self.n_components_, self._resolve_hidden_layer_sizes()
+        encoder, decoder = (
+            MLP(widths, self.activation, zero_last=self._starts_at_pca(), generator=generator)
+            for widths in ([d, *hidden, n_parts * k], [k, *hidden[::-1], d])
+        )
+        return Autoencoder(encoder, decoder)
+
+    def _make_own_network(self, n_parts: int = 1) -> nn.Module:
+        """Build the user's network and check its shapes on two rows of zeros."""
         d, k = self.n_features_in_, self.n_components_
         network = self.network(d, k)
         if not (hasattr(network, "encode") and hasattr(network, "decode")):

@@ -48,8 +48,9 @@ class BestWeights(Callback):
     """Keeps the best weights in memory, those before the first step included.
 
     Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
-    the losses themselves would let one outlying row choose. An objective that is a negative
-    log-likelihood, a logarithm already, is averaged as it is. Where the net is cautious, they
+    the losses themselves would let one outlying row choose. An objective that may be
+    negative, such as a log-likelihood, has no logarithm: the inverse hyperbolic sine of its
+    distance from the median at the start does the same. Where the net is cautious, they
     replace those before the first step only if they are better by some standard errors.
     Without held-out rows the latest finite weights are kept. A non-finite loss brings the
     best weights back and lowers the rate; the second one stops training.

@@ -187,5 +187,5 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
         # PCA restores clean rows best of all linear maps, but not corrupted ones.
         corrupts = isinstance(self.noise, nn.Module) or self.noise_level > 0
-        varies = corrupts and bool(rows[rows.spread(1000)].any())
+        varies = corrupts and rows.any()
         return varies or super()._needs_training(network, rows)

@@ -367,7 +367,7 @@ class VariationalGradient:
     """
 
     def __init__(self, network: VariationalAutoencoder, objective: Objective, algebra: Algebra):
-        self.network, self.objective, self.algebra = network, objective, algebra
+        self.objective, self.algebra = objective, algebra
         pair = network.network
         self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
         dtype = self.encoder.weights[0].tensor.dtype

@@ -54,6 +54,15 @@ class Rows:
         for part in gen_batches(len(self), rows_per_batch(self.shape[1])):
             yield self[part]
 
+    def any(self) -> bool:
+        """Whether any entry is not zero: centred rows vary.
+
+        Returns
+        -------
+        bool
+        """
+        return any(block.any() for block in self.blocks())
+
     def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
         """Some rows in one tensor.
 

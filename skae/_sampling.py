@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._rows import Rows
 from skae._validation import check_rows
-from skae.densities import Density, Estimated, Gaussian, Mixture, Residual
+from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
 DENSITY_ROWS = 5000  # at most, whose codes a density is fitted to
 RESIDUAL_ROWS = 1000  # at most, of which what is left over is described
@@ -39,6 +39,7 @@ class SamplingMixin:
     _rotation: np.ndarray
     _code_mean: np.ndarray
     _link: Callable[..., Any]
+    _decodes_logits: Callable[[], bool]
     _encode: Callable[[np.ndarray], np.ndarray]
     _arrange: Callable[[np.ndarray], np.ndarray]
     _decode: Callable[[np.ndarray], np.ndarray]
@@ -55,25 +56,25 @@ class SamplingMixin:
     def _fit_densities(self, rows: Rows, seed: int) -> None:
         """Describe how codes, and what the decoder leaves over, are distributed."""
         kind = self.latent_density
-        if isinstance(kind, str) and kind == "auto":
+        if kind == "auto":
             kind = self._auto_density()
-        if isinstance(kind, str) and kind == "standard_normal":
+        if kind == "standard_normal":
             self.latent_density_ = Gaussian(np.zeros(self.n_components_), self._prior_covariance())
-        elif isinstance(kind, str) and kind == "gaussian":
+        elif kind == "gaussian":
             self.latent_density_ = Gaussian(*self._code_moments(rows))
         else:
-            mixture = isinstance(kind, str)
-            density = Mixture(seed) if mixture else Estimated(kind, seed)
+            density = Mixture(seed) if kind == "gaussian_mixture" else Estimated(kind, seed)
             self.latent_density_ = density.fit(self._codes(rows[rows.spread(DENSITY_ROWS)]))
-        self._fit_residual(rows[rows.spread(RESIDUAL_ROWS)], seed)
+        self._fit_residual(rows, seed)
 
     def _prior_covariance(self) -> np.ndarray:
         """Covariance of the codes that "standard_normal" stands for."""
         return np.eye(self.n_components_)
 
-    def _fit_residual(self, rows: np.ndarray, seed: int) -> None:
-        """Describe what the decoder leaves over of rows in network units."""
-        self._residual = Residual(seed).fit(self._left_over(rows) * self._scale)
+    def _fit_residual(self, rows: Rows, seed: int) -> None:
+        """Describe what the decoder leaves over."""
+        some = rows[rows.spread(RESIDUAL_ROWS)]
+        self._residual = Residual(seed).fit(self._left_over(some) * self._scale)
 
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
         """Rows minus what their codes are decoded to, in network units."""
@@ -130,11 +131,8 @@ class SamplingMixin:
 
     def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         """Decoded rows as they would have been observed."""
-        return self._within_bounds(X + self._residual.sample(len(X), random))
-
-    def _within_bounds(self, X: np.ndarray) -> np.ndarray:
-        """Rows moved to where the loss admits them."""
-        return X
+        X = X + self._residual.sample(len(X), random)
+        return X.clip(0, 1) if self._decodes_logits() else X
 
     # -- likelihood ----------------------------------------------------------------
 
@@ -176,8 +174,7 @@ class SamplingMixin:
 
     def _log_likelihood(self, X: np.ndarray) -> np.ndarray:
         """Log-likelihood of rows in input units."""
-        variances = self.explained_variance_
-        varies = variances > SMALLEST_NOISE * variances.max(initial=0.0)
+        varies = varying(self.explained_variance_)
         rows = self._to_network_units(X.astype(np.float64))
         codes = self._codes(rows)
         codes[:, ~varies] = 0.0  # constant components are no dimension of the surface

@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import Tensor, nn
+from torch import nn
 
 from skae._base import JACOBIAN_ROWS, BaseAutoencoder, signs_of_largest
 from skae._docstrings import inherit_entries
@@ -23,10 +23,7 @@ from skae._sampling import DENSITY_ROWS
 from skae._validation import check_unit_interval
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll
 from skae.networks import (
-    ACTIVATIONS,
-    MLP,
     SMALLEST_NOISE_VARIANCE,
-    Autoencoder,
     Output,
     VariationalAutoencoder,
 )
@@ -138,8 +135,6 @@ class VAETransformer(BaseAutoencoder):
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup": [Interval(Integral, 0, None, closed="left")],
         "free_bits": [Interval(Real, 0, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS)), callable],
-        "anchor": [StrOptions({"pca"}), None],
     }
 
     _lenience: ClassVar[float] = 3.0  # the bound is a likelihood, whose mean is what counts
@@ -209,13 +204,8 @@ class VAETransformer(BaseAutoencoder):
         if self.likelihood == "bernoulli":
             check_unit_interval(X, "likelihood='bernoulli'", "likelihood='gaussian'")
 
-    def _in_network_units(self, X: np.ndarray) -> Rows:
-        if self.likelihood == "bernoulli":
-            return Rows(X, np.zeros_like(self.mean_))
-        return super()._in_network_units(X)
-
-    def _link(self, decoded: Tensor) -> Tensor:
-        return decoded.sigmoid() if self.likelihood == "bernoulli" else decoded
+    def _decodes_logits(self) -> bool:
+        return self.likelihood == "bernoulli"
 
     def _make_objective(self) -> Objective:
         nll = binary_cross_entropy if self.likelihood == "bernoulli" else gaussian_nll
@@ -229,32 +219,17 @@ class VAETransformer(BaseAutoencoder):
     def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module:
         return Draws(self.n_components_, generator)
 
-    def _starts_at_pca(self) -> bool:
-        return self.anchor is not None
-
     def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
         at_optimum = (
-            self.anchor is not None
-            and self.network is None
-            and not self._resolve_hidden_layer_sizes()
+            self._is_linear()
             and self.likelihood == "gaussian"
             and self.observation_variance == "shared"
             and self.free_bits == 0
         )
-        return not at_optimum and any(block.any() for block in rows.blocks())
+        return not at_optimum and rows.any()
 
     def _make_network(self, rows: Rows, seed: int) -> nn.Module:
         d, k = self.n_features_in_, self.n_components_
-        if self.network is not None:
-            network: Any = self._make_own_network(n_parts=2)
-        else:
-            generator = torch.Generator().manual_seed(seed)
-            hidden = self._resolve_hidden_layer_sizes()
-            encoder, decoder = (
-                MLP(w, self.activation, zero_last=self.anchor is not None, generator=generator)
-                for w in ([d, *hidden, 2 * k], [k, *hidden[::-1], d])
-            )
-            network = Autoencoder(encoder, decoder)
         start = self._linear_start(rows) if self.anchor is not None else _no_start(d, k)
         variance = start.pop("noise_variance")
         if self.observation_variance == "per_feature":
@@ -266,7 +241,7 @@ class VAETransformer(BaseAutoencoder):
             for name, value in {**start, "noise_variance": variance}.items()
         }
         gated = self.network is not None and self.anchor is not None
-        return VariationalAutoencoder(network, **tensors, gated=gated)
+        return VariationalAutoencoder(self._make_pair(seed, n_parts=2), **tensors, gated=gated)
 
     def _linear_start(self, rows: Rows) -> dict[str, Any]:
         """Probabilistic PCA of the rows, or what comes close to it in logits."""
@@ -336,7 +311,7 @@ class VAETransformer(BaseAutoencoder):
 
     def _set_noise(self, rows: Rows, left: float) -> None:
         """Learn the variance of rows around what is decoded, where it is best."""
-        varies = any(block.any() for block in rows.blocks())
+        varies = rows.any()
         if self.likelihood == "bernoulli":
             self.noise_variance_ = 0.0
         else:
@@ -453,7 +428,7 @@ class VAETransformer(BaseAutoencoder):
         covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
         return codes.mean(axis=0), np.atleast_2d(covariance)
 
-    def _fit_residual(self, rows: np.ndarray, seed: int) -> None:
+    def _fit_residual(self, rows: Rows, seed: int) -> None:
         """Nothing to learn: the model says how rows lie around what is decoded."""
 
     def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:

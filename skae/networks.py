@@ -183,6 +183,22 @@ class Autoencoder(nn.Module):
         return run(self, x)
 
 
+def gated(correction: Tensor, gates: Tensor | None, i: int) -> Tensor:
+    """Correction of a linear map times its gate, where there are gates.
+
+    Parameters
+    ----------
+    correction : Tensor
+    gates : Tensor of shape (n_gates,), or None
+    i : int
+
+    Returns
+    -------
+    Tensor of the shape of `correction`
+    """
+    return correction if gates is None else gates[i] * correction
+
+
 class AnchoredAutoencoder(Autoencoder):
     """A fixed linear autoencoder plus trainable corrections.
 
@@ -216,15 +232,11 @@ class AnchoredAutoencoder(Autoencoder):
         self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
 
     def encode(self, x: Tensor) -> Tensor:  # noqa: D102
-        correction = self.network.encode(x)
-        if self.gates is not None:
-            correction = self.gates[0] * correction
+        correction = gated(self.network.encode(x), self.gates, 0)
         return torch.addmm(correction, x, self.components.T.to(x.dtype))
 
     def decode(self, z: Tensor) -> Tensor:  # noqa: D102
-        correction = self.network.decode(z)
-        if self.gates is not None:
-            correction = self.gates[1] * correction
+        correction = gated(self.network.decode(z), self.gates, 1)
         return torch.addmm(correction, z, self.components.to(z.dtype))
 
     def is_at_anchor(self) -> bool:
@@ -311,9 +323,7 @@ class VariationalAutoencoder(nn.Module):
         -------
         mean, log_var : Tensor of shape (n_rows, n_components)
         """
-        correction = self.network.encode(x)
-        if self.gates is not None:
-            correction = self.gates[0] * correction
+        correction = gated(self.network.encode(x), self.gates, 0)
         mean, log_var = correction.chunk(2, dim=1)
         if self.centre is not None:
             x = x - self.centre.to(x.dtype)
@@ -344,9 +354,7 @@ class VariationalAutoencoder(nn.Module):
         -------
         x : Tensor of shape (n_rows, n_features)
         """
-        correction = self.network.decode(z)
-        if self.gates is not None:
-            correction = self.gates[1] * correction
+        correction = gated(self.network.decode(z), self.gates, 1)
         if self.offset is not None:
             correction = correction + self.offset.to(z.dtype)
         return torch.addmm(correction, z, self.decoding.to(z.dtype))
