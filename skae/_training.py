@@ -249,7 +249,7 @@ def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
     if n_rows < MIN_ROWS_TO_HOLD_OUT:
         return 7  # nothing is held out that could tell when to stop
     if n_rows < FEW_ROWS:
-        return 40
+        return 30  # a fit of 50 rows should take no longer than 50 ms
     if from_pca and n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
         return 150  # once a fold
     return int(np.clip(MAX_STEPS * batch_size / n_rows, 20, 300))
