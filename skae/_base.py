@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
@@ -26,16 +26,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
+from skae._moments import Moments
 from skae._optimization import OPTIMIZERS
-from skae._rows import Rows, constant_columns
+from skae._rows import Rows, constant_columns, weighted_mean
 from skae._sampling import SamplingMixin
-from skae._training import Trainer
+from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer
 from skae._validation import (
     all_or_nothing,
+    as_dense,
     check_codes,
     check_rows,
+    check_validation_rows,
+    check_weights,
     derive_seeds,
     explained_share,
+    in_canonical_form,
     limited_threads,
     resolve_device,
     rows_per_batch,
@@ -227,11 +232,11 @@ class BaseAutoencoder(
         """Whether rows lie in [0, 1] and what is decoded are logits."""
         return False
 
-    def _in_network_units(self, X: np.ndarray) -> Rows:
+    def _in_network_units(self, X: Any, weights: np.ndarray | None) -> Rows:
         """Learn the shift and the one scale between input units and network units."""
         if self._decodes_logits():
-            return Rows(X, np.zeros_like(self.mean_))
-        rows = Rows(X, self.mean_)
+            return Rows(X, np.zeros_like(self.mean_), weights=weights)
+        rows = Rows(X, self.mean_, weights=weights)
         return rows.with_scale(rows.root_mean_square())
 
     def _link(self, decoded: Tensor) -> Tensor:
@@ -241,15 +246,22 @@ class BaseAutoencoder(
     # -- fit -----------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None) -> Self:
         """Fit the autoencoder to rows.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, float64 or float32, else converted to float64.
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
+            Training rows, float64 or float32, else converted to float64. Sparse rows are
+            made dense, and memory maps read, batch by batch.
         y : None
             Ignored, present for Pipelines.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Rows of weight zero are dropped. Integer weights say how many rows each stands
+            for; others are relative, scaled to a mean of one.
+        X_val : array-like or sparse matrix or array of shape (n_held_out, n_features), default=None
+            Rows to judge the weights by, such as other groups or later ones, instead of rows
+            held out by `validation_fraction`. They are not trained on.
 
         Returns
         -------
@@ -259,8 +271,9 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError
-            If X holds NaN or infinity, is not 2-D, is empty, or lies outside what the
-            loss admits; if the device is absent; if no finite loss was ever found.
+            If X or X_val holds NaN or infinity, is not 2-D, is empty, or lies outside what
+            the loss admits; if their widths differ; if weights are negative or all zero; if
+            the device is absent; if no finite loss was ever found.
 
         Warns
         -----
@@ -270,16 +283,26 @@ class BaseAutoencoder(
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
         with all_or_nothing(self):
-            X = check_rows(self, X, reset=True)
+            X, weights = check_weights(sample_weight, check_rows(self, X, reset=True))
+            X, weights = in_canonical_form(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
             self._check_parameters(X)
+            held_out = None if X_val is None else check_validation_rows(self, X_val)
+            if held_out is not None:
+                self._check_parameters(held_out)
             network = self._previous_network()
-            rows = self._locate(X) if network is None else Rows(X, self._shift, self._scale)
+            if network is None:
+                rows = self._locate(X, weights)
+            else:
+                rows = Rows(X, self._shift, self._scale, weights)
+            if held_out is not None:
+                held_out = Rows(held_out, self._shift, self._scale)
             *seeds, density_seed = derive_seeds(self.random_state, 5)
-            self._train(network, rows, device, seeds)
+            self._train(network, rows, device, seeds, held_out)
             if self._is_at_pca():
                 self._describe_as_pca(rows)
             else:
-                self._describe(rows, self._order(rows))
+                self._order(rows)
+                self._describe(rows)
             with limited_threads(torch.get_num_threads()):
                 self._fit_densities(rows, density_seed)
         return self
@@ -300,14 +323,14 @@ class BaseAutoencoder(
             )
         return copy.deepcopy(self.net_.module_).requires_grad_(True)
 
-    def _locate(self, X: np.ndarray) -> Rows:
+    def _locate(self, X: Any, weights: np.ndarray | None) -> Rows:
         """Learn centre and scale; settle the size of the code."""
         n_samples, n_features = X.shape
-        self.n_components_ = self.n_components or min(n_samples, n_features)
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
-        self.mean_ = np.where(constant, X[0], X.mean(axis=0, dtype=np.float64))
-        rows = self._in_network_units(X)
+        self.mean_ = np.where(constant, as_dense(X[:1])[0], weighted_mean(X, weights))
+        rows = self._in_network_units(X, weights)
+        self.n_components_ = self.n_components or min(rows.count, n_features)
         self._shift, self._scale = rows.shift, rows.scale
         if constant.all():
             warnings.warn(
@@ -319,7 +342,12 @@ class BaseAutoencoder(
         return rows
 
     def _train(
-        self, network: nn.Module | None, rows: Rows, device: torch.device, seeds: list[int]
+        self,
+        network: nn.Module | None,
+        rows: Rows,
+        device: torch.device,
+        seeds: list[int],
+        held_out: Rows | None = None,
     ) -> None:
         """Build the network unless it continues; train it; keep its best weights."""
         build_seed, split_seed, order_seed, noise_seed = seeds
@@ -345,7 +373,9 @@ class BaseAutoencoder(
                 remake = partial(self._make_network, seed=build_seed)
                 network = remake(rows)
             if self._needs_training(network, rows):
-                self.net_, self.validation_loss_curve_ = trainer.train(network, rows, remake)
+                self.net_, self.validation_loss_curve_ = trainer.train(
+                    network, rows, remake, held_out
+                )
             else:
                 self.net_, self.validation_loss_curve_ = trainer.leave(network, rows), []
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
@@ -362,7 +392,7 @@ class BaseAutoencoder(
         self._rotation = np.eye(self.n_components_)
         squares, left = rows.squares_along(self.components_)
         total = left + squares.sum()
-        self._set_variances(rows, squares * self._scale**2 / max(1, len(rows) - 1))
+        self._set_variances(rows, squares * self._scale**2 / max(1, rows.count - 1))
         self._set_noise(rows, left)
         self.explained_variance_ratio_ = squares / total if total > 0 else squares
 
@@ -371,28 +401,34 @@ class BaseAutoencoder(
             return rows - rows @ self.components_.T @ self.components_
         return super()._left_over(rows)
 
-    def _order(self, rows: Rows) -> np.ndarray:
+    def _order(self, rows: Rows) -> None:
         """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
 
-        Learns the affine map ``(z - mean) @ rotation`` and returns the ordered codes.
+        Learns the affine map ``(z - mean) @ rotation``.
         """
-        raw = np.empty((len(rows), self.n_components_))
+        moments = Moments(self.n_components_)
         for part in self._batches(len(rows)):
-            raw[part] = self._encode(rows[part])
-        slopes = self.net_.jacobian(raw[rows.spread(JACOBIAN_ROWS)], self._link).mean(axis=0)
-        self._code_mean = raw.mean(axis=0)
-        raw -= self._code_mean
-        self._rotation = _uncorrelating_rotation(raw)
+            moments.add(self._encode(rows[part]), rows.weights_of(part))
+        slopes = self._mean_slopes(rows)
+        self._code_mean = moments.mean
+        self._rotation = np.linalg.eigh(moments.scatter)[1][:, ::-1]
         self._rotation *= signs_of_largest(self._rotation.T @ slopes)
         self.components_ = self._rotation.T @ slopes
-        codes = raw @ self._rotation
-        variances = codes.var(axis=0, ddof=min(1, len(rows) - 1))
-        self._set_variances(rows, variances * self._scale**2)
-        return codes * self._code_scale
+        covariance = self._rotation.T @ moments.covariance() @ self._rotation
+        self._set_variances(rows, np.diag(covariance) * self._scale**2)
+
+    def _mean_slopes(self, rows: Rows) -> np.ndarray:
+        """Mean over some rows of the decoder's linear map, of shape (n_components, n_features)."""
+        index = rows.spread(JACOBIAN_ROWS)
+        slopes = np.zeros((self.n_components_, self.n_features_in_))
+        for part in self._batches(len(index), slopes.size):
+            codes = self._encode(rows[index[part]])
+            slopes += self.net_.jacobian(codes, self._link).sum(axis=0) / len(index)
+        return slopes
 
     def _set_variances(self, rows: Rows, variances: np.ndarray) -> None:
         """Take the variances of the code in input units; whiten it if asked to."""
-        self.n_samples_ = len(rows)
+        self.n_samples_ = rows.count
         self.explained_variance_ = variances
         self._code_scale = np.full(self.n_components_, self._code_unit())
         if self.whiten:
@@ -450,21 +486,21 @@ class BaseAutoencoder(
             )
         return network
 
-    def _describe(self, rows: Rows, codes: np.ndarray) -> None:
+    def _describe(self, rows: Rows) -> None:
         """Describe the fit by variances: explained by each component, and left over."""
-        left, total = self._lost(rows, codes), self._total(rows)
+        (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)
         self._set_noise(rows, left * self.net_.optimism_)
         explained = 1 - left / total if total > 0 else 0.0
-        self.explained_variance_ratio_ = self._increments(rows, codes, explained)
+        self.explained_variance_ratio_ = self._increments(rows, explained)
 
     def _set_noise(self, rows: Rows, left: float) -> None:
         """Spread what is left over evenly, as probabilistic PCA does."""
-        n_left = min(rows.shape) - self.n_components_
+        n_left = min(rows.count, rows.shape[1]) - self.n_components_
         self.noise_variance_ = 0.0
-        if n_left > 0 and len(rows) > 1:
-            self.noise_variance_ = left * self._scale**2 / (n_left * (len(rows) - 1))
+        if n_left > 0 and rows.count > 1:
+            self.noise_variance_ = left * self._scale**2 / (n_left * (rows.count - 1))
 
-    def _increments(self, rows: Rows, codes: np.ndarray, explained: float) -> np.ndarray:
+    def _increments(self, rows: Rows, explained: float) -> np.ndarray:
         """What each component adds to the explained share of variance.
 
         Measured on rows spread evenly, as many as INCREMENT_PRODUCTS allows, and scaled so
@@ -472,27 +508,36 @@ class BaseAutoencoder(
         """
         k = self.n_components_
         n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
-        index = rows.spread(n_rows)
-        rows, codes = rows.subset(index), codes[index]
+        if n_rows < rows.count or rows.weights is not None:
+            rows = Rows(rows.X[rows.spread(n_rows)], rows.shift, rows.scale)
         total = self._total(rows)
         if total == 0:
             return np.zeros(k)
-        lost = [self._lost(rows, codes * (np.arange(k) <= last)) for last in range(k)]
-        shares = 1 - np.array(lost) / total
+        shares = 1 - self._lost(rows, range(1, k + 1)) / total
         scale = explained / shares[-1] if shares[-1] > 0 else 1.0
         return np.diff(shares, prepend=0.0) * scale
 
-    def _lost(self, rows: Rows, codes: np.ndarray) -> float:
-        """Sum of squared differences between rows and decoded codes, network units."""
-        return sum(
-            float(np.square(rows[part] - self._decode(codes[part])).sum())
-            for part in self._batches(len(rows))
-        )
+    def _lost(self, rows: Rows, n_kept: Sequence[int]) -> np.ndarray:
+        """Sums of squared differences between rows and decoded codes, network units.
+
+        One for each number of components that are kept; the later ones are held at their mean.
+        """
+        lost = np.zeros(len(n_kept))
+        for part in self._batches(len(rows)):
+            block, weights = rows[part], rows.weights_of(part)
+            codes = self._codes(block)
+            for i, n in enumerate(n_kept):
+                kept = codes if n == self.n_components_ else codes * (np.arange(codes.shape[1]) < n)
+                lost[i] += _weighted_sum(np.square(block - self._decode(kept)), weights)
+        return lost
 
     def _total(self, rows: Rows) -> float:
         """Sum of squared differences between rows and the training mean, network units."""
         centre = (self.mean_ - self._shift) / self._scale
-        return sum(float(np.square(rows[part] - centre).sum()) for part in self._batches(len(rows)))
+        return sum(
+            _weighted_sum(np.square(rows[part] - centre), rows.weights_of(part))
+            for part in self._batches(len(rows))
+        )
 
     # -- between input units, network units, and the ordered code ------------------
 
@@ -517,20 +562,22 @@ class BaseAutoencoder(
 
     def _batches(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
         """Slices of rows small enough for arrays of some width in bounded memory."""
-        return gen_batches(n_rows, rows_per_batch(max(n_columns, self.net_.widest_layer())))
+        widest = max(n_columns, self.n_features_in_, self.net_.widest_layer())
+        return gen_batches(n_rows, rows_per_batch(widest))
 
     def _in_batches(
         self,
         function: Callable[[np.ndarray], np.ndarray],
         X: np.ndarray,
         n_columns: int,
-        dtype: type | None = None,
+        dtype: Any = None,
         n_columns_inside: int = 0,
     ) -> np.ndarray:
         """Apply a function of rows, batch by batch; in X's dtype unless another is given."""
-        result = np.empty((len(X), n_columns), dtype=dtype or X.dtype)
-        for part in self._batches(len(X), n_columns_inside):
-            result[part] = function(X[part])
+        n_rows, dtype = X.shape[0], dtype or as_dense(X[:1]).dtype
+        result = np.empty((n_rows, n_columns), dtype=dtype)
+        for part in self._batches(n_rows, n_columns_inside):
+            result[part] = function(as_dense(X[part]))
         return result
 
     # -- transform and back --------------------------------------------------------
@@ -626,7 +673,7 @@ class BaseAutoencoder(
             return self._in_batches(errors, X, self.n_features_in_)
         return self._in_batches(errors, X, 1)[:, 0]
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Fraction of variance explained by the reconstruction.
 
         ``1 - SSE / SST``: the squared error of the reconstruction over the squared
@@ -638,6 +685,8 @@ class BaseAutoencoder(
         X : array-like of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in both sums.
 
         Returns
         -------
@@ -645,11 +694,12 @@ class BaseAutoencoder(
             1 is perfect, 0 is what the training mean reaches; rows that all equal the
             training mean score 1 if reconstructed exactly, else 0.
         """
-        X = self._checked(X)
-        return explained_share(
-            float(self.reconstruction_error(X).sum(dtype=np.float64)),
-            float(sum(np.square(X[part] - self.mean_).sum() for part in self._batches(len(X)))),
+        X, weights = check_weights(sample_weight, self._checked(X))
+        distances = self._in_batches(
+            lambda part: np.square(part - self.mean_).sum(axis=1, keepdims=True), X, 1, np.float64
         )
+        errors = self.reconstruction_error(X).astype(np.float64)
+        return explained_share(_weighted_sum(errors, weights), _weighted_sum(distances, weights))
 
     # -- scikit-learn's contract ---------------------------------------------------
 
@@ -660,12 +710,13 @@ class BaseAutoencoder(
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = True
         return tags
 
 
-def _uncorrelating_rotation(centred: np.ndarray) -> np.ndarray:
-    """Eigenvectors of the covariance as columns, the largest eigenvalue first."""
-    return np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+def _weighted_sum(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Sum of numbers, each row times its weight."""
+    return float(values.sum() if weights is None else (weights @ values).sum())
 
 
 def signs_of_largest(rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skae._validation import is_better
+from skae._validation import is_better, weighted_average
 
 LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
@@ -62,6 +62,8 @@ class BestWeights(Callback):
         else:
             losses = net.evaluate(net.held_out_, net.held_out_noise_)
         self.positive_ = net.criterion_.positive
+        judged = net.held_out_weights_ if net.held_out_ is not None else None
+        self.weights_ = None if judged is None else judged.double().numpy()
         self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
         self.centre_ = losses.median()
         self.width_ = (losses - self.centre_).abs().mean() + torch.finfo(losses.dtype).tiny
@@ -82,7 +84,7 @@ class BestWeights(Callback):
             and (
                 net.held_out_ is None
                 or not self.best_.is_finite()
-                or scores.mean() < self.best_.scores.mean()
+                or self._mean(scores) < self._mean(self.best_.scores)
             )
         )
         net.history.record("valid_loss_best", better)
@@ -91,12 +93,17 @@ class BestWeights(Callback):
         elif not (trained and scores.isfinite().all()):
             self._recover(net)
 
+    def _mean(self, values: Tensor) -> float:
+        if self.weights_ is None:
+            return values.mean().item()
+        return weighted_average(values.cpu().numpy(), self.weights_)
+
     def _judge(self, net: Any) -> Tensor:
         """Scores of the current weights on the held-out rows, else of the epoch."""
         if net.held_out_ is None:
             return torch.tensor([net.history[-1]["train_loss"]])
         losses = net.evaluate(net.held_out_, net.held_out_noise_)
-        net.history.record("valid_loss", losses.mean().item())
+        net.history.record("valid_loss", self._mean(losses))
         if net.keep_losses:
             self.losses_.append(losses)
         return self._score(losses)
@@ -124,7 +131,9 @@ class BestWeights(Callback):
                 stacklevel=2,
             )
         judged = net.cautious and net.held_out_ is not None and self.start_.is_finite()
-        if judged and not is_better(best.scores, self.start_.scores, n_errors=net.n_errors):
+        if judged and not is_better(
+            best.scores, self.start_.scores, n_errors=net.n_errors, weights=self.weights_
+        ):
             best = self.start_
         net.restore(best.weights)
         net.best_epoch_ = best.epoch

@@ -1,4 +1,4 @@
-"""The training engine: a skorch net over in-memory rows, and batched inference."""
+"""The training engine: a skorch net over batches of rows, and batched inference."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
+from skae._batches import BatchIterator, InMemory, Source
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
@@ -25,59 +25,23 @@ TRAINING_STATE = (
     "optimizer_",
     "flat_",
     "average_",
+    "source_",
     "rows_",
     "held_out_",
+    "held_out_weights_",
     "held_out_noise_",
     "noise_",
     "schedule_",
     "gradient_",
 )
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-ORDERED_BYTES = 8 * 2**20  # of rows that are put in order at once
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
 
 
-class BatchIterator:
-    """Whole batches sliced from one in-memory tensor.
-
-    A short last batch is kept; a last batch of one row joins the batch before it.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (n_rows, n_features)
-    batch_size : int
-    generator : torch.Generator, default=None
-        Draws a new order of the rows for each pass; None keeps their order.
-    """
-
-    def __init__(self, rows: Tensor, batch_size: int, generator: torch.Generator | None = None):
-        self.rows = rows
-        self.generator = generator
-        batches = gen_batches(len(rows), batch_size, min_batch_size=2)
-        self.sizes = [batch.stop - batch.start for batch in batches]
-        # Rows are put in order some batches at a time, which bounds the memory.
-        n_together = max(1, ORDERED_BYTES // (batch_size * rows[:1].nbytes))
-        starts = range(0, len(self.sizes), n_together)
-        self.blocks = [self.sizes[start : start + n_together] for start in starts]
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.generator is None:
-            yield from self.rows.split(self.sizes)
-            return
-        order = torch.randperm(len(self.rows), generator=self.generator).to(self.rows.device)
-        end = 0
-        for sizes in self.blocks:
-            start, end = end, end + sum(sizes)
-            yield from self.rows.index_select(0, order[start:end]).split(sizes)
-
-
 class AutoencoderNet(NeuralNet):
-    """skorch net that trains an autoencoder on rows held in one tensor.
+    """skorch net that trains an autoencoder.
 
-    What differs from skorch's own loop: batches are slices of a tensor; losses are
+    What differs from skorch's own loop: batches are cut from large pieces of the rows; losses are
     recorded once an epoch; hooks that nobody overrides are not called; an interrupt
     propagates; the best weights are kept.
 
@@ -227,20 +191,22 @@ class AutoencoderNet(NeuralNet):
 
     def fit(
         self,
-        X: Tensor,
+        X: Tensor | Source,
         y: None = None,
         *,
         held_out: Tensor | None = None,
+        held_out_weights: Tensor | None = None,
         n_epochs: int | None = None,
     ) -> AutoencoderNet:
         """Train on rows; choose weights on held-out rows where there are any.
 
         Parameters
         ----------
-        X : Tensor of shape (n_rows, n_features)
+        X : Tensor of shape (n_rows, n_features), InMemory or Outside
         y : None
             Not used.
         held_out : Tensor of shape (n_held_out, n_features), default=None
+        held_out_weights : Tensor of shape (n_held_out,), default=None
         n_epochs : int, default=None
             Stop after so many of the `max_epochs` that the schedule is made for.
 
@@ -248,13 +214,12 @@ class AutoencoderNet(NeuralNet):
         -------
         self : AutoencoderNet
         """
-        self.rows_ = X.to(self.device)
-        self.held_out_ = None if held_out is None else held_out.to(self.device)
+        self._take_rows(X, held_out, held_out_weights)
         self.initialize()
         self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
         self.notify("on_train_begin", X=self.rows_, y=None)
         try:
-            self.fit_loop(self.rows_, epochs=n_epochs)
+            self.fit_loop(self.source_, epochs=n_epochs)
         except StopTraining:
             pass
         finally:
@@ -265,6 +230,16 @@ class AutoencoderNet(NeuralNet):
         self.optimism_ = self._optimism()
         return self
 
+    def _take_rows(
+        self, X: Tensor | Source, held_out: Tensor | None, held_out_weights: Tensor | None
+    ) -> None:
+        """Bring rows to the device."""
+        source = InMemory(X) if isinstance(X, Tensor) else X
+        self.source_ = source.to(self.device)
+        self.rows_ = self.source_.sample
+        self.held_out_ = None if held_out is None else held_out.to(self.device)
+        self.held_out_weights_ = held_out_weights
+
     def _optimism(self) -> float:
         """Mean squared error of the held-out rows over that of training rows, at least 1.
 
@@ -272,14 +247,20 @@ class AutoencoderNet(NeuralNet):
         """
         if self.held_out_ is None:
             return 1.0
-        lost, lost_again = (
-            float(self.evaluate(rows[:EVALUATION_ROWS], term=squared_error).mean())
-            for rows in (self.held_out_, self.rows_)
-        )
+        both = (self.held_out_, self.held_out_weights_), (self.rows_, self.source_.weights)
+        lost, lost_again = (self._mean_square(rows, weights) for rows, weights in both)
         return max(1.0, lost / lost_again) if lost_again > 0 else 1.0
 
+    def _mean_square(self, rows: Tensor, weights: Tensor | None) -> float:
+        """Mean squared error of the first rows."""
+        losses = self.evaluate(rows[:EVALUATION_ROWS], term=squared_error)
+        if weights is None:
+            return float(losses.mean())
+        w = weights[:EVALUATION_ROWS].to(losses)
+        return float((w * losses).sum() / w.sum())
+
     def fit_loop(
-        self, X: Tensor, y: None = None, epochs: int | None = None, **fit_params: Any
+        self, X: Source, y: None = None, epochs: int | None = None, **fit_params: Any
     ) -> AutoencoderNet:
         """Run epochs: train on every batch, then evaluate the held-out rows."""
         epochs = self.max_epochs if epochs is None else epochs
@@ -292,9 +273,9 @@ class AutoencoderNet(NeuralNet):
             self.module_,
             self.criterion_,
             self.flat_.gradient,
-            with_output=self.hooks_["on_batch_end"],
+            by_autograd=self.hooks_["on_batch_end"] or X.weights is not None,
         )
-        sets = {"dataset_train": X, "dataset_valid": self.held_out_}
+        sets = {"dataset_train": X.sample, "dataset_valid": self.held_out_}
         for epoch in range(epochs):
             self.criterion_.begin_epoch(epoch)
             self.notify("on_epoch_begin", **sets)
@@ -315,21 +296,21 @@ class AutoencoderNet(NeuralNet):
         iterator: BatchIterator,
         training: bool,
         prefix: str,
-        step_fn: Callable[[Tensor], dict[str, Any]],
+        step_fn: Callable[..., dict[str, Any]],
         **fit_params: Any,
     ) -> None:
         """Step through the batches; synchronise with the device once, at the end."""
         self._set_training(training)
         total: Any = 0.0
         on_begin, on_end = self.hooks_["on_batch_begin"], self.hooks_["on_batch_end"]
-        for batch in iterator:
+        for batch, weights in iterator:
             if on_begin:
                 self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch)
+            step = step_fn(batch, weights)
             total = total + step["loss"] * batch.shape[0]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_loss", float(total) / len(iterator.rows))
+        self.history.record(f"{prefix}_loss", float(total) / len(iterator.source))
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode of the network, down to its last module where any of them has one."""
@@ -338,13 +319,15 @@ class AutoencoderNet(NeuralNet):
         else:
             self.module_.training = training
 
-    def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
+    def train_step(
+        self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any
+    ) -> dict[str, Any]:
         """Gradient, update, average: the one place where the weights change."""
         rate, share = next(self.schedule_)
         rate *= self.rate_factor_
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
-        step = self.train_step_single(batch)
+        step = self.train_step_single(batch, weights)
         if self.hooks_["on_grad_computed"]:
             self.notify(
                 "on_grad_computed",
@@ -357,9 +340,11 @@ class AutoencoderNet(NeuralNet):
             self.average_.lerp_(self.flat_.detached, share)
         return step
 
-    def train_step_single(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
+    def train_step_single(
+        self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any
+    ) -> dict[str, Any]:
         """Loss of a batch and its gradient."""
-        return self.gradient_(batch, self._noise_of(batch))
+        return self.gradient_(batch, self._noise_of(batch), weights)
 
     def _noise_of(self, rows: Tensor) -> Tensor | None:
         """What noise makes of rows; None where there is no noise."""

@@ -40,10 +40,13 @@ from skae.networks import (
 class Gradient(Protocol):
     """Computes the loss of a batch and leaves its gradient in the parameters' `grad`."""
 
-    def __call__(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Any]:
+    def __call__(
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         """Return the loss and, where it is at hand, the network's output.
 
-        Where noise took part, what it made of the rows is given too.
+        Where noise took part, what it made of the rows is given too; where rows have
+        weights, those too.
         """
 
 
@@ -61,11 +64,13 @@ class AutogradGradient:
     def __init__(self, network: Codec, objective: Objective, gradient: Tensor):
         self.network, self.objective, self.gradient = network, objective, gradient
 
-    def __call__(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Any]:
+    def __call__(
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         self.gradient.zero_()
         with torch.enable_grad():
-            output = run(self.network, x, noise)
-            loss = self.objective(output, x)
+            output = run(self.network, x, noise, weights)
+            loss = self.objective(output, x, weights)
             loss.backward()
         return {"loss": loss.detach(), "y_pred": output}
 
@@ -323,7 +328,9 @@ class ClosedFormGradient:
             self.arrays[n_rows] = encoder, decoder
         return self.arrays[n_rows]
 
-    def __call__(self, x: Tensor, noise: Tensor | None = None) -> dict[str, Any]:
+    def __call__(
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         encoder, decoder = self._arrays(x.shape[0])
         target, V = self.algebra.batch(x), self.components
         rows = target if noise is None else self.algebra.batch(noise)
@@ -421,7 +428,9 @@ class VariationalGradient:
             self.arrays[n_rows] = encoder, decoder, codes
         return self.arrays[n_rows]
 
-    def __call__(self, x: Tensor, noise: Any = None) -> dict[str, Any]:
+    def __call__(
+        self, x: Tensor, noise: Any = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         encoder, decoder, z = self._arrays(x.shape[0])
         rows, draws = self.algebra.batch(x), self.algebra.view(noise)
         product, exp = self.algebra.product, self.algebra.exp
@@ -504,7 +513,7 @@ def _is_written_out(mlp: nn.Module) -> bool:
 
 
 def make_gradient(
-    network: Any, objective: Objective, gradient: Tensor, *, with_output: bool
+    network: Any, objective: Objective, gradient: Tensor, *, by_autograd: bool
 ) -> Gradient:
     """Choose the fastest way to the gradient.
 
@@ -514,8 +523,8 @@ def make_gradient(
     objective : Objective
     gradient : Tensor
         The vector of which every parameter's `grad` is a view.
-    with_output : bool
-        Whether someone listens to the network's output of each batch.
+    by_autograd : bool
+        Whether rows have weights, or someone listens to the network's output of each batch.
 
     Returns
     -------
@@ -523,6 +532,6 @@ def make_gradient(
     """
     on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
     for written_out in (ClosedFormGradient, VariationalGradient):
-        if not with_output and written_out.covers(network, objective):
+        if not by_autograd and written_out.covers(network, objective):
             return written_out(network, objective, NUMPY if on_one_thread else TORCH)
     return AutogradGradient(network, objective, gradient)

@@ -9,14 +9,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
 from sklearn.decomposition import PCA
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import svd_flip
+from sklearn.utils.sparsefuncs import min_max_axis
 from torch import Tensor
 
-from skae._validation import rows_per_batch
+from skae._validation import as_dense, is_on_disk, rows_per_batch
 
 SMALLEST_SQUARE = 1e-280  # sums of squares below it, or infinite, need care
+MEMORY_BYTES = 64 * 2**20  # of rows that are sparse or on disk, beyond which they stay there
 
 
 class Rows:
@@ -24,25 +28,48 @@ class Rows:
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features), float64 or float32
-        A memory map is read block by block.
+    X : ndarray or CSR matrix or array of shape (n_rows, n_features)
+        A memory map is read, and sparse rows are made dense, block by block.
     shift : ndarray of shape (n_features,)
-    scale : float
+    scale : float, default=1.0
         A row in network units is ``(x - shift) / scale``.
+    weights : ndarray of shape (n_rows,), float64, default=None
+        How many rows each stands for, as `check_weights` returns it; None is one.
+
+    Attributes
+    ----------
+    count : int
+        Number of rows that all stand for together.
     """
 
-    def __init__(self, X: np.ndarray, shift: np.ndarray, scale: float = 1.0):
-        self.X, self.shift, self.scale = X, shift, scale
+    def __init__(
+        self,
+        X: Any,
+        shift: np.ndarray,
+        scale: float = 1.0,
+        weights: np.ndarray | None = None,
+    ):
+        self.X, self.shift, self.scale, self.weights = X, shift, scale, weights
         self.shape = X.shape
+        self.count = len(self) if weights is None else round(weights.sum())
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Rows in network units, float64."""
-        rows = self.X[part] - self.shift
+        rows = as_dense(self.X[part]) - self.shift
         rows /= self.scale
         return rows
+
+    def parts(self) -> Iterator[slice]:
+        """Slices of all rows, of bounded memory each.
+
+        Yields
+        ------
+        slice
+        """
+        yield from gen_batches(len(self), rows_per_batch(self.shape[1]))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows, in blocks of bounded memory.
@@ -51,8 +78,35 @@ class Rows:
         ------
         ndarray of shape (n_rows_of_block, n_features), float64
         """
-        for part in gen_batches(len(self), rows_per_batch(self.shape[1])):
+        for part in self.parts():
             yield self[part]
+
+    def weights_of(self, part: slice | np.ndarray) -> np.ndarray | None:
+        """Weights of some rows.
+
+        Parameters
+        ----------
+        part : slice or ndarray of shape (n_rows,)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), or None
+        """
+        return None if self.weights is None else self.weights[part]
+
+    def _balanced_blocks(self) -> Iterator[np.ndarray]:
+        """All rows, each times the root of its weight: their squares are weighted."""
+        for part in self.parts():
+            block = self[part]
+            if self.weights is not None:
+                block *= np.sqrt(self.weights[part])[:, None]
+            yield block
+
+    @property
+    def stay_outside(self) -> bool:
+        """Whether rows are sparse or on disk, and too many to be copied into memory."""
+        outside = sparse.issparse(self.X) or is_on_disk(self.X)
+        return outside and 4 * self.shape[0] * self.shape[1] > MEMORY_BYTES
 
     def any(self) -> bool:
         """Whether any entry is not zero: centred rows vary.
@@ -80,6 +134,23 @@ class Rows:
             result[part] = torch.from_numpy(self[index[part]])
         return result
 
+    def tensor_of_weights(self, index: np.ndarray, dtype: torch.dtype) -> Tensor | None:
+        """Weights of some rows, their mean one.
+
+        Parameters
+        ----------
+        index : ndarray of shape (n_rows,)
+        dtype : torch.dtype
+
+        Returns
+        -------
+        Tensor of shape (n_rows,), or None
+        """
+        if self.weights is None:
+            return None
+        weights = self.weights[index]
+        return torch.from_numpy(weights / weights.mean()).to(dtype)
+
     def subset(self, index: np.ndarray) -> Self:
         """Choose rows, which are copied.
 
@@ -91,10 +162,10 @@ class Rows:
         -------
         Rows
         """
-        return type(self)(self.X[index], self.shift, self.scale)
+        return type(self)(self.X[index], self.shift, self.scale, self.weights_of(index))
 
     def spread(self, n_rows: int) -> np.ndarray:
-        """Indices of at most `n_rows` rows, evenly spread.
+        """Indices of at most `n_rows` rows, evenly spread, each as often as its weight asks.
 
         Parameters
         ----------
@@ -102,10 +173,15 @@ class Rows:
 
         Returns
         -------
-        ndarray of shape (min(n_rows, len(self)),)
+        ndarray of shape (min(n_rows, count),)
         """
-        if len(self) <= n_rows:
-            return np.arange(len(self))
+        n_rows = min(n_rows, self.count)
+        if self.weights is not None:
+            ends = np.cumsum(self.weights)
+            middles = (np.arange(n_rows) + 0.5) * ends[-1] / n_rows
+            return np.searchsorted(ends, middles)
+        if n_rows == len(self):
+            return np.arange(n_rows)
         return np.linspace(0, len(self) - 1, n_rows).astype(int)
 
     def with_scale(self, scale: float) -> Self:
@@ -119,7 +195,7 @@ class Rows:
         -------
         Rows
         """
-        other = type(self)(self.X, self.shift, scale)
+        other = type(self)(self.X, self.shift, scale, self.weights)
         if "scatter" in vars(self) and self._is_scatter_precise():
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
@@ -132,16 +208,18 @@ class Rows:
         dict of str to ndarray of shape (n_features,)
             Keys "mean", "std", "low" and "high".
         """
-        n_rows, n_features = self.shape
+        n_features = self.shape[1]
         total, squares = np.zeros((2, n_features))
         low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-        for block in self.blocks():
-            total += block.sum(axis=0)
-            squares += np.square(block).sum(axis=0)
+        for part in self.parts():
+            block, weights = self[part], self.weights_of(part)
             low, high = np.fmin(low, block.min(axis=0)), np.fmax(high, block.max(axis=0))
-        mean = total / n_rows
+            weighed = block if weights is None else block * weights[:, None]
+            total += weighed.sum(axis=0)
+            squares += (weighed * block).sum(axis=0)
+        mean = total / self.count
         # Rows are as good as centred, so that nothing is lost in the difference.
-        std = np.sqrt(np.maximum(squares / n_rows - mean**2, 0))
+        std = np.sqrt(np.maximum(squares / self.count - mean**2, 0))
         return {"mean": mean, "std": std, "low": low, "high": high}
 
     # -- second moments ------------------------------------------------------------
@@ -153,7 +231,8 @@ class Rows:
         They square the condition number, which only many rows make worth it.
         """
         n_rows, n_features = self.shape
-        return n_rows > 10 * n_features and n_rows * n_features > 100_000
+        fit = not self.stay_outside or 8 * n_features**2 <= MEMORY_BYTES
+        return fit and n_rows > 10 * n_features and n_rows * n_features > 100_000
 
     @cached_property
     def scatter(self) -> np.ndarray:
@@ -165,7 +244,7 @@ class Rows:
         """
         total = np.zeros((self.shape[1], self.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):
-            for block in self.blocks():
+            for block in self._balanced_blocks():
                 total += block.T @ block
         return total
 
@@ -189,7 +268,7 @@ class Rows:
             along = np.einsum("ij,ij->i", components @ self.scatter, components)
             return along, max(0.0, float(np.trace(self.scatter) - along.sum()))
         along, left = np.zeros(len(components)), 0.0
-        for block in self.blocks():
+        for block in self._balanced_blocks():
             codes = block @ components.T
             along += np.square(codes).sum(axis=0)
             left += float(np.square(block - codes @ components).sum())
@@ -202,13 +281,13 @@ class Rows:
         -------
         float
         """
-        n_entries = self.shape[0] * self.shape[1]
+        n_entries = self.count * self.shape[1]
         if self.are_many and self._is_scatter_precise():
             return math.sqrt(np.trace(self.scatter) / n_entries)
         largest = max(float(np.abs(block).max()) for block in self.blocks())
         if largest == 0:
             return 1.0
-        squares = sum(float(np.square(block / largest).sum()) for block in self.blocks())
+        squares = sum(float(np.square(block / largest).sum()) for block in self._balanced_blocks())
         return largest * math.sqrt(squares / n_entries)
 
     def principal_components(self, n_components: int) -> np.ndarray:
@@ -222,21 +301,99 @@ class Rows:
         -------
         ndarray of shape (n_components, n_features)
             Rows of zeros where the components outnumber rows or features.
+
+        Raises
+        ------
+        ValueError
+            If rows stay outside of memory, are about as many as features, and so many
+            components are asked for that only a decomposition of all of them would do.
         """
         n_rows, n_features = self.shape
         components = np.zeros((n_components, n_features))
         n_kept = min(n_components, n_rows, n_features)
         if self.are_many:
             vectors = np.linalg.eigh(self.scatter)[1][:, ::-1].T
-            components[:n_kept] = svd_flip(None, vectors, u_based_decision=False)[1][:n_kept]
+            found = svd_flip(None, vectors, u_based_decision=False)[1][:n_kept]
             constant = np.diag(self.scatter) == 0
+        elif self.stay_outside:
+            found, constant = self._leading_components(n_kept), self._zero_columns()
         else:
-            rows = self[:]
-            constant = ~rows.any(axis=0)
-            if n_rows > 1 and not constant.all():
-                components[:n_kept] = PCA(n_kept, svd_solver="full").fit(rows).components_
+            found, constant = self._components_at_once(n_kept)
+        components[: len(found)] = found
         components[:, constant] = 0.0  # rounding
         return components
+
+    def _components_at_once(self, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+        """Components of all rows together, and the columns that are zero."""
+        rows = self[:]
+        constant: Any = ~rows.any(axis=0)
+        if self.count < 2 or constant.all():
+            return np.zeros((0, self.shape[1])), constant
+        if self.weights is None:
+            return PCA(n_components, svd_solver="full").fit(rows).components_, constant
+        rows *= np.sqrt(self.weights)[:, None]
+        vectors = np.linalg.svd(rows, full_matrices=False)[2]
+        return svd_flip(None, vectors, u_based_decision=False)[1][:n_components], constant
+
+    def _leading_components(self, n_components: int) -> np.ndarray:
+        """Components by Lanczos iterations, which only need products with the rows."""
+        if n_components >= min(self.shape):
+            raise ValueError(
+                f"n_components={n_components} of {self.shape[0]} rows of {self.shape[1]} "
+                "features, sparse or on disk and too large for memory: the solver of the anchor "
+                "(ARPACK) needs fewer components than rows and features; lower n_components or "
+                "set anchor=None."
+            )
+        start = np.random.default_rng(0).normal(size=min(self.shape))
+        vectors = svds(self._operator(), n_components, v0=start)[2][::-1]
+        return svd_flip(None, np.ascontiguousarray(vectors), u_based_decision=False)[1]
+
+    def _operator(self) -> LinearOperator:
+        """Products of the rows, each times the root of its weight, with vectors."""
+        roots = np.ones(len(self)) if self.weights is None else np.sqrt(self.weights)
+
+        def times(v: np.ndarray) -> np.ndarray:
+            v = np.ravel(v)
+            if sparse.issparse(self.X):
+                return roots * (self.X @ v - self.shift @ v) / self.scale
+            return roots * np.concatenate([self[part] @ v for part in self.parts()])
+
+        def transposed_times(v: np.ndarray) -> np.ndarray:
+            v = roots * np.ravel(v)
+            if sparse.issparse(self.X):
+                return (self.X.T @ v - self.shift * v.sum()) / self.scale
+            return sum(self[part].T @ v[part] for part in self.parts())
+
+        return LinearOperator(self.shape, matvec=times, rmatvec=transposed_times, dtype=float)
+
+    def _zero_columns(self) -> np.ndarray:
+        """Columns of which every entry is zero in network units."""
+        zero = np.ones(self.shape[1], dtype=bool)
+        for block in self.blocks():
+            zero &= ~block.any(axis=0)
+            if not zero.any():
+                break
+        return zero
+
+
+def weighted_mean(X: Any, weights: np.ndarray | None) -> np.ndarray:
+    """Mean of each column.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix or array of shape (n_rows, n_columns)
+    weights : ndarray of shape (n_rows,), or None
+
+    Returns
+    -------
+    ndarray of shape (n_columns,), float64
+    """
+    if weights is None and not sparse.issparse(X):
+        return X.mean(axis=0, dtype=np.float64)
+    if weights is None:
+        weights = np.ones(X.shape[0])
+    parts = gen_batches(X.shape[0], rows_per_batch(X.shape[1]))
+    return sum(weights[part] @ X[part] for part in parts) / weights.sum()
 
 
 def constant_columns(X: np.ndarray) -> Any:
@@ -244,12 +401,15 @@ def constant_columns(X: np.ndarray) -> Any:
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_columns)
+    X : ndarray or CSR matrix or array of shape (n_rows, n_columns)
 
     Returns
     -------
     ndarray of shape (n_columns,), bool
     """
+    if sparse.issparse(X):
+        low, high = min_max_axis(X, axis=0)
+        return low == high
     constant = (X[:100] == X[0]).all(axis=0)
     for part in gen_batches(len(X), rows_per_batch(X.shape[1])):
         suspects = np.flatnonzero(constant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 
@@ -12,11 +12,13 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from skae._rows import Rows
-from skae._validation import check_rows
+from skae._validation import as_dense, check_rows
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
 DENSITY_ROWS = 5000  # at most, whose codes a density is fitted to
 RESIDUAL_ROWS = 1000  # at most, of which what is left over is described
+RESIDUAL_BYTES = 16 * 2**20  # at most, of these rows
+MIN_RESIDUAL_ROWS = 100
 SMALLEST_VOLUME = 1e-6  # square of the least of a decoder's stretchings, over the greatest
 MAX_HALVINGS = 4  # of a step towards the decoder's surface
 SMALLEST_NOISE = 1e-12  # variance left over, in units of the mean feature variance
@@ -46,6 +48,7 @@ class SamplingMixin:
     _to_input_units: Callable[[np.ndarray], np.ndarray]
     _to_network_units: Callable[[np.ndarray], np.ndarray]
     _in_batches: Callable[..., np.ndarray]
+    _batches: Callable[..., Iterator[slice]]
 
     # -- fit -----------------------------------------------------------------------
 
@@ -64,7 +67,7 @@ class SamplingMixin:
             self.latent_density_ = Gaussian(*self._code_moments(rows))
         else:
             density = Mixture(seed) if kind == "gaussian_mixture" else Estimated(kind, seed)
-            self.latent_density_ = density.fit(self._codes(rows[rows.spread(DENSITY_ROWS)]))
+            self.latent_density_ = density.fit(self._spread_codes(rows))
         self._fit_residual(rows, seed)
 
     def _prior_covariance(self) -> np.ndarray:
@@ -73,7 +76,8 @@ class SamplingMixin:
 
     def _fit_residual(self, rows: Rows, seed: int) -> None:
         """Describe what the decoder leaves over."""
-        some = rows[rows.spread(RESIDUAL_ROWS)]
+        fitting = max(MIN_RESIDUAL_ROWS, RESIDUAL_BYTES // (8 * rows.shape[1]))
+        some = rows[rows.spread(min(RESIDUAL_ROWS, fitting))]
         self._residual = Residual(seed).fit(self._left_over(some) * self._scale)
 
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
@@ -83,6 +87,13 @@ class SamplingMixin:
     def _codes(self, rows: np.ndarray) -> np.ndarray:
         """Codes of rows in network units."""
         return self._arrange(self._encode(rows))
+
+    def _spread_codes(self, rows: Rows) -> np.ndarray:
+        """Codes of the rows that a density is fitted to."""
+        index = rows.spread(DENSITY_ROWS)
+        return np.concatenate(
+            [self._codes(rows[index[part]]) for part in self._batches(len(index))]
+        )
 
     def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance of the codes of the training rows: they are uncorrelated."""
@@ -253,7 +264,7 @@ class SamplingMixin:
         """
         check_is_fitted(self)
         check_scalar(n_steps, "n_steps", Integral, min_val=2)
-        start, end = (check_rows(self, X, reset=False) for X in (X_start, X_end))
+        start, end = (as_dense(check_rows(self, X, reset=False)) for X in (X_start, X_end))
         if len(start) != len(end):
             raise ValueError(
                 f"X_start has {len(start)} rows and X_end {len(end)}; interpolate joins row by "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ShuffleSplit, train_test_split
+from sklearn.utils.random import sample_without_replacement
 from torch import nn
 
+from skae._batches import InMemory, Outside, Source
 from skae._engine import AutoencoderNet
 from skae._rows import Rows
 from skae._validation import is_better, limited_threads
@@ -22,6 +25,7 @@ MIN_ROWS_TO_CROSS_VALIDATE = 80
 MIN_ROWS_TO_TRUST_ONE_SPLIT = 500
 N_FOLDS = 5
 MAX_STEPS = 30_000
+HELD_OUT_BYTES = 16 * 2**20  # of held-out rows, where not all that are asked for fit
 FEW_ROWS = 64  # below, one batch and a short training, so that checks stay quick
 AVERAGING = 0.99  # of the weights over steps: what is judged and kept is their average
 
@@ -58,7 +62,11 @@ class Trainer:
     lenience: float = 0.0
 
     def train(
-        self, network: nn.Module, rows: Rows, remake: Callable[[Rows], nn.Module] | None
+        self,
+        network: nn.Module,
+        rows: Rows,
+        remake: Callable[[Rows], nn.Module] | None,
+        held_out: Rows | None = None,
     ) -> tuple[AutoencoderNet, list[float]]:
         """Train a network and keep its best weights.
 
@@ -69,6 +77,8 @@ class Trainer:
         remake : callable
             Makes such a network anew for other rows: for the folds of a cross-validation.
             None for a network that continues, of which new ones would say nothing.
+        held_out : Rows, default=None
+            Rows that judge the weights, instead of some that are held out.
 
         Returns
         -------
@@ -76,22 +86,41 @@ class Trainer:
         validation_curve : list of float
             Mean held-out loss per row after each epoch.
         """
-        if remake is not None and self._cross_validates(len(rows)):
+        if held_out is None and remake is not None and self._cross_validates(len(rows)):
             n_epochs, curve, optimism = self._cross_validate(rows, remake)
             net = self._run(network, rows, n_epochs=n_epochs)
             net.optimism_ = optimism
             return net, curve
+        if held_out is not None:
+            net = self._run(network, rows, judges=self._judges(held_out))
+        elif self._holds_out(len(rows)):
+            net = self._run(network, rows, *self._split(rows))
+        else:
+            return self._run(network, rows), []
+        return net, [epoch["valid_loss"] for epoch in net.history]
+
+    def _holds_out(self, n_rows: int) -> bool:
+        """Whether there are enough rows to hold some out."""
         # A random start is no candidate to fall back on: a handful of rows would only stop it.
         enough = MIN_ROWS_TO_HOLD_OUT if self.cautious else MIN_ROWS_TO_CROSS_VALIDATE
-        if self.params["early_stopping"] and len(rows) >= enough:
+        return self.params["early_stopping"] and n_rows >= enough
+
+    def _split(self, rows: Rows) -> tuple[np.ndarray | None, np.ndarray]:
+        """Indices of the rows to train on and of those to hold out.
+
+        Of rows outside of memory, no more than fit are held out, and the others are all that
+        are not: None.
+        """
+        share = self.params["validation_fraction"]
+        if not rows.stay_outside:
             train, held_out = train_test_split(
-                np.arange(len(rows)),
-                test_size=self.params["validation_fraction"],
-                random_state=self.split_seed,
+                np.arange(len(rows)), test_size=share, random_state=self.split_seed
             )
-            net = self._run(network, rows, train, held_out)
-            return net, [epoch["valid_loss"] for epoch in net.history]
-        return self._run(network, rows), []
+            return train, held_out
+        largest = max(1, HELD_OUT_BYTES // (4 * rows.shape[1]))
+        n_held_out = min(math.ceil(share * len(rows)), largest)
+        chosen = sample_without_replacement(len(rows), n_held_out, random_state=self.split_seed)
+        return None, np.sort(chosen)
 
     def leave(self, network: nn.Module, rows: Rows) -> AutoencoderNet:
         """Wrap a network that needs no training.
@@ -105,7 +134,7 @@ class Trainer:
         -------
         net : AutoencoderNet
         """
-        return self._run(network, rows, np.zeros(1, int), n_epochs=0)
+        return self._run(network, rows.subset(np.zeros(1, int)), n_epochs=0)
 
     def _cross_validates(self, n_rows: int) -> bool:
         """Whether too few rows would be held out at once to choose the weights."""
@@ -127,19 +156,22 @@ class Trainer:
         if len(rows) < MIN_ROWS_TO_CROSS_VALIDATE:
             fraction = self.params["validation_fraction"]
             folds = ShuffleSplit(1, test_size=fraction, random_state=self.split_seed)
-        losses, optimism = [], []
+        losses, optimism, judges = [], [], []
         for train, held_out in folds.split(np.empty(len(rows))):
             network = remake(rows.subset(train))
             net = self._run(network, rows, train, held_out, is_fold=True)
             losses.append(net.held_out_losses_)
             optimism.append(net.optimism_)
+            judges.append(held_out)
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
-        best = int(np.nanargmin(by_epoch.mean(axis=1)))
+        weights = rows.weights_of(np.concatenate(judges))
+        curve = np.average(by_epoch, axis=1, weights=weights)
+        best = int(np.nanargmin(curve))
         needed = max(0, _needed_errors(len(rows)) - self.lenience)
-        if not is_better(by_epoch[best], by_epoch[0], n_errors=needed):
+        if not is_better(by_epoch[best], by_epoch[0], n_errors=needed, weights=weights):
             best = 0
-        return best, by_epoch[1:].mean(axis=1).tolist(), float(np.mean(optimism))
+        return best, curve[1:].tolist(), float(np.mean(optimism))
 
     def _run(
         self,
@@ -148,18 +180,23 @@ class Trainer:
         train: np.ndarray | None = None,
         held_out: np.ndarray | None = None,
         *,
+        judges: tuple[Rows, np.ndarray] | None = None,
         n_epochs: int | None = None,
         is_fold: bool = False,
     ) -> AutoencoderNet:
-        """Train one network on some of the rows, all where they are not given."""
+        """Train one network on some of the rows: all that are not held out, if not given.
+
+        Rows that judge the weights may be others instead.
+        """
         p = self.params
-        if train is None:
-            train = np.arange(len(rows))
-        # Too few rows to hold some out train in float64: then a weighted row equals a
-        # repeated one to rounding.
-        tiny = held_out is None and len(train) < MIN_ROWS_TO_HOLD_OUT
+        if held_out is not None:
+            judges = rows, held_out
+        # Too few rows to hold some out train in float64: then rounding does not depend on
+        # their order.
+        tiny = judges is None and len(rows if train is None else train) < MIN_ROWS_TO_HOLD_OUT
         dtype = torch.float64 if tiny else torch.float32
-        batch_size, max_epochs = self._length(len(train))
+        source = _source(rows, train, held_out, dtype)
+        batch_size, max_epochs = self._length(len(source))
         net = AutoencoderNet(
             (network.double() if tiny else network).to(self.device),
             self.objective,
@@ -181,13 +218,18 @@ class Trainer:
             device=str(self.device),
             verbose=0 if is_fold else int(p["verbose"]),
         )
+        given: dict[str, Any] = {}
+        if judges is not None:
+            given["held_out"] = judges[0].tensor(judges[1], dtype)
+            given["held_out_weights"] = judges[0].tensor_of_weights(judges[1], torch.float64)
         with limited_threads(training_threads(network, batch_size, self.device)):
-            net.fit(
-                rows.tensor(train, dtype),
-                held_out=None if held_out is None else rows.tensor(held_out, dtype),
-                n_epochs=n_epochs,
-            )
+            net.fit(source, **given, n_epochs=n_epochs)
         return net.release()
+
+    def _judges(self, held_out: Rows) -> tuple[Rows, np.ndarray]:
+        """Choose as many of the rows given to judge the weights as fit into memory."""
+        largest = max(1, HELD_OUT_BYTES // (4 * held_out.shape[1]))
+        return held_out, held_out.spread(largest)
 
     def _length(self, n_rows: int) -> tuple[int, int]:
         """Return batch size and number of epochs for a number of training rows."""
@@ -202,6 +244,16 @@ class Trainer:
         """Epochs without progress that end training; a cycle runs its full length."""
         stops = self.params["early_stopping"] and self.params["lr_schedule"] == "constant"
         return self.params["n_iter_no_change"] if stops else None
+
+
+def _source(
+    rows: Rows, train: np.ndarray | None, left_out: np.ndarray | None, dtype: torch.dtype
+) -> Source:
+    """Rows to train on, in memory where they fit."""
+    if rows.stay_outside:
+        return Outside(rows, np.zeros(0, int) if left_out is None else left_out, dtype)
+    index = np.arange(len(rows)) if train is None else train
+    return InMemory(rows.tensor(index, dtype), rows.tensor_of_weights(index, dtype))
 
 
 def _needed_errors(n_rows: int) -> int:

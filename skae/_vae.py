@@ -15,9 +15,10 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from skae._base import JACOBIAN_ROWS, BaseAutoencoder, signs_of_largest
+from skae._base import BaseAutoencoder, signs_of_largest
 from skae._docstrings import inherit_entries
 from skae._linear_optimum import LinearOptimum
+from skae._moments import Moments
 from skae._rows import Rows
 from skae._sampling import DENSITY_ROWS
 from skae._validation import check_unit_interval
@@ -246,11 +247,11 @@ class VAETransformer(BaseAutoencoder):
     def _linear_start(self, rows: Rows) -> dict[str, Any]:
         """Probabilistic PCA of the rows, or what comes close to it in logits."""
         bernoulli = self.likelihood == "bernoulli"
-        centred = Rows(rows.X, self.mean_) if bernoulli else rows
+        centred = Rows(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
         components = centred.principal_components(self.n_components_)
         along, left = centred.squares_along(components)
-        n_free = max(1, len(rows) - 1)
-        best = LinearOptimum.find(along / n_free, left / n_free, min(rows.shape), self.beta)
+        n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
+        best = LinearOptimum.find(along / n_free, left / n_free, n_dimensions, self.beta)
         encoding = components * best.encoding()[:, None]
         decoding = components * best.decoding()[:, None]
         centre = offset = None
@@ -270,37 +271,37 @@ class VAETransformer(BaseAutoencoder):
 
     # -- description ---------------------------------------------------------------
 
-    def _order(self, rows: Rows) -> np.ndarray:
+    def _order(self, rows: Rows) -> None:
         """Sort components by divergence and fix their signs: rotations would mix posteriors.
 
         A decoder does not care about the centre and unit of a code, but the divergence does:
         it is least where posteriors taken together have the prior's mean and variance.
         """
-        k, n_rows = self.n_components_, len(rows)
-        means, variances, logs = np.empty((n_rows, k)), np.zeros(k), np.zeros(k)
-        for part in self._batches(n_rows):
-            mean, log_var = self.net_.posterior(rows[part])
-            means[part] = mean.numpy()
-            variances += log_var.exp().sum(dim=0).numpy() / n_rows
-            logs += log_var.sum(dim=0).numpy() / n_rows
-        centre, unit = np.zeros(k), np.ones(k)
-        if self._has_left_start() and n_rows > 1:
-            centre = means.mean(axis=0)
-            unit = 1 / np.sqrt(means.var(axis=0, ddof=1) + variances)
-        squares = np.square(means - centre).mean(axis=0) + variances
+        k = self.n_components_
+        moments, variances, logs = Moments(k), np.zeros(k), np.zeros(k)
+        for part in self._batches(len(rows)):
+            weights = rows.weights_of(part)
+            mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows[part]))
+            moments.add(mean, weights)
+            share = np.full(len(mean), 1 / rows.count) if weights is None else weights / rows.count
+            variances += share @ np.exp(log_var)
+            logs += share @ log_var
+        centre, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())
+        if self._has_left_start() and rows.count > 1:
+            centre = moments.mean
+            unit = 1 / np.sqrt(covariance + variances)
+        spread = np.diag(moments.scatter) / moments.count
+        squares = spread + np.square(moments.mean - centre) + variances
         divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
-        slopes = self.net_.jacobian(means[rows.spread(JACOBIAN_ROWS)], self._link)
-        slopes = (slopes.mean(axis=0) / unit[:, None])[order]
+        slopes = (self._mean_slopes(rows) / unit[:, None])[order]
         signs = signs_of_largest(slopes)
         self._rotation, self._code_mean = np.eye(k)[:, order] * signs, centre
         self._unit = unit[order]
         self.components_ = slopes * signs[:, None] * self._scale
-        codes = (means - centre) @ (self._rotation * self._unit)
-        self._set_variances(rows, codes.var(axis=0, ddof=min(1, n_rows - 1)))
-        return codes * (self._code_scale / self._unit)
+        self._set_variances(rows, covariance[order] * np.square(self._unit))
 
     def _has_left_start(self) -> bool:
         """Whether training changed the network: the linear optimum is not touched."""
@@ -317,7 +318,7 @@ class VAETransformer(BaseAutoencoder):
         else:
             module = self.net_.module_
             if self._has_left_start():
-                best = self._mean_squares(rows[rows.spread(DENSITY_ROWS)]) * self.net_.optimism_
+                best = self._mean_squares(rows) * self.net_.optimism_
                 module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
             variances = module.noise_variance.cpu().numpy()
             if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
@@ -341,17 +342,17 @@ class VAETransformer(BaseAutoencoder):
                 stacklevel=5,
             )
 
-    def _mean_squares(self, rows: np.ndarray) -> Any:
+    def _mean_squares(self, rows: Rows) -> Any:
         """Mean square of rows minus what their posteriors decode to, of each feature or all."""
-        squares = np.zeros(rows.shape[1])
+        squares, index = np.zeros(rows.shape[1]), rows.spread(DENSITY_ROWS)
         draws = antithetic_draws(VARIANCE_DRAWS, self.n_components_)
-        for part in self._batches(len(rows)):
-            x = rows[part]
+        for part in self._batches(len(index)):
+            x = rows[index[part]]
             mean, log_var = (t.numpy() for t in self.net_.posterior(x))
             for draw in draws:
                 decoded = self.net_.infer_rows("decode", mean + draw * np.exp(0.5 * log_var))
                 squares += np.square(x - decoded).sum(axis=0)
-        squares /= len(draws) * len(rows)
+        squares /= len(draws) * len(index)
         return squares if self.observation_variance == "per_feature" else squares.mean()
 
     # -- codes with distributions --------------------------------------------------
@@ -424,7 +425,7 @@ class VAETransformer(BaseAutoencoder):
         return np.diag(np.square(self._code_scale / self._unit))
 
     def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        codes = self._codes(rows[rows.spread(DENSITY_ROWS)])
+        codes = self._spread_codes(rows)
         covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
         return codes.mean(axis=0), np.atleast_2d(covariance)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 from threadpoolctl import ThreadpoolController
 
 FLOAT_DTYPES = (np.float64, np.float32)
@@ -21,23 +22,170 @@ BATCH_BYTES = 4 * 2**20  # of an intermediate array in float64: it stays in the 
 _GLOBAL_SEED_LOCK = threading.RLock()
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Validate data rows against an estimator and set or check its features.
 
     Parameters
     ----------
     estimator : estimator
         Receives ``n_features_in_`` and ``feature_names_in_`` if `reset`.
-    X : array-like of shape (n_samples, n_features)
+    X : array-like or sparse matrix or array of shape (n_samples, n_features)
     reset : bool
         Whether this is `fit` (features are learned) or later (features are checked).
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features), float64 or float32
-        The user's own array where no conversion was needed; never written to.
+    X : ndarray or CSR matrix or array of shape (n_samples, n_features)
+        float64 or float32, save that numbers on disk keep their type: `as_dense` converts
+        parts of them. The user's own where no conversion was needed; never written to.
     """
-    return validate_data(estimator, X, dtype=FLOAT_DTYPES, reset=reset)
+    kept = is_on_disk(X) and X.dtype.kind in "iuf"
+    dtype = None if kept else FLOAT_DTYPES
+    X = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
+    if sparse.issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
+
+
+def is_on_disk(X: Any) -> bool:
+    """Whether an array is a memory map, or a part of one.
+
+    Parameters
+    ----------
+    X : object
+
+    Returns
+    -------
+    bool
+    """
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
+
+
+def as_dense(X: Any) -> np.ndarray:
+    """Rows that can be computed with.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix or array of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features), float64 or float32
+        X itself if it is dense and has one of these types.
+    """
+    X = X.toarray() if sparse.issparse(X) else X
+    return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
+
+
+def check_weights(sample_weight: Any, X: Any) -> tuple[Any, np.ndarray | None]:
+    """Validate weights of rows, drop rows of weight zero, and say what the weights count.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,), number or None
+    X : ndarray or CSR matrix or array of shape (n_samples, n_features)
+
+    Returns
+    -------
+    X : ndarray or CSR matrix or array of shape (n_kept, n_features)
+        Copied if any row was dropped.
+    weights : ndarray of shape (n_kept,), float64, or None
+        Integers are kept: each counts the rows that one row stands for. Others are
+        relative, scaled to a mean of one. None if all are one.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, all zero, or not one a row.
+    """
+    if sample_weight is None:
+        return X, None
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    kept = weights > 0
+    if not kept.any():
+        raise ValueError(
+            "sample_weight is zero for all rows, so that none is left; at least one must be "
+            "positive."
+        )
+    if not kept.all():
+        X, weights = X[kept], weights[kept]
+    if (weights % 1 != 0).any():
+        weights = weights / weights.mean()
+    return X, None if (weights == 1).all() else weights
+
+
+def in_canonical_form(
+    X: Any, weights: np.ndarray | None, *, below: int
+) -> tuple[Any, np.ndarray | None]:
+    """Write few rows out in sorted order, each as often as it counts.
+
+    Then rows that count several times are no other table than the same rows repeated, in
+    any order, whatever is drawn at random.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix or array of shape (n_rows, n_features)
+    weights : ndarray of shape (n_rows,), or None
+        As `check_weights` returns them.
+    below : int
+        Number of rows, written out, from which on they are left alone.
+
+    Returns
+    -------
+    X : ndarray or CSR matrix or array
+    weights : ndarray, or None
+    """
+    if weights is not None and (weights % 1 != 0).any():
+        return X, weights
+    counts = np.ones(X.shape[0], dtype=int) if weights is None else weights
+    if counts.sum() >= below:
+        return X, weights
+    X = np.repeat(as_dense(X), counts.astype(int), axis=0)
+    return X[np.lexsort(X.T[::-1])], None
+
+
+def check_validation_rows(estimator: Any, X_val: Any) -> Any:
+    """Validate rows given to judge weights by.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its features are those of the training rows already.
+    X_val : array-like or sparse matrix or array of shape (n_held_out, n_features)
+
+    Returns
+    -------
+    X_val : ndarray or CSR matrix or array
+
+    Raises
+    ------
+    ValueError
+        Whatever is wrong, naming X_val.
+    """
+    try:
+        return check_rows(estimator, X_val, reset=False)
+    except ValueError as error:
+        raise ValueError(f"X_val does not suit X: {error}") from error
+
+
+def weighted_average(values: Any, weights: np.ndarray | None) -> float:
+    """Mean of numbers, weighted where there are weights.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,)
+    weights : ndarray of shape (n_rows,), or None
+
+    Returns
+    -------
+    float
+    """
+    return float(np.average(values, weights=weights))
 
 
 def check_codes(Z: Any, n_components: int) -> np.ndarray:
@@ -120,7 +268,9 @@ def explained_share(lost: float, total: float) -> float:
     return 1.0 if lost == 0 else 0.0
 
 
-def is_better(scores: Any, baseline: Any, *, n_errors: float) -> bool:
+def is_better(
+    scores: Any, baseline: Any, *, n_errors: float, weights: np.ndarray | None = None
+) -> bool:
     """Whether paired scores lie below a baseline's by so many standard errors of the mean.
 
     Parameters
@@ -128,13 +278,19 @@ def is_better(scores: Any, baseline: Any, *, n_errors: float) -> bool:
     scores, baseline : Tensor or ndarray of shape (n_rows,)
         Lower is better.
     n_errors : float
+    weights : ndarray of shape (n_rows,), default=None
+        Of the rows. The standard error is that of Kish's effective number of rows.
 
     Returns
     -------
     bool
     """
     gains = np.asarray((baseline - scores).tolist())
-    return bool(gains.mean() > n_errors * gains.std() / np.sqrt(len(gains)))
+    w = np.ones(len(gains)) if weights is None else weights
+    n_effective = w.sum() ** 2 / np.square(w).sum()
+    gain = np.average(gains, weights=w)
+    spread = np.sqrt(np.average(np.square(gains - gain), weights=w))
+    return bool(gain > n_errors * spread / np.sqrt(n_effective))
 
 
 def resolve_device(device: str) -> torch.device:

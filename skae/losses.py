@@ -279,16 +279,19 @@ class Objective(nn.Module):
         )
         return sum(others, start=first)
 
-    def forward(self, output: Output, x: Tensor) -> Tensor:
+    def forward(self, output: Output, x: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean over rows of the weighted sum of terms, as far as weights have risen.
 
         Parameters
         ----------
         output : Output
         x : Tensor of shape (n_rows, n_features)
+        weights : Tensor of shape (n_rows,), default=None
+            Of the rows; their mean over all training rows is one.
 
         Returns
         -------
         Tensor of shape ()
         """
-        return self._sum(output, x, self.factors).mean()
+        losses = self._sum(output, x, self.factors)
+        return losses.mean() if weights is None else (weights * losses).mean()

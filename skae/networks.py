@@ -359,7 +359,7 @@ class VariationalAutoencoder(nn.Module):
             correction = correction + self.offset.to(z.dtype)
         return torch.addmm(correction, z, self.decoding.to(z.dtype))
 
-    def run(self, x: Tensor, draws: Tensor | None = None) -> Output:
+    def run(self, x: Tensor, draws: Tensor | None = None, weights: Tensor | None = None) -> Output:
         """Encode rows, draw codes, decode them.
 
         Parameters
@@ -367,6 +367,7 @@ class VariationalAutoencoder(nn.Module):
         x : Tensor of shape (n_rows, n_features)
         draws : Tensor of shape (n_rows, n_components), default=None
             Standard normal: where in its posterior each code lies. Means if not given.
+        weights : Tensor of shape (n_rows,), default=None
 
         Returns
         -------
@@ -379,7 +380,10 @@ class VariationalAutoencoder(nn.Module):
             return Output(reconstruction, z, None, mean, log_var)
         noise_variance = self.noise_variance
         if draws is not None:
-            squares = (reconstruction.detach() - x).square().mean(dim=0)
+            squares = (reconstruction.detach() - x).square()
+            if weights is not None:
+                squares = squares * (weights / weights.mean())[:, None]
+            squares = squares.mean(dim=0)
             if self.training:
                 follow(noise_variance, squares)
             else:
@@ -417,7 +421,9 @@ def follow(variance: Any, squares: Any) -> None:
     variance += FOLLOWING * (best_noise_variance(squares, variance) - variance)
 
 
-def run(network: Any, x: Tensor, noise: Tensor | None = None) -> Output:
+def run(
+    network: Any, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+) -> Output:
     """Encode and decode rows with any module that has `encode` and `decode`.
 
     Parameters
@@ -427,13 +433,15 @@ def run(network: Any, x: Tensor, noise: Tensor | None = None) -> Output:
     noise : Tensor, default=None
         Corrupted rows, of shape (n_rows, n_features), that are encoded instead; for a
         `VariationalAutoencoder`, draws of shape (n_rows, n_components).
+    weights : Tensor of shape (n_rows,), default=None
+        Of the rows, for what a network learns of them besides its weights.
 
     Returns
     -------
     Output
     """
     if isinstance(network, VariationalAutoencoder):
-        return network.run(x, noise)
+        return network.run(x, noise, weights)
     z = network.encode(x if noise is None else noise)
     return Output(network.decode(z), z, None if noise is None else noise != x)
 

@@ -14,8 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import nn
 
-from skae import _engine
-from skae._engine import AutoencoderNet, BatchIterator
+from skae._engine import AutoencoderNet
 from skae.losses import LOSSES, Objective, squared_error
 from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, run
 
@@ -85,40 +84,6 @@ class Poison(Callback):
         if len(net.history) in self.epochs:
             for p in net.module_.parameters():
                 p.data.fill_(math.nan)
-
-
-# -- batches -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_rows", [1, 2, 31, 32, 33, 64, 65, 66, 100])
-@pytest.mark.parametrize("batch_size", [1, 2, 32, 1000])
-def test_batches_partition_the_rows_and_none_is_left_alone(n_rows, batch_size):
-    rows = torch.arange(n_rows, dtype=torch.float32)[:, None]
-    iterator = BatchIterator(rows, batch_size, torch.Generator().manual_seed(0))
-    batches = list(iterator)
-    assert len(batches) == len(iterator)
-    assert torch.equal(torch.cat(batches).sort(dim=0)[0], rows)
-    if n_rows > 1 and batch_size > 1:
-        assert min(len(batch) for batch in batches) >= 2
-    assert max(len(batch) for batch in batches) <= batch_size + 1
-
-
-def test_every_pass_has_a_new_order_and_no_generator_keeps_it():
-    rows = torch.arange(100)[:, None]
-    shuffled = BatchIterator(rows, 32, torch.Generator().manual_seed(0))
-    first, second = (torch.cat(list(shuffled)) for _ in range(2))
-    assert not torch.equal(first, second)
-    assert torch.equal(torch.cat(list(BatchIterator(rows, 32))), rows)
-
-
-def test_rows_put_in_order_some_batches_at_a_time_come_as_if_all_at_once(monkeypatch):
-    rows = torch.arange(1001, dtype=torch.float32)[:, None]
-    at_once = [b.clone() for b in BatchIterator(rows, 10, torch.Generator().manual_seed(0))]
-    monkeypatch.setattr(_engine, "ORDERED_BYTES", 30 * rows[:1].nbytes)
-    iterator = BatchIterator(rows, 10, torch.Generator().manual_seed(0))
-    assert len(iterator.blocks) == 34
-    for batch, expected in zip(iterator, at_once, strict=True):
-        assert torch.equal(batch, expected)
 
 
 # -- the loop ----------------------------------------------------------------------

@@ -147,15 +147,15 @@ def test_anything_else_is_left_to_autograd(case):
     make, objective = NOT_COVERED[case]
     network = make()
     gradient = FlatParameters(network).gradient
-    chosen = make_gradient(network, objective, gradient, with_output=False)
+    chosen = make_gradient(network, objective, gradient, by_autograd=False)
     assert isinstance(chosen, AutogradGradient)
 
 
-@pytest.mark.parametrize(("with_output", "kind"), [(False, "Closed"), (True, "Autograd")])
-def test_the_closed_form_is_taken_unless_someone_listens(with_output, kind):
+@pytest.mark.parametrize(("by_autograd", "kind"), [(False, "Closed"), (True, "Autograd")])
+def test_the_closed_form_is_taken_unless_someone_listens(by_autograd, kind):
     network = make_network()
     gradient = FlatParameters(network).gradient
-    chosen = make_gradient(network, SQUARED, gradient, with_output=with_output)
+    chosen = make_gradient(network, SQUARED, gradient, by_autograd=by_autograd)
     assert type(chosen).__name__.startswith(kind)
 
 
@@ -166,7 +166,7 @@ def test_numpy_multiplies_on_one_thread(n_threads, algebra):
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        chosen = make_gradient(network, SQUARED, gradient, with_output=False)
+        chosen = make_gradient(network, SQUARED, gradient, by_autograd=False)
     finally:
         torch.set_num_threads(before)
     assert chosen.algebra is algebra

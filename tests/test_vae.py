@@ -391,7 +391,7 @@ def test_whole_fits_agree_with_autograd(cancer, monkeypatch):
         return make(n_components=3, max_epochs=30, early_stopping=False).fit(cancer[:25])
 
     written = fit()
-    monkeypatch.setattr("skae._engine.make_gradient", lambda n, o, g, with_output: (
+    monkeypatch.setattr("skae._engine.make_gradient", lambda n, o, g, by_autograd: (
         AutogradGradient(n, o, g)))  # fmt: skip
     by_autograd = fit()
     assert_close(written.transform(cancer), by_autograd.transform(cancer), 1e-9)
@@ -402,7 +402,7 @@ def test_the_written_out_gradient_is_chosen():
     objective = Objective({"reconstruction": gaussian_nll, "kl": KL()}, positive=False)
     network = make_network(torch.float32)
     gradient = FlatParameters(network).gradient
-    assert type(make_gradient(network, objective, gradient, with_output=False)) is (
+    assert type(make_gradient(network, objective, gradient, by_autograd=False)) is (
         VariationalGradient
     )
     network.gates = nn.Parameter(torch.zeros(2))
