@@ -173,11 +173,12 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _auto_density(self) -> str:
         return "gaussian" if self._is_linear() else super()._auto_density()
 
+    def _is_solved(self) -> bool:
+        return self._is_linear() and self.loss == "squared_error"
+
     def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
-        if not isinstance(network, AnchoredAutoencoder):
-            return True
-        if self._is_linear() and self.loss == "squared_error":
-            return False  # PCA is the optimum
+        if self._is_solved() or not isinstance(network, AnchoredAutoencoder):
+            return not self._is_solved()
         along, left = rows.squares_along(network.components.cpu().numpy())
         return bool(left > NEGLIGIBLE * (along.sum() + left))
 

@@ -6,7 +6,7 @@ import copy
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -30,6 +30,7 @@ from skae._moments import Moments
 from skae._optimization import OPTIMIZERS
 from skae._rows import Rows, constant_columns, weighted_mean
 from skae._sampling import SamplingMixin
+from skae._streaming import StreamingMixin
 from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer
 from skae._validation import (
     all_or_nothing,
@@ -54,7 +55,15 @@ JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobi
 INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
 
+Smooth = Callable[[Any], Any]  # averages a quantity over more rows than those it is of
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 class BaseAutoencoder(
+    StreamingMixin,
     SamplingMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -215,9 +224,13 @@ class BaseAutoencoder(
     def _check_parameters(self, X: np.ndarray) -> None:
         """Check what depends on two parameters, or on a parameter and the data."""
 
+    def _is_solved(self) -> bool:
+        """Whether the network's start is the optimum, whatever the rows."""
+        return False
+
     def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
         """Whether training can improve on the network's start."""
-        return True
+        return not self._is_solved()
 
     def _starts_at_pca(self) -> bool:
         """Whether the network before training is PCA, a start worth keeping."""
@@ -297,11 +310,14 @@ class BaseAutoencoder(
             if held_out is not None:
                 held_out = Rows(held_out, self._shift, self._scale)
             *seeds, density_seed = derive_seeds(self.random_state, 5)
+            self.n_samples_ = rows.count
+            if hasattr(self, "_stream"):
+                del self._stream
             self._train(network, rows, device, seeds, held_out)
             if self._is_at_pca():
                 self._describe_as_pca(rows)
             else:
-                self._order(rows)
+                self._order(self._mean_slopes(rows), self._moments_of(rows))
                 self._describe(rows)
             with limited_threads(torch.get_num_threads()):
                 self._fit_densities(rows, density_seed)
@@ -323,7 +339,7 @@ class BaseAutoencoder(
             )
         return copy.deepcopy(self.net_.module_).requires_grad_(True)
 
-    def _locate(self, X: Any, weights: np.ndarray | None) -> Rows:
+    def _locate(self, X: Any, weights: np.ndarray | None, *, warns: bool = True) -> Rows:
         """Learn centre and scale; settle the size of the code."""
         n_samples, n_features = X.shape
         constant = constant_columns(X)
@@ -332,7 +348,7 @@ class BaseAutoencoder(
         rows = self._in_network_units(X, weights)
         self.n_components_ = self.n_components or min(rows.count, n_features)
         self._shift, self._scale = rows.shift, rows.scale
-        if constant.all():
+        if warns and constant.all():
             warnings.warn(
                 f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
                 "learn, every code is the same.",
@@ -350,27 +366,10 @@ class BaseAutoencoder(
         held_out: Rows | None = None,
     ) -> None:
         """Build the network unless it continues; train it; keep its best weights."""
-        build_seed, split_seed, order_seed, noise_seed = seeds
-
-        def make_noise() -> nn.Module | None:
-            return self._make_noise(rows, torch.Generator(device).manual_seed(noise_seed))
-
-        trainer = Trainer(
-            self.get_params(deep=False),
-            self._make_objective(),
-            self._starts_at_pca(),
-            device,
-            split_seed,
-            order_seed,
-            make_noise,
-            self._lenience,
-        )
-        # A user's module knows only torch's global generators; ours have their own.
-        own = seeded_globally(build_seed, device) if self._has_own_modules() else nullcontext()
-        remake = None
-        with own:
+        trainer, remake = self._trainer(rows, device, seeds), None
+        with self._own_draws(seeds[0], device):
             if network is None:
-                remake = partial(self._make_network, seed=build_seed)
+                remake = partial(self._make_network, seed=seeds[0])
                 network = remake(rows)
             if self._needs_training(network, rows):
                 self.net_, self.validation_loss_curve_ = trainer.train(
@@ -380,6 +379,30 @@ class BaseAutoencoder(
                 self.net_, self.validation_loss_curve_ = trainer.leave(network, rows), []
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
+
+    def _trainer(
+        self, rows: Rows, device: torch.device, seeds: list[int], *, rate: float = 1.0
+    ) -> Trainer:
+        """Settle how networks are trained on rows: at some share of the learning rate."""
+        _, split_seed, order_seed, noise_seed = seeds
+
+        def make_noise() -> nn.Module | None:
+            return self._make_noise(rows, torch.Generator(device).manual_seed(noise_seed))
+
+        return Trainer(
+            {**self.get_params(deep=False), "lr": self.lr * rate},
+            self._make_objective(),
+            self._starts_at_pca(),
+            device,
+            split_seed,
+            order_seed,
+            make_noise,
+            self._lenience,
+        )
+
+    def _own_draws(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
+        """Let a user's modules draw by a seed: they know only torch's global generators."""
+        return seeded_globally(seed, device) if self._has_own_modules() else nullcontext()
 
     def _is_at_pca(self) -> bool:
         """Whether the network is PCA: its own code is ordered and signed as PCA's."""
@@ -392,7 +415,7 @@ class BaseAutoencoder(
         self._rotation = np.eye(self.n_components_)
         squares, left = rows.squares_along(self.components_)
         total = left + squares.sum()
-        self._set_variances(rows, squares * self._scale**2 / max(1, rows.count - 1))
+        self._set_variances(squares * self._scale**2 / max(1, rows.count - 1))
         self._set_noise(rows, left)
         self.explained_variance_ratio_ = squares / total if total > 0 else squares
 
@@ -401,21 +424,32 @@ class BaseAutoencoder(
             return rows - rows @ self.components_.T @ self.components_
         return super()._left_over(rows)
 
-    def _order(self, rows: Rows) -> None:
+    def _moments_of(self, rows: Rows, past: Moments | None = None) -> Moments:
+        """Moments of the network's codes of rows, on top of past ones."""
+        moments = past
+        for part in self._batches(len(rows)):
+            codes = self._encoded_for_moments(rows[part])
+            moments = Moments(codes.shape[1]) if moments is None else moments
+            moments.add(codes, rows.weights_of(part))
+        assert moments is not None
+        return moments
+
+    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
+        """What the network says of rows, of which `_order` needs the moments."""
+        return self._encode(rows)
+
+    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
         """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
 
-        Learns the affine map ``(z - mean) @ rotation``.
+        Learns the affine map ``(z - mean) @ rotation`` from the decoder's mean linear map and
+        the moments of what the network says of rows.
         """
-        moments = Moments(self.n_components_)
-        for part in self._batches(len(rows)):
-            moments.add(self._encode(rows[part]), rows.weights_of(part))
-        slopes = self._mean_slopes(rows)
         self._code_mean = moments.mean
         self._rotation = np.linalg.eigh(moments.scatter)[1][:, ::-1]
         self._rotation *= signs_of_largest(self._rotation.T @ slopes)
         self.components_ = self._rotation.T @ slopes
         covariance = self._rotation.T @ moments.covariance() @ self._rotation
-        self._set_variances(rows, np.diag(covariance) * self._scale**2)
+        self._set_variances(np.diag(covariance) * self._scale**2)
 
     def _mean_slopes(self, rows: Rows) -> np.ndarray:
         """Mean over some rows of the decoder's linear map, of shape (n_components, n_features)."""
@@ -426,9 +460,8 @@ class BaseAutoencoder(
             slopes += self.net_.jacobian(codes, self._link).sum(axis=0) / len(index)
         return slopes
 
-    def _set_variances(self, rows: Rows, variances: np.ndarray) -> None:
+    def _set_variances(self, variances: np.ndarray) -> None:
         """Take the variances of the code in input units; whiten it if asked to."""
-        self.n_samples_ = rows.count
         self.explained_variance_ = variances
         self._code_scale = np.full(self.n_components_, self._code_unit())
         if self.whiten:
@@ -493,12 +526,21 @@ class BaseAutoencoder(
         explained = 1 - left / total if total > 0 else 0.0
         self.explained_variance_ratio_ = self._increments(rows, explained)
 
-    def _set_noise(self, rows: Rows, left: float) -> None:
-        """Spread what is left over evenly, as probabilistic PCA does."""
-        n_left = min(rows.count, rows.shape[1]) - self.n_components_
+    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = _as_it_is) -> None:
+        """Spread what is left over on all rows evenly, as probabilistic PCA does."""
+        n_left = min(self.n_samples_, self.n_features_in_) - self.n_components_
         self.noise_variance_ = 0.0
-        if n_left > 0 and rows.count > 1:
-            self.noise_variance_ = left * self._scale**2 / (n_left * (rows.count - 1))
+        if n_left > 0 and self.n_samples_ > 1:
+            self.noise_variance_ = left * self._scale**2 / (n_left * (self.n_samples_ - 1))
+
+    def _past_moments(self) -> Moments:
+        """Moments of the network's codes of the training rows."""
+        moments = Moments(self.n_components_)
+        moments.count, moments.mean = self.n_samples_, self._code_mean
+        variances = self.explained_variance_ / self._scale**2
+        covariance = self._rotation * variances @ self._rotation.T
+        moments.scatter = covariance * max(1, self.n_samples_ - 1)
+        return moments
 
     def _increments(self, rows: Rows, explained: float) -> np.ndarray:
         """What each component adds to the explained share of variance.

@@ -115,16 +115,20 @@ class Outside:
     left_out : ndarray of int
         Indices of rows that are not trained on, sorted.
     dtype : torch.dtype
+    scaled : bool, default=True
+        Whether weights are scaled to a mean of one.
     """
 
-    def __init__(self, rows: Rows, left_out: np.ndarray, dtype: torch.dtype):
+    def __init__(
+        self, rows: Rows, left_out: np.ndarray, dtype: torch.dtype, *, scaled: bool = True
+    ):
         self.rows, self.left_out, self.dtype, self.device = rows, left_out, dtype, "cpu"
         n_features = rows.shape[1]
         row_bytes = n_features * dtype.itemsize
         self.n_pool = max(1, POOL_BYTES // row_bytes)
         self.n_piece = min(rows_per_batch(n_features), max(1, self.n_pool // PIECES_OF_POOL))
         self.mean_weight = 1.0
-        if rows.weights is not None:
+        if rows.weights is not None and scaled:
             rest = rows.weights.sum() - rows.weights[left_out].sum()
             self.mean_weight = rest / len(self)
         index = np.setdiff1d(rows.spread(min(SAMPLE_ROWS, self.n_pool)), left_out)

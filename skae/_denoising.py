@@ -184,8 +184,13 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             return super()._make_objective()
         return Objective({"reconstruction": Emphasised(LOSSES[self.loss], self.emphasis)})
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+    def _corrupts(self) -> bool:
+        return isinstance(self.noise, nn.Module) or self.noise_level > 0
+
+    def _is_solved(self) -> bool:
         # PCA restores clean rows best of all linear maps, but not corrupted ones.
-        corrupts = isinstance(self.noise, nn.Module) or self.noise_level > 0
-        varies = corrupts and rows.any()
+        return super()._is_solved() and not self._corrupts()
+
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+        varies = self._corrupts() and rows.any()
         return varies or super()._needs_training(network, rows)

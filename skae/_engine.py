@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from skae._batches import BatchIterator, InMemory, Source
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
-from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
+from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
 from skae._validation import resolve_device
 from skae.losses import Term, squared_error
 from skae.networks import has_modes, jacobian, run
@@ -230,6 +230,53 @@ class AutoencoderNet(NeuralNet):
         self.optimism_ = self._optimism()
         return self
 
+    def learn(
+        self, source: Source, state: dict[str, Any] | None, n_steps_before: int
+    ) -> dict[str, Any]:
+        """Train for one epoch from where another call left off.
+
+        Parameters
+        ----------
+        source : InMemory or Outside
+        state : dict or None
+            As this method returned it; None begins.
+        n_steps_before : int
+
+        Returns
+        -------
+        dict
+            Arrays and numbers: weights, their average and the optimizer's own state.
+        """
+        self._take_rows(source, None, None)
+        self.initialize()
+        self.held_out_noise_ = None
+        self.n_steps_before_ = n_steps_before
+        if state is not None:
+            self._resume(state)
+        self.notify("on_train_begin", X=self.rows_, y=None)
+        self.fit_loop(self.source_, epochs=1)
+        state = self._state()
+        self.notify("on_train_end", X=self.rows_, y=None)
+        self.optimism_ = 1.0
+        return state
+
+    def _state(self) -> dict[str, Any]:
+        """What training continues from, as arrays and numbers."""
+        average = None if self.average_ is None else to_arrays(self.average_)
+        return {
+            "weights": to_arrays(self.flat_.detached.clone()),
+            "average": average,
+            "optimizer": to_arrays(self.optimizer_.state_dict()),
+        }
+
+    @torch.no_grad()
+    def _resume(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.flat_.values.copy_(to_tensors(state["weights"]))
+        if self.average_ is not None:
+            self.average_.copy_(to_tensors(state["average"]))
+        self.optimizer_.load_state_dict(to_tensors(state["optimizer"]))
+
     def _take_rows(
         self, X: Tensor | Source, held_out: Tensor | None, held_out_weights: Tensor | None
     ) -> None:
@@ -288,7 +335,8 @@ class AutoencoderNet(NeuralNet):
         """Learning rate and new weights' share of the average, step by step."""
         factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
         # Short runs average over a tenth of the steps so far, not over the random start.
-        shares = torch.clamp(10 / torch.arange(11, n_steps + 11), min=1 - self.averaging)
+        first = 11 + getattr(self, "n_steps_before_", 0)
+        shares = torch.clamp(10 / torch.arange(first, first + n_steps), min=1 - self.averaging)
         return zip((self.lr * factors).tolist(), shares.tolist(), strict=True)
 
     def run_single_epoch(

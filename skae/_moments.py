@@ -13,13 +13,15 @@ class Moments:
     Parameters
     ----------
     n_columns : int
+    joint : bool, default=True
+        False keeps only the diagonal of the scatter matrix.
 
     Attributes
     ----------
     count : float
         Sum of the weights of the rows.
     mean : ndarray of shape (n_columns,)
-    scatter : ndarray of shape (n_columns, n_columns)
+    scatter : ndarray of shape (n_columns, n_columns) or (n_columns,)
         Sum over rows of the products of every two columns' distances from their means.
 
     References
@@ -36,10 +38,11 @@ class Moments:
     array([[4.]])
     """
 
-    def __init__(self, n_columns: int):
+    def __init__(self, n_columns: int, *, joint: bool = True):
         self.count = 0.0
         self.mean = np.zeros(n_columns)
-        self.scatter = np.zeros((n_columns, n_columns))
+        self.joint = joint
+        self.scatter = np.zeros((n_columns, n_columns) if joint else n_columns)
 
     def add(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Self:
         """Count more rows in.
@@ -58,8 +61,11 @@ class Moments:
         mean = w @ rows / count
         distances = (rows - mean) * np.sqrt(w)[:, None]
         step, total = mean - self.mean, self.count + count
-        self.scatter += distances.T @ distances
-        self.scatter += np.outer(step, step) * (self.count * count / total)
+        between = self.count * count / total
+        if self.joint:
+            self.scatter += distances.T @ distances + np.outer(step, step) * between
+        else:
+            self.scatter += np.square(distances).sum(axis=0) + np.square(step) * between
         self.mean = self.mean + step * (count / total)
         self.count = total
         return self
@@ -69,7 +75,7 @@ class Moments:
 
         Returns
         -------
-        ndarray of shape (n_columns, n_columns)
+        ndarray of the shape of `scatter`
         """
         return self.scatter / max(1.0, self.count - 1)
 

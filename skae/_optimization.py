@@ -108,6 +108,22 @@ class FusedAdamW(torch.optim.AdamW):
             maximize=False,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and number of steps."""
+        return {"moments": [moment.clone() for (moment,) in self.vectors[2:]], "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from moments and number of steps.
+
+        Parameters
+        ----------
+        state_dict : dict
+            As `state_dict` returned it.
+        """
+        for (moment,), saved in zip(self.vectors[2:], state_dict["moments"], strict=True):
+            moment.copy_(saved)
+        self.steps.copy_(state_dict["steps"])
+
     # torch's method comes wrapped for its compiler, whose import takes a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
@@ -119,6 +135,46 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "sgd": torch.optim.SGD,
 }
+
+
+def to_arrays(state: Any) -> Any:
+    """Turn the tensors of a nested state into arrays.
+
+    Parameters
+    ----------
+    state : dict, list, tuple, Tensor or any other value
+
+    Returns
+    -------
+    The same with arrays.
+    """
+    if isinstance(state, Tensor):
+        return state.detach().cpu().numpy().copy()
+    if isinstance(state, dict):
+        return {key: to_arrays(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(to_arrays(value) for value in state)
+    return state
+
+
+def to_tensors(state: Any) -> Any:
+    """Turn the arrays of a nested state into tensors.
+
+    Parameters
+    ----------
+    state : dict, list, tuple, ndarray or any other value
+
+    Returns
+    -------
+    The same with tensors.
+    """
+    if isinstance(state, np.ndarray):
+        return torch.from_numpy(state.copy())
+    if isinstance(state, dict):
+        return {key: to_tensors(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(to_tensors(value) for value in state)
+    return state
 
 
 def one_cycle(n_steps: int, *, warm_up: float = 0.3, start: float = 0.04) -> Tensor:

@@ -51,6 +51,7 @@ class Rows:
     ):
         self.X, self.shift, self.scale, self.weights = X, shift, scale, weights
         self.shape = X.shape
+        self.known_ranges: dict[str, np.ndarray] | None = None  # of more rows than these
         self.count = len(self) if weights is None else round(weights.sum())
 
     def __len__(self) -> int:
@@ -134,13 +135,16 @@ class Rows:
             result[part] = torch.from_numpy(self[index[part]])
         return result
 
-    def tensor_of_weights(self, index: np.ndarray, dtype: torch.dtype) -> Tensor | None:
-        """Weights of some rows, their mean one.
+    def tensor_of_weights(
+        self, index: np.ndarray, dtype: torch.dtype, *, scaled: bool = True
+    ) -> Tensor | None:
+        """Weights of some rows, their mean one unless they are not to be scaled.
 
         Parameters
         ----------
         index : ndarray of shape (n_rows,)
         dtype : torch.dtype
+        scaled : bool, default=True
 
         Returns
         -------
@@ -149,7 +153,7 @@ class Rows:
         if self.weights is None:
             return None
         weights = self.weights[index]
-        return torch.from_numpy(weights / weights.mean()).to(dtype)
+        return torch.from_numpy(weights / (weights.mean() if scaled else 1.0)).to(dtype)
 
     def subset(self, index: np.ndarray) -> Self:
         """Choose rows, which are copied.
@@ -208,6 +212,8 @@ class Rows:
         dict of str to ndarray of shape (n_features,)
             Keys "mean", "std", "low" and "high".
         """
+        if self.known_ranges is not None:
+            return self.known_ranges
         n_features = self.shape[1]
         total, squares = np.zeros((2, n_features))
         low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)

@@ -56,9 +56,9 @@ class SamplingMixin:
         """Choose the density that ``latent_density="auto"`` stands for."""
         return "gaussian_mixture"
 
-    def _fit_densities(self, rows: Rows, seed: int) -> None:
+    def _fit_densities(self, rows: Rows, seed: int, kind: Any = None) -> None:
         """Describe how codes, and what the decoder leaves over, are distributed."""
-        kind = self.latent_density
+        kind = self.latent_density if kind is None else kind
         if kind == "auto":
             kind = self._auto_density()
         if kind == "standard_normal":
@@ -76,9 +76,18 @@ class SamplingMixin:
 
     def _fit_residual(self, rows: Rows, seed: int) -> None:
         """Describe what the decoder leaves over."""
-        fitting = max(MIN_RESIDUAL_ROWS, RESIDUAL_BYTES // (8 * rows.shape[1]))
-        some = rows[rows.spread(min(RESIDUAL_ROWS, fitting))]
+        some = rows[rows.spread(self._n_residual_rows())]
         self._residual = Residual(seed).fit(self._left_over(some) * self._scale)
+
+    def _set_residual(self, rows: Rows, smooth: Callable[[Any], Any]) -> None:
+        """Describe what the decoder leaves over by moments averaged over more rows."""
+        left = self._left_over(rows[rows.spread(self._n_residual_rows())]) * self._scale
+        mean, squares = smooth(np.array([left.mean(axis=0), np.square(left).mean(axis=0)]))
+        self._residual = Residual().of_moments(mean, np.maximum(squares - mean**2, 0))
+
+    def _n_residual_rows(self) -> int:
+        fitting = RESIDUAL_BYTES // (8 * self.n_features_in_)
+        return min(RESIDUAL_ROWS, max(MIN_RESIDUAL_ROWS, fitting))
 
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
         """Rows minus what their codes are decoded to, in network units."""

@@ -19,12 +19,14 @@ from skae._engine import AutoencoderNet
 from skae._rows import Rows
 from skae._validation import is_better, limited_threads
 from skae.losses import Objective
+from skae.networks import in_precision
 
 MIN_ROWS_TO_HOLD_OUT = 30
 MIN_ROWS_TO_CROSS_VALIDATE = 80
 MIN_ROWS_TO_TRUST_ONE_SPLIT = 500
 N_FOLDS = 5
 MAX_STEPS = 30_000
+STREAM_BATCH = 32
 HELD_OUT_BYTES = 16 * 2**20  # of held-out rows, where not all that are asked for fit
 FEW_ROWS = 64  # below, one batch and a short training, so that checks stay quick
 AVERAGING = 0.99  # of the weights over steps: what is judged and kept is their average
@@ -122,6 +124,51 @@ class Trainer:
         chosen = sample_without_replacement(len(rows), n_held_out, random_state=self.split_seed)
         return None, np.sort(chosen)
 
+    def learn(
+        self, network: nn.Module, rows: Rows, state: dict[str, Any] | None, n_steps_before: int
+    ) -> tuple[AutoencoderNet, dict[str, Any], int]:
+        """Train a network for one epoch, at a constant rate, from where another call left off.
+
+        Parameters
+        ----------
+        network : nn.Module
+        rows : Rows
+            Their weights are not scaled.
+        state : dict or None
+            What `AutoencoderNet.learn` returned.
+        n_steps_before : int
+
+        Returns
+        -------
+        net : AutoencoderNet
+        state : dict
+        n_steps : int
+            Of this epoch.
+        """
+        source = _source(rows, None, None, torch.float32, scaled=False)
+        batch_size = self.stream_batch_size()
+        net = self._net(
+            in_precision(network, torch.float32),
+            batch_size,
+            1,
+            lr_schedule="constant",
+            patience=None,
+            cautious=False,
+        )
+        with limited_threads(training_threads(network, batch_size, self.device)):
+            state = net.learn(source, state, n_steps_before)
+        return net.release(), state, -(-len(source) // batch_size)
+
+    def stream_batch_size(self) -> int:
+        """Batch size where rows arrive by and by, however many they will be.
+
+        Returns
+        -------
+        int
+        """
+        batch_size = self.params["batch_size"]
+        return STREAM_BATCH if batch_size == "auto" else batch_size
+
     def leave(self, network: nn.Module, rows: Rows) -> AutoencoderNet:
         """Wrap a network that needs no training.
 
@@ -188,7 +235,6 @@ class Trainer:
 
         Rows that judge the weights may be others instead.
         """
-        p = self.params
         if held_out is not None:
             judges = rows, held_out
         # Too few rows to hold some out train in float64: then rounding does not depend on
@@ -197,27 +243,8 @@ class Trainer:
         dtype = torch.float64 if tiny else torch.float32
         source = _source(rows, train, held_out, dtype)
         batch_size, max_epochs = self._length(len(source))
-        net = AutoencoderNet(
-            (network.double() if tiny else network).to(self.device),
-            self.objective,
-            optimizer=p["optimizer"],
-            lr=p["lr"],
-            lr_schedule=p["lr_schedule"],
-            weight_decay=p["weight_decay"],
-            averaging=AVERAGING,
-            batch_size=batch_size,
-            max_epochs=max_epochs,
-            patience=self._patience(),
-            tol=p["tol"],
-            cautious=self.cautious,
-            n_errors=max(0.0, 1 - self.lenience),
-            keep_losses=is_fold,
-            seed=self.order_seed,
-            noise=self.make_noise,
-            callbacks=[] if is_fold else [clone(c, safe=False) for c in p["callbacks"] or ()],
-            device=str(self.device),
-            verbose=0 if is_fold else int(p["verbose"]),
-        )
+        quiet = {"keep_losses": True, "callbacks": [], "verbose": 0} if is_fold else {}
+        net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
         given: dict[str, Any] = {}
         if judges is not None:
             given["held_out"] = judges[0].tensor(judges[1], dtype)
@@ -225,6 +252,32 @@ class Trainer:
         with limited_threads(training_threads(network, batch_size, self.device)):
             net.fit(source, **given, n_epochs=n_epochs)
         return net.release()
+
+    def _net(
+        self, network: nn.Module, batch_size: int, max_epochs: int, **changes: Any
+    ) -> AutoencoderNet:
+        """Make the net as the parameters say."""
+        p = self.params
+        options = {
+            "optimizer": p["optimizer"],
+            "lr": p["lr"],
+            "lr_schedule": p["lr_schedule"],
+            "weight_decay": p["weight_decay"],
+            "averaging": AVERAGING,
+            "batch_size": batch_size,
+            "max_epochs": max_epochs,
+            "patience": self._patience(),
+            "tol": p["tol"],
+            "cautious": self.cautious,
+            "n_errors": max(0.0, 1 - self.lenience),
+            "seed": self.order_seed,
+            "noise": self.make_noise,
+            "callbacks": [clone(c, safe=False) for c in p["callbacks"] or ()],
+            "device": str(self.device),
+            "verbose": int(p["verbose"]),
+            **changes,
+        }
+        return AutoencoderNet(network.to(self.device), self.objective, **options)
 
     def _judges(self, held_out: Rows) -> tuple[Rows, np.ndarray]:
         """Choose as many of the rows given to judge the weights as fit into memory."""
@@ -247,13 +300,21 @@ class Trainer:
 
 
 def _source(
-    rows: Rows, train: np.ndarray | None, left_out: np.ndarray | None, dtype: torch.dtype
+    rows: Rows,
+    train: np.ndarray | None,
+    left_out: np.ndarray | None,
+    dtype: torch.dtype,
+    *,
+    scaled: bool = True,
 ) -> Source:
     """Rows to train on, in memory where they fit."""
     if rows.stay_outside:
-        return Outside(rows, np.zeros(0, int) if left_out is None else left_out, dtype)
+        return Outside(
+            rows, np.zeros(0, int) if left_out is None else left_out, dtype, scaled=scaled
+        )
     index = np.arange(len(rows)) if train is None else train
-    return InMemory(rows.tensor(index, dtype), rows.tensor_of_weights(index, dtype))
+    weights = rows.tensor_of_weights(index, dtype, scaled=scaled)
+    return InMemory(rows.tensor(index, dtype), weights)
 
 
 def _needed_errors(n_rows: int) -> int:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from skae._base import BaseAutoencoder, signs_of_largest
+from skae._base import BaseAutoencoder, Smooth, _as_it_is, signs_of_largest
 from skae._docstrings import inherit_entries
 from skae._linear_optimum import LinearOptimum
 from skae._moments import Moments
@@ -220,14 +220,16 @@ class VAETransformer(BaseAutoencoder):
     def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module:
         return Draws(self.n_components_, generator)
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
-        at_optimum = (
+    def _is_solved(self) -> bool:
+        return (
             self._is_linear()
             and self.likelihood == "gaussian"
             and self.observation_variance == "shared"
             and self.free_bits == 0
         )
-        return not at_optimum and rows.any()
+
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+        return not self._is_solved() and rows.any()
 
     def _make_network(self, rows: Rows, seed: int) -> nn.Module:
         d, k = self.n_features_in_, self.n_components_
@@ -271,37 +273,35 @@ class VAETransformer(BaseAutoencoder):
 
     # -- description ---------------------------------------------------------------
 
-    def _order(self, rows: Rows) -> None:
+    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
+        """Mean, variance and log-variance of the posteriors of rows, side by side."""
+        mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows))
+        return np.hstack([mean, np.exp(log_var), log_var])
+
+    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
         """Sort components by divergence and fix their signs: rotations would mix posteriors.
 
         A decoder does not care about the centre and unit of a code, but the divergence does:
         it is least where posteriors taken together have the prior's mean and variance.
         """
         k = self.n_components_
-        moments, variances, logs = Moments(k), np.zeros(k), np.zeros(k)
-        for part in self._batches(len(rows)):
-            weights = rows.weights_of(part)
-            mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows[part]))
-            moments.add(mean, weights)
-            share = np.full(len(mean), 1 / rows.count) if weights is None else weights / rows.count
-            variances += share @ np.exp(log_var)
-            logs += share @ log_var
-        centre, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())
-        if self._has_left_start() and rows.count > 1:
-            centre = moments.mean
+        mean, variances, logs = np.split(moments.mean, 3)
+        centre, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
+        if self._has_left_start() and moments.count > 1:
+            centre = mean
             unit = 1 / np.sqrt(covariance + variances)
-        spread = np.diag(moments.scatter) / moments.count
-        squares = spread + np.square(moments.mean - centre) + variances
+        spread = np.diag(moments.scatter)[:k] / moments.count
+        squares = spread + np.square(mean - centre) + variances
         divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
-        slopes = (self._mean_slopes(rows) / unit[:, None])[order]
+        slopes = (slopes / unit[:, None])[order]
         signs = signs_of_largest(slopes)
         self._rotation, self._code_mean = np.eye(k)[:, order] * signs, centre
         self._unit = unit[order]
         self.components_ = slopes * signs[:, None] * self._scale
-        self._set_variances(rows, covariance[order] * np.square(self._unit))
+        self._set_variances(covariance[order] * np.square(self._unit))
 
     def _has_left_start(self) -> bool:
         """Whether training changed the network: the linear optimum is not touched."""
@@ -310,7 +310,23 @@ class VAETransformer(BaseAutoencoder):
     def _code_unit(self) -> np.ndarray:
         return self._unit
 
-    def _set_noise(self, rows: Rows, left: float) -> None:
+    def _past_moments(self) -> Moments:
+        # What `_order` made of them, solved for them, and brought back to the network's order.
+        n, unit, back = self.n_samples_, self._unit, np.abs(self._rotation)
+        between = self.explained_variance_ / np.square(unit)
+        if self._has_left_start():
+            within = 1 / np.square(unit) - between
+        else:
+            within = back.T @ self.net_.module_.log_variances.exp().cpu().numpy()
+        squares = between * (n - 1) / n + within
+        logs = np.square(unit) * squares - 2 * np.log(unit) - 1 - 2 * self.kl_per_component_
+        moments = Moments(3 * self.n_components_)
+        moments.count = n
+        moments.mean = np.concatenate([self._code_mean, back @ within, back @ logs])
+        moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
+        return moments
+
+    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = _as_it_is) -> None:
         """Learn the variance of rows around what is decoded, where it is best."""
         varies = rows.any()
         if self.likelihood == "bernoulli":
@@ -318,7 +334,7 @@ class VAETransformer(BaseAutoencoder):
         else:
             module = self.net_.module_
             if self._has_left_start():
-                best = self._mean_squares(rows) * self.net_.optimism_
+                best = smooth(self._mean_squares(rows)) * self.net_.optimism_
                 module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
             variances = module.noise_variance.cpu().numpy()
             if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
@@ -431,6 +447,9 @@ class VAETransformer(BaseAutoencoder):
 
     def _fit_residual(self, rows: Rows, seed: int) -> None:
         """Nothing to learn: the model says how rows lie around what is decoded."""
+
+    def _set_residual(self, rows: Rows, smooth: Smooth) -> None:
+        """Nothing to learn either."""
 
     def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         if self.likelihood == "bernoulli":

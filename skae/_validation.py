@@ -82,21 +82,24 @@ def as_dense(X: Any) -> np.ndarray:
     return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
 
 
-def check_weights(sample_weight: Any, X: Any) -> tuple[Any, np.ndarray | None]:
+def check_weights(
+    sample_weight: Any, X: Any, *, scaled: bool = True
+) -> tuple[Any, np.ndarray | None]:
     """Validate weights of rows, drop rows of weight zero, and say what the weights count.
 
     Parameters
     ----------
     sample_weight : array-like of shape (n_samples,), number or None
     X : ndarray or CSR matrix or array of shape (n_samples, n_features)
+    scaled : bool, default=True
+        Whether weights other than integers are scaled to a mean of one.
 
     Returns
     -------
     X : ndarray or CSR matrix or array of shape (n_kept, n_features)
         Copied if any row was dropped.
     weights : ndarray of shape (n_kept,), float64, or None
-        Integers are kept: each counts the rows that one row stands for. Others are
-        relative, scaled to a mean of one. None if all are one.
+        Integers are kept: each counts the rows that one row stands for. None if all are one.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def check_weights(sample_weight: Any, X: Any) -> tuple[Any, np.ndarray | None]:
         )
     if not kept.all():
         X, weights = X[kept], weights[kept]
-    if (weights % 1 != 0).any():
+    if scaled and (weights % 1 != 0).any():
         weights = weights / weights.mean()
     return X, None if (weights == 1).all() else weights
 

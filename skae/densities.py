@@ -314,6 +314,21 @@ class Residual:
         self.variances_ = np.maximum(variances - np.square(self.factors_).sum(axis=0), 0)
         return self
 
+    def of_moments(self, mean: np.ndarray, variances: np.ndarray) -> Residual:
+        """Take mean and variances as they are, without factors.
+
+        Parameters
+        ----------
+        mean, variances : ndarray of shape (n_features,)
+
+        Returns
+        -------
+        self : Residual
+        """
+        self.mean_, self.variances_ = mean, variances
+        self.factors_ = np.zeros((0, len(mean)))
+        return self
+
     def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
         """Draw residuals.
 

@@ -446,6 +446,28 @@ def run(
     return Output(network.decode(z), z, None if noise is None else noise != x)
 
 
+def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Set the precision of a network, save that of its linear part, which stays float64.
+
+    Parameters
+    ----------
+    network : nn.Module
+    dtype : torch.dtype
+
+    Returns
+    -------
+    nn.Module
+        The network itself.
+    """
+    linear = {}
+    if isinstance(network, AnchoredAutoencoder | VariationalAutoencoder):
+        linear = dict(network.named_buffers(recurse=False))
+    network.to(dtype)
+    for name, buffer in linear.items():
+        network.register_buffer(name, buffer)
+    return network
+
+
 MODELESS = {
     MLP,
     Linear,

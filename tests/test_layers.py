@@ -28,6 +28,7 @@ FLOORS = {
     "_engine": 20,
     "_training": 25,
     "_sampling": 28,
+    "_streaming": 28,
     "_base": 30,
     "_autoencoder": 40,
     "_vae": 40,
