@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
-from skae._moments import Moments
+from skae._running import Moments
 from skae._optimization import OPTIMIZERS
 from skae._rows import Rows, constant_columns, weighted_mean
 from skae._sampling import SamplingMixin

@@ -18,7 +18,7 @@ from torch import nn
 from skae._base import BaseAutoencoder, Smooth, _as_it_is, signs_of_largest
 from skae._docstrings import inherit_entries
 from skae._linear_optimum import LinearOptimum
-from skae._moments import Moments
+from skae._running import Moments
 from skae._rows import Rows
 from skae._sampling import DENSITY_ROWS
 from skae._validation import check_unit_interval

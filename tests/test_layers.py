@@ -17,7 +17,7 @@ FLOORS = {
     "networks": 0,
     "noise": 0,
     "densities": 0,
-    "_moments": 0,
+    "_running": 0,
     "_rows": 5,
     "_batches": 8,
     "losses": 10,

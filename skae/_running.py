@@ -32,7 +32,7 @@ class Moments:
     Examples
     --------
     >>> import numpy as np
-    >>> from skae._moments import Moments
+    >>> from skae._running import Moments
     >>> moments = Moments(1)
     >>> moments.add(np.array([[0.0], [2.0]])).add(np.array([[4.0]])).covariance()
     array([[4.]])
