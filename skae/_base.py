@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
+from skae._frames import check_code_names, rows_in_frames
 from skae._optimization import OPTIMIZERS
 from skae._rows import Rows, constant_columns
 from skae._sampling import SamplingMixin
@@ -559,25 +560,29 @@ class BaseAutoencoder(
             self.n_components_,
         )
 
+    @rows_in_frames
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components_)
-            Codes as `transform` returns them.
+            Codes as `transform` returns them; a frame must have its column names.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features_in_), dtype of the codes
-            Rows in input units.
+            Rows in input units. A frame with the names of the features if `set_output` asks
+            for frames.
         """
         check_is_fitted(self)
+        check_code_names(self, X)
         codes = check_codes(X, self.n_components_)
         return self._in_batches(
             lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
         )
 
+    @rows_in_frames
     def reconstruct(self, X: Any) -> np.ndarray:
         """Encode and decode rows.
 
@@ -588,6 +593,7 @@ class BaseAutoencoder(
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features), dtype of X
+            A frame with the names of the features if `set_output` asks for frames.
         """
         X = self._checked(X)
         return self._in_batches(
@@ -645,9 +651,10 @@ class BaseAutoencoder(
             1 is perfect, 0 is what the training mean reaches; rows that all equal the
             training mean score 1 if reconstructed exactly, else 0.
         """
+        lost = float(self.reconstruction_error(X).sum(dtype=np.float64))
         X = self._checked(X)
         return explained_share(
-            float(self.reconstruction_error(X).sum(dtype=np.float64)),
+            lost,
             float(sum(np.square(X[part] - self.mean_).sum() for part in self._batches(len(X)))),
         )
 

@@ -17,6 +17,7 @@ FLOORS = {
     "networks": 0,
     "noise": 0,
     "densities": 0,
+    "_frames": 0,
     "_rows": 5,
     "losses": 10,
     "_gradients": 15,
