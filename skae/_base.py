@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
 from skae._frames import check_code_names, rows_in_frames
+from skae._moments import MomentsMixin
 from skae._optimization import OPTIMIZERS
 from skae._rows import Rows, constant_columns
 from skae._sampling import SamplingMixin
@@ -52,6 +53,7 @@ INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
 class BaseAutoencoder(
     SamplingMixin,
+    MomentsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -135,6 +137,9 @@ class BaseAutoencoder(
         What a component adds to the explained share of the training rows' variance while the
         later ones are held at their mean. With a nonlinear decoder it need not decrease and
         may be negative. Its sum is ``score(X_train)``.
+    singular_values_ : ndarray of shape (n_components_,)
+        Root of ``(n_samples_ - 1) * explained_variance_``: the length of each component over
+        the training rows, before whitening.
     noise_variance_ : float
         Mean variance left per remaining dimension, as PCA's; of a network that was trained,
         times the mean squared error of held-out rows over that of training rows.

@@ -18,6 +18,7 @@ FLOORS = {
     "noise": 0,
     "densities": 0,
     "_frames": 0,
+    "_moments": 5,
     "_rows": 5,
     "losses": 10,
     "_gradients": 15,
