@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh, orth
+from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
 from skae.densities import Density, varying
 
 MOMENT_CODES = 4096  # at least, whose decoded rows are counted
 CODES_PER_COMPONENT = 4
+NEGLIGIBLE = 1e-10  # length beside the longest of a direction that components do not span
 
 
 class MomentsMixin:
@@ -98,8 +99,10 @@ class MomentsMixin:
 
     def _noise_covariance(self, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
         """Covariance of rows around decoded ones, given moments of these, in input units."""
-        along = orth(self.components_[varying(self.explained_variance_)].T)
-        return self.noise_variance_ * (np.eye(self.n_features_in_) - along @ along.T)
+        components = self.components_[varying(self.explained_variance_)]
+        _, lengths, axes = np.linalg.svd(components, full_matrices=False)
+        along = axes[lengths > NEGLIGIBLE * lengths.max(initial=0.0)]
+        return self.noise_variance_ * (np.eye(self.n_features_in_) - along.T @ along)
 
 
 def with_variances(codes: np.ndarray, variances: np.ndarray) -> np.ndarray:
