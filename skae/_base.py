@@ -26,9 +26,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
-from skae._running import Moments
+from skae._frames import check_code_names, rows_in_frames
+from skae._moments import MomentsMixin
 from skae._optimization import OPTIMIZERS
 from skae._rows import Rows, constant_columns, weighted_mean
+from skae._running import Moments
 from skae._sampling import SamplingMixin
 from skae._streaming import StreamingMixin
 from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer
@@ -65,6 +67,7 @@ def _as_it_is(value: Any) -> Any:
 class BaseAutoencoder(
     StreamingMixin,
     SamplingMixin,
+    MomentsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -148,6 +151,9 @@ class BaseAutoencoder(
         What a component adds to the explained share of the training rows' variance while the
         later ones are held at their mean. With a nonlinear decoder it need not decrease and
         may be negative. Its sum is ``score(X_train)``.
+    singular_values_ : ndarray of shape (n_components_,)
+        Root of ``(n_samples_ - 1) * explained_variance_``: the length of each component over
+        the training rows, before whitening.
     noise_variance_ : float
         Mean variance left per remaining dimension, as PCA's; of a network that was trained,
         times the mean squared error of held-out rows over that of training rows.
@@ -648,25 +654,29 @@ class BaseAutoencoder(
             self.n_components_,
         )
 
+    @rows_in_frames
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components_)
-            Codes as `transform` returns them.
+            Codes as `transform` returns them; a frame must have its column names.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features_in_), dtype of the codes
-            Rows in input units.
+            Rows in input units. A frame with the names of the features if `set_output` asks
+            for frames.
         """
         check_is_fitted(self)
+        check_code_names(self, X)
         codes = check_codes(X, self.n_components_)
         return self._in_batches(
             lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
         )
 
+    @rows_in_frames
     def reconstruct(self, X: Any) -> np.ndarray:
         """Encode and decode rows.
 
@@ -677,6 +687,7 @@ class BaseAutoencoder(
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features), dtype of X
+            A frame with the names of the features if `set_output` asks for frames.
         """
         X = self._checked(X)
         return self._in_batches(
@@ -703,7 +714,11 @@ class BaseAutoencoder(
         errors : ndarray of shape (n_samples,) or (n_samples, n_features), dtype of X
             In squared input units.
         """
-        X = self._checked(X)
+        errors = self._squared_errors(self._checked(X), per_feature)
+        return errors if per_feature else errors[:, 0]
+
+    def _squared_errors(self, X: Any, per_feature: bool = False) -> np.ndarray:
+        """Errors of rows that are checked, in one column unless of each feature."""
 
         def errors(part: np.ndarray) -> np.ndarray:
             # In network units: float32 rows of a large offset lose nothing in the difference.
@@ -711,9 +726,7 @@ class BaseAutoencoder(
             squares = np.square(rows - self._reconstruct(rows)) * self._scale**2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)
 
-        if per_feature:
-            return self._in_batches(errors, X, self.n_features_in_)
-        return self._in_batches(errors, X, 1)[:, 0]
+        return self._in_batches(errors, X, self.n_features_in_ if per_feature else 1)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Fraction of variance explained by the reconstruction.
@@ -739,8 +752,8 @@ class BaseAutoencoder(
         X, weights = check_weights(sample_weight, self._checked(X))
         distances = self._in_batches(
             lambda part: np.square(part - self.mean_).sum(axis=1, keepdims=True), X, 1, np.float64
-        )
-        errors = self.reconstruction_error(X).astype(np.float64)
+        )[:, 0]
+        errors = self._squared_errors(X)[:, 0].astype(np.float64)
         return explained_share(_weighted_sum(errors, weights), _weighted_sum(distances, weights))
 
     # -- scikit-learn's contract ---------------------------------------------------

@@ -150,6 +150,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         Returns
         -------
         X_restored : ndarray of shape (n_samples, n_features), dtype of X
+            A frame with the names of the features if `set_output` asks for frames.
         """
         return self.reconstruct(X)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ TRAINING_STATE = (
 )
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
+_COPYING = threading.Lock()  # of the process: a net's own could not be pickled
 
 
 class AutoencoderNet(NeuralNet):
@@ -511,7 +513,9 @@ class AutoencoderNet(NeuralNet):
         """
         copies = self.__dict__.setdefault("_copies", {})
         if dtype not in copies:
-            copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
+            with _COPYING:  # threads that come at once find one copy, whole and frozen
+                if dtype not in copies:
+                    copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
         return copies[dtype]
 
     def _tensor(self, rows: np.ndarray) -> Tensor:

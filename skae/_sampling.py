@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from skae._frames import rows_in_frames
 from skae._rows import Rows
 from skae._validation import as_dense, check_rows
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
@@ -111,6 +112,7 @@ class SamplingMixin:
 
     # -- samples -------------------------------------------------------------------
 
+    @rows_in_frames
     def sample(
         self, n_samples: int = 1, random_state: Any = None, *, observation_noise: bool = True
     ) -> np.ndarray:
@@ -129,7 +131,8 @@ class SamplingMixin:
         Returns
         -------
         X : ndarray of shape (n_samples, n_features_in_), float64
-            Rows in input units.
+            Rows in input units. A frame with the names of the features if `set_output` asks
+            for frames.
 
         Raises
         ------
@@ -264,7 +267,8 @@ class SamplingMixin:
         Returns
         -------
         X : ndarray of shape (n_samples, n_steps, n_features), dtype of X_start
-            In input units. The ends are reconstructions, not the rows themselves.
+            In input units, an array also where `set_output` asks for frames. The ends are
+            reconstructions, not the rows themselves.
 
         Raises
         ------

@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae._callbacks import check_callbacks
-from skae._running import Moments
 from skae._rows import MEMORY_BYTES, Rows
+from skae._running import Moments
 from skae._training import Trainer
 from skae._validation import (
     all_or_nothing,

@@ -18,8 +18,9 @@ from torch import nn
 from skae._base import BaseAutoencoder, Smooth, _as_it_is, signs_of_largest
 from skae._docstrings import inherit_entries
 from skae._linear_optimum import LinearOptimum
-from skae._running import Moments
+from skae._moments import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
 from skae._rows import Rows
+from skae._running import Moments
 from skae._sampling import DENSITY_ROWS
 from skae._validation import check_unit_interval
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll
@@ -88,6 +89,10 @@ class VAETransformer(BaseAutoencoder):
         Variance of each component's posterior mean over the training rows, before whitening:
         between 0 and about 1, the prior's.
     explained_variance_ratio_
+    singular_values_ : ndarray of shape (n_components_,)
+        Root of ``n_samples_ - 1`` times the variance of rows along what a component moves, as
+        the model has it: of what is decoded from the prior, plus the observations'. PCA's for
+        the linear model where the component is active.
     noise_variance_ : float or ndarray of shape (n_features_in_,)
         Variance of rows around what is decoded, in squared input units: the mean over the
         training rows and their posteriors, where it is best. 0 for "bernoulli".
@@ -423,7 +428,7 @@ class VAETransformer(BaseAutoencoder):
         Returns
         -------
         X_around : ndarray of shape (n_rows, n_samples, n_features_in_), float64
-            In input units.
+            In input units; an array also where `set_output` asks for frames.
         """
         mean, std = self.posterior(X)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -455,6 +460,39 @@ class VAETransformer(BaseAutoencoder):
         if self.likelihood == "bernoulli":
             return (random.uniform(size=X.shape) < X).astype(X.dtype)
         return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
+
+    @property
+    def singular_values_(self) -> np.ndarray:
+        """Lengths of components over as many rows of the model as it was trained with."""
+        moved = np.square(self.components_)
+        decoded = moved.sum(axis=1)
+        observed = moved @ np.broadcast_to(self.noise_variance_, self.n_features_in_)
+        observed[decoded > 0] /= decoded[decoded > 0]
+        return np.sqrt((self.n_samples_ - 1) * (decoded + observed))
+
+    def get_covariance(self) -> np.ndarray:
+        """Covariance of the rows that the model stands for.
+
+        That of rows decoded from 4,096 or more draws from the prior, always the same, plus
+        the observations'. For the linear model the draws do not matter, and at ``beta=1``
+        this is `PCA.get_covariance`; a nonlinear decoder makes it an estimate.
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features_in_, n_features_in_), float64
+            In squared input units.
+        """
+        return super().get_covariance()
+
+    def _moment_codes(self) -> np.ndarray:
+        variances = np.diag(self._prior_covariance())
+        n_codes = max(MOMENT_CODES, CODES_PER_COMPONENT * self.n_components_)
+        return with_variances(antithetic_draws(n_codes, self.n_components_), variances)
+
+    def _noise_covariance(self, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        if self.likelihood == "bernoulli":
+            return np.diag(mean - squares)
+        return np.diag(np.broadcast_to(self.noise_variance_, self.n_features_in_))
 
     def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
         """Bound on the log-likelihood of each row.

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_array
 
+from skae._frames import framed_as
 from skae._validation import FLOAT_DTYPES, explained_share
+
+AFFINE = 1e-6  # departure from an affine map, as a share of what it spans
+ROUNDING = 1e-12
 
 
 def reconstruction_score(estimator: Any, X: Any, y: Any = None) -> float:
@@ -86,3 +91,116 @@ def _training_mean(estimator: Any) -> np.ndarray | None:
                 return mean
             return np.asarray(before.inverse_transform(mean[None]))[0]
     return None
+
+
+def log_likelihood_score(estimator: Any, X: Any, y: Any = None) -> float:
+    """Mean log-likelihood of rows, in nats and in the units of X.
+
+    A scorer, to be passed as ``scoring=log_likelihood_score``. Unlike `reconstruction_score`
+    it does not rise with every component, so that it can choose their number. In a Pipeline,
+    what the last step says of its own units is brought back to those of X: the logarithm of
+    how much the steps before it stretch volumes is added, so that models behind different
+    scalers compare.
+
+    Parameters
+    ----------
+    estimator : estimator with `score_samples`
+        A fitted density, such as `PCA`, `FactorAnalysis`, `GaussianMixture`, `KernelDensity` or
+        any estimator of skae, or a Pipeline that ends in one and whose other steps are affine
+        and can be inverted, such as scalers and PCA with all components. Of a fitted search
+        it is that of its best estimator.
+    X : array-like of shape (n_samples, n_features)
+        Rows to score.
+    y : None
+        Ignored.
+
+    Returns
+    -------
+    score : float
+        Mean over rows. The density of a row in other units is another number: rows that are
+        multiplied by c lose ``n_features * log(c)``.
+
+    Raises
+    ------
+    TypeError
+        If the estimator, or the last step, gives no log-likelihoods of rows.
+    ValueError
+        If a step before the last changes the number of columns, is not affine or cannot
+        be inverted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import RobustScaler, StandardScaler
+    >>> from skae.metrics import log_likelihood_score
+    >>> X, _ = load_wine(return_X_y=True)
+    >>> for scaler in ("passthrough", RobustScaler(), StandardScaler()):
+    ...     pipeline = make_pipeline(scaler, PCA(4))
+    ...     print(cross_val_score(pipeline, X, scoring=log_likelihood_score).mean().round(1))
+    -27.6
+    -23.3
+    -23.1
+    """
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if isinstance(estimator, Pipeline):
+        return _log_likelihood_of_pipeline(estimator, X)
+    if not hasattr(estimator, "score_samples") or isinstance(estimator, OutlierMixin):
+        raise TypeError(
+            "log_likelihood_score needs an estimator whose `score_samples` returns "
+            f"log-likelihoods, which {estimator!r} lacks; a Pipeline must end in one."
+        )
+    return float(np.mean(estimator.score_samples(X), dtype=np.float64))
+
+
+def _log_likelihood_of_pipeline(pipeline: Pipeline, X: Any) -> float:
+    """What the last step says, plus the logarithms of the volumes of those before it."""
+    X, log_volume = framed_as(check_array(X, dtype=np.float64), X), 0.0
+    for name, step in pipeline.steps[:-1]:
+        if step not in (None, "passthrough"):
+            log_volume += _log_volume(step, X, f"step {name!r} ({step!r})")
+            X = step.transform(X)
+    return log_volume + log_likelihood_score(pipeline.steps[-1][1], X)
+
+
+def _log_volume(step: Any, X: Any, label: str) -> float:
+    """Logarithm of how much an affine step stretches volumes."""
+    rows, results = np.asarray(X), np.asarray(step.transform(X))
+    if results.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"log_likelihood_score: {label} turns {rows.shape[1]} columns into "
+            f"{results.shape[1]}, so that there is no density in the space of the rows; leave "
+            "the reduction to the last step."
+        )
+    # Around the rows and as far as they spread, where rounding and clipping show.
+    centre, spread = rows.mean(axis=0), rows.std(axis=0)
+    spread[spread == 0] = 1.0
+    along = np.diag(spread)
+    probes = framed_as(np.vstack([centre, centre + along, centre - along]), X)
+    origin, forth, back = np.split(np.asarray(step.transform(probes)), [1, 1 + len(along)])
+    slopes = forth - origin
+    predicted = np.vstack([origin + (rows - centre) / spread @ slopes, origin - slopes])
+    _check_affine(np.vstack([results, back]), predicted, slopes, label)
+    return float(np.linalg.slogdet(slopes / spread[:, None])[1])
+
+
+def _check_affine(
+    reached: np.ndarray, predicted: np.ndarray, slopes: np.ndarray, label: str
+) -> None:
+    """Refuse a step that leads elsewhere than its slopes say, or from which none leads back."""
+    allowed = AFFINE * np.ptp(reached, axis=0) + ROUNDING * np.abs(reached).max(axis=0)
+    if (np.abs(reached - predicted).max(axis=0) > allowed).any():
+        raise ValueError(
+            f"log_likelihood_score: {label} is not affine on these rows, so that it stretches "
+            "volumes here more than there; use an affine scaler that does not clip, such as "
+            "StandardScaler."
+        )
+    tiny = np.finfo(float).tiny
+    balanced = slopes / np.maximum(np.abs(slopes).max(axis=0), tiny)
+    balanced /= np.maximum(np.abs(balanced).max(axis=1, keepdims=True), tiny)
+    if np.linalg.matrix_rank(balanced) < len(balanced):
+        raise ValueError(
+            f"log_likelihood_score: {label} cannot be undone; leave out what merges columns."
+        )

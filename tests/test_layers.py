@@ -18,6 +18,8 @@ FLOORS = {
     "noise": 0,
     "densities": 0,
     "_running": 0,
+    "_frames": 0,
+    "_moments": 5,
     "_rows": 5,
     "_batches": 8,
     "losses": 10,
