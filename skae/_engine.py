@@ -6,6 +6,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ TRAINING_STATE = (
     "gradient_",
 )
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+WARM_UP_STEPS, LATENESS, INTERPOLATION = 100, 2, 0.9  # of training without end
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
 _COPYING = threading.Lock()  # of the process: a net's own could not be pickled
 
@@ -61,6 +63,10 @@ class AutoencoderNet(NeuralNet):
     weight_decay : float
     averaging : float
         Decay of the exponential average of the weights over steps; 0 is no average.
+    is_endless : bool
+        Whether nobody knows when training ends: then the rate only warms up, all steps are
+        averaged, later ones more, and gradients are taken nearer to the average than to the
+        latest weights [1]_. `averaging` must not be 0.
     batch_size, max_epochs : int
     patience : int or None
         Epochs without progress until training stops; None never stops.
@@ -86,6 +92,10 @@ class AutoencoderNet(NeuralNet):
     device : str
     verbose : int
         1 shows a progress bar.
+
+    References
+    ----------
+    .. [1] Defazio et al. (2024). The road less scheduled. https://arxiv.org/abs/2405.15682
     """
 
     def __init__(
@@ -98,6 +108,7 @@ class AutoencoderNet(NeuralNet):
         lr_schedule: str = "one_cycle",
         weight_decay: float = 0.0,
         averaging: float = 0.0,
+        is_endless: bool = False,
         batch_size: int = 32,
         max_epochs: int = 100,
         patience: int | None = None,
@@ -127,6 +138,7 @@ class AutoencoderNet(NeuralNet):
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
         self.averaging = averaging
+        self.is_endless = is_endless
         self.patience = patience
         self.tol = tol
         self.clipping = clipping
@@ -143,7 +155,7 @@ class AutoencoderNet(NeuralNet):
     optimizer_: Any
     callbacks_: list[tuple[str, Callback]]
     flat_: FlatParameters
-    average_: Tensor | None
+    average_: Any
     noise_: nn.Module | None
 
     # -- parts ---------------------------------------------------------------------
@@ -175,7 +187,9 @@ class AutoencoderNet(NeuralNet):
             # With the usual 1e-8, rounding decides about the steps of parameters whose
             # gradient vanishes, and on tiny tables repeated rows would not equal weighted ones.
             eps = 1e-6 if self.flat_.values.dtype == torch.float64 else 1e-8
-            options = {} if self.optimizer == "sgd" else {"eps": eps}
+            options: dict[str, Any] = {} if self.optimizer == "sgd" else {"eps": eps}
+            if self.is_endless and options:
+                options["betas"] = (0.0, 0.999)  # the average takes the place of momentum
             parameters, make = [self.flat_.values], OPTIMIZERS[self.optimizer]
         else:
             options, parameters, make = {}, self.flat_.parameters, self.optimizer
@@ -335,10 +349,14 @@ class AutoencoderNet(NeuralNet):
 
     def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
         """Learning rate and new weights' share of the average, step by step."""
+        if self.is_endless:
+            step = self.n_steps_before_ + torch.arange(1, n_steps + 1)
+            rates = self.lr * torch.clamp(step / WARM_UP_STEPS, max=1.0)
+            shares = (LATENESS + 1) / (step + LATENESS)
+            return zip(rates.tolist(), shares.tolist(), strict=True)
         factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
         # Short runs average over a tenth of the steps so far, not over the random start.
-        first = 11 + getattr(self, "n_steps_before_", 0)
-        shares = torch.clamp(10 / torch.arange(first, first + n_steps), min=1 - self.averaging)
+        shares = torch.clamp(10 / torch.arange(11, n_steps + 11), min=1 - self.averaging)
         return zip((self.lr * factors).tolist(), shares.tolist(), strict=True)
 
     def run_single_epoch(
@@ -377,7 +395,8 @@ class AutoencoderNet(NeuralNet):
         rate *= self.rate_factor_
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
-        step = self.train_step_single(batch, weights)
+        with self._between() if self.is_endless else nullcontext():
+            step = self.train_step_single(batch, weights)
         if self.hooks_["on_grad_computed"]:
             self.notify(
                 "on_grad_computed",
@@ -389,6 +408,14 @@ class AutoencoderNet(NeuralNet):
         if self.average_ is not None:
             self.average_.lerp_(self.flat_.detached, share)
         return step
+
+    @contextmanager
+    def _between(self) -> Iterator[None]:
+        """Weights between the latest and the average, inside the block."""
+        latest = self.flat_.detached.clone()
+        self.flat_.detached.lerp_(self.average_, INTERPOLATION)
+        yield
+        self.flat_.detached.copy_(latest)
 
     def train_step_single(
         self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any

@@ -22,6 +22,7 @@ from skae._running import Moments
 from skae._training import Trainer
 from skae._validation import (
     all_or_nothing,
+    as_dense,
     check_rows,
     check_weights,
     derive_seeds,
@@ -32,7 +33,8 @@ from skae.densities import Gaussian
 
 MIN_ROWS, MAX_ROWS = 500, 5000  # that are waited for until training starts
 ROWS_PER_FEATURE = 5
-WINDOW = 10_000  # rows that what follows the weights is averaged over
+MIN_WINDOW, MAX_WINDOW = 1000, 10_000  # rows that what follows the weights is averaged over
+SHARE_IN_WINDOW = 0.25  # of the rows so far
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
 
 
@@ -60,12 +62,14 @@ class Stream:
         Of training.
     has_started : bool
         Whether training has, so that centre, scale and anchor stay.
+    origin : ndarray of shape (n_features,)
+        What moments of rows in input units are counted from.
     averages : dict of str to Moments
         Of what follows the weights: codes, slopes, errors and the like.
     """
 
     def __init__(self, seeds: list[int], n_features: int, *, joint: bool):
-        self.seeds = seeds
+        self.seeds, self.origin = seeds, np.zeros(n_features)
         self.rows = Moments(n_features, joint=joint)
         self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
         self.pending: tuple[Any, np.ndarray | None] = (None, None)
@@ -133,8 +137,17 @@ class Stream:
         """
         value = np.asarray(value, dtype=float)
         moments = self.averages.setdefault(name, Moments(value.size, joint=False))
-        moments.limit(WINDOW).add(value.reshape(1, -1), np.array([weight]))
+        moments.limit(self.window()).add(value.reshape(1, -1), np.array([weight]))
         return moments.mean.reshape(value.shape)
+
+    def window(self) -> float:
+        """Rows that those before the next ones count for.
+
+        Returns
+        -------
+        float
+        """
+        return min(MAX_WINDOW, max(MIN_WINDOW, SHARE_IN_WINDOW * self.rows.count))
 
     def ranges(self) -> dict[str, np.ndarray]:
         """What `Rows.ranges` returns, of all rows so far.
@@ -157,7 +170,7 @@ class Stream:
         n_features = len(self.rows.mean)
         variances, axes = np.linalg.eigh(self.rows.scatter / self.rows.count)
         steps = np.sqrt(n_features * np.maximum(variances, 0))[:, None] * axes.T
-        X = self.rows.mean + np.concatenate([steps, -steps])
+        X = self.origin + self.rows.mean + np.concatenate([steps, -steps])
         return X, np.full(len(X), self.rows.count / len(X))
 
 
@@ -201,6 +214,7 @@ class StreamingMixin:
     _rotation: np.ndarray
     _code_mean: np.ndarray
     _code_scale: np.ndarray
+    _validate_params: Callable[[], None]
     _check_parameters: Callable[[Any], None]
     _is_solved: Callable[[], bool]
     _is_at_pca: Callable[[], bool]
@@ -233,7 +247,8 @@ class StreamingMixin:
         for the next call. The linear autoencoder remains PCA of all rows so far.
 
         What describes the model is current after each call: moments, order of the
-        components and a Gaussian density, averaged over about the last 10,000 rows.
+        components and a Gaussian density, averaged over about the last quarter of the rows,
+        10,000 of them at most.
 
         Parameters
         ----------
@@ -260,6 +275,7 @@ class StreamingMixin:
             If a loss was not finite: the weights before the call are kept, and the learning
             rate is lowered.
         """
+        self._validate_params()  # scikit-learn does so only before the first call
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
         self._check_can_follow()
@@ -275,6 +291,11 @@ class StreamingMixin:
             stream.keep_pending()
             self._stream = stream
         return self
+
+    @property
+    def n_samples_seen_(self) -> int:
+        """Number of rows, as IncrementalPCA's."""
+        return self.n_samples_
 
     def _check_can_follow(self) -> None:
         """Refuse parameters that need all rows at once."""
@@ -328,7 +349,10 @@ class StreamingMixin:
     ) -> None:
         """Start anew from all rows so far; train if there are enough."""
         if self._is_solved():
-            stream.count_in(Rows(X, np.zeros(X.shape[1]), weights=weights))
+            # Around the first row, so that a large offset costs no digits.
+            if stream.rows.count == 0:
+                stream.origin = as_dense(X[:1])[0].astype(float)
+            stream.count_in(Rows(X, stream.origin, weights=weights))
             X, weights = stream.same_moments()
         else:
             X, weights = stream.hold(X, weights)
@@ -412,7 +436,7 @@ class StreamingMixin:
             self._describe_rows(stream, rows)
         n = rows.count if rows.weights is None else float(rows.weights.sum())
         codes = stream.averages.get("codes")
-        codes = self._moments_of(rows, None if codes is None else codes.limit(WINDOW))
+        codes = self._moments_of(rows, None if codes is None else codes.limit(stream.window()))
         stream.averages["codes"] = codes
         self._order(stream.average("slopes", self._mean_slopes(rows), n), codes)
         (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)

@@ -26,7 +26,7 @@ MIN_ROWS_TO_CROSS_VALIDATE = 80
 MIN_ROWS_TO_TRUST_ONE_SPLIT = 500
 N_FOLDS = 5
 MAX_STEPS = 30_000
-STREAM_BATCH = 32
+STREAM_BATCH, STREAM_RATE = 16, 2.0  # of rows that arrive by and by; the rate in those of lr
 HELD_OUT_BYTES = 16 * 2**20  # of held-out rows, where not all that are asked for fit
 FEW_ROWS = 64  # below, one batch and a short training, so that checks stay quick
 AVERAGING = 0.99  # of the weights over steps: what is judged and kept is their average
@@ -151,7 +151,8 @@ class Trainer:
             in_precision(network, torch.float32),
             batch_size,
             1,
-            lr_schedule="constant",
+            lr=STREAM_RATE * self.params["lr"],
+            is_endless=True,
             patience=None,
             cautious=False,
         )

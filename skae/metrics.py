@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import _check_sample_weight, check_array
 
 from skae._frames import framed_as
-from skae._validation import FLOAT_DTYPES, explained_share
+from skae._validation import FLOAT_DTYPES, as_dense, explained_share, weighted_average
 
 AFFINE = 1e-6  # departure from an affine map, as a share of what it spans
 ROUNDING = 1e-12
 
 
-def reconstruction_score(estimator: Any, X: Any, y: Any = None) -> float:
+def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
     """Fraction of variance that codes keep: 1 - SSE / SST around the training mean.
 
     A scorer, to be passed as ``scoring=reconstruction_score``. The error is measured in
@@ -28,10 +28,12 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None) -> float:
     estimator : estimator with `transform` and `inverse_transform`
         A fitted reducer, such as `PCA`, ``KernelPCA(fit_inverse_transform=True)``, any
         estimator of skae, or a Pipeline of steps that can all be inverted.
-    X : array-like of shape (n_samples, n_features)
+    X : array-like or sparse matrix or array of shape (n_samples, n_features)
         Rows to encode and decode.
     y : None
         Ignored.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
 
     Returns
     -------
@@ -71,12 +73,14 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None) -> float:
                 "Pipeline if all of its steps do."
             )
     restored = np.asarray(estimator.inverse_transform(estimator.transform(X)))
-    rows = check_array(X, dtype=FLOAT_DTYPES, accept_sparse=False)
+    rows = as_dense(check_array(X, dtype=FLOAT_DTYPES, accept_sparse="csr"))
+    weights = None if sample_weight is None else _check_sample_weight(sample_weight, rows)
     mean = _training_mean(estimator)
     if mean is None:
-        mean = rows.mean(axis=0, dtype=np.float64)
-    lost = np.square(rows - restored).sum(dtype=np.float64)
-    return explained_share(float(lost), float(np.square(rows - mean).sum(dtype=np.float64)))
+        mean = np.average(rows, axis=0, weights=weights)
+    lost = np.square(rows - restored).sum(axis=1, dtype=np.float64)
+    total = np.square(rows - mean).sum(axis=1, dtype=np.float64)
+    return explained_share(weighted_average(lost, weights), weighted_average(total, weights))
 
 
 def _training_mean(estimator: Any) -> np.ndarray | None:
@@ -93,7 +97,7 @@ def _training_mean(estimator: Any) -> np.ndarray | None:
     return None
 
 
-def log_likelihood_score(estimator: Any, X: Any, y: Any = None) -> float:
+def log_likelihood_score(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
     """Mean log-likelihood of rows, in nats and in the units of X.
 
     A scorer, to be passed as ``scoring=log_likelihood_score``. Unlike `reconstruction_score`
@@ -113,6 +117,8 @@ def log_likelihood_score(estimator: Any, X: Any, y: Any = None) -> float:
         Rows to score.
     y : None
         Ignored.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows in the mean.
 
     Returns
     -------
@@ -146,23 +152,27 @@ def log_likelihood_score(estimator: Any, X: Any, y: Any = None) -> float:
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     if isinstance(estimator, Pipeline):
-        return _log_likelihood_of_pipeline(estimator, X)
+        return _log_likelihood_of_pipeline(estimator, X, sample_weight)
     if not hasattr(estimator, "score_samples") or isinstance(estimator, OutlierMixin):
         raise TypeError(
             "log_likelihood_score needs an estimator whose `score_samples` returns "
             f"log-likelihoods, which {estimator!r} lacks; a Pipeline must end in one."
         )
-    return float(np.mean(estimator.score_samples(X), dtype=np.float64))
+    log_likelihoods = np.asarray(estimator.score_samples(X), dtype=np.float64)
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, log_likelihoods)
+    return weighted_average(log_likelihoods, sample_weight)
 
 
-def _log_likelihood_of_pipeline(pipeline: Pipeline, X: Any) -> float:
+def _log_likelihood_of_pipeline(pipeline: Pipeline, X: Any, sample_weight: Any) -> float:
     """What the last step says, plus the logarithms of the volumes of those before it."""
     X, log_volume = framed_as(check_array(X, dtype=np.float64), X), 0.0
     for name, step in pipeline.steps[:-1]:
         if step not in (None, "passthrough"):
             log_volume += _log_volume(step, X, f"step {name!r} ({step!r})")
             X = step.transform(X)
-    return log_volume + log_likelihood_score(pipeline.steps[-1][1], X)
+    last = pipeline.steps[-1][1]
+    return log_volume + log_likelihood_score(last, X, sample_weight=sample_weight)
 
 
 def _log_volume(step: Any, X: Any, label: str) -> float:

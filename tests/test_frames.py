@@ -168,6 +168,12 @@ def test_wrong_or_reordered_columns_of_codes(quick, frame, output):
         quick.inverse_transform(codes[names[:1]])
 
 
+def test_codes_under_names_of_the_callers_own_are_taken_as_they_come(quick, frame):
+    codes = quick.fit(frame).transform(frame)
+    own = pd.DataFrame(codes, columns=["first", "second"])
+    assert np.array_equal(quick.inverse_transform(own), quick.inverse_transform(codes))
+
+
 def test_codes_without_names_are_taken_as_they_are(quick, frame):
     codes = quick.fit(frame).transform(frame)
     restored = quick.inverse_transform(codes)
