@@ -4,8 +4,7 @@ from skae import densities, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
 from skae._denoising import DenoisingAutoencoder
 from skae._vae import VAETransformer
-
-__version__ = "0.1.0.dev0"
+from skae._version import __version__ as __version__
 
 __all__ = [
     "AutoencoderTransformer",

@@ -26,7 +26,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
+from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of
 from skae._optimization import OPTIMIZERS
+from skae._persistence import PersistenceMixin
 from skae._rows import Rows, constant_columns
 from skae._sampling import SamplingMixin
 from skae._training import Trainer
@@ -50,6 +52,7 @@ INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
 
 class BaseAutoencoder(
+    PersistenceMixin,
     SamplingMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -651,6 +654,29 @@ class BaseAutoencoder(
             float(sum(np.square(X[part] - self.mean_).sum() for part in self._batches(len(X)))),
         )
 
+    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+        """All of "transform", "inverse_transform" or "reconstruct" as one module, on the CPU.
+
+        It takes and returns `dtype`, of which the network is too; the rest is float64.
+        """
+        network = copy.deepcopy(self.net_.module_).cpu().requires_grad_(False)
+        tensor = partial(torch.tensor, dtype=torch.float64)
+        arrange = self._rotation * self._code_scale
+        steps: list[nn.Module] = [Cast(torch.float64)]
+        if method == "inverse_transform":
+            back = (self._rotation / self._code_scale).T
+            steps.append(Affine(tensor(back), tensor(self._code_mean)))
+        else:
+            steps.append(Standardise(tensor(self._shift), tensor(self._scale)))
+            steps.append(encoder_of(network, dtype, self.n_components_))
+        if method == "transform":
+            steps.append(Affine(tensor(arrange), tensor(-self._code_mean @ arrange)))
+        else:
+            steps.append(decoder_of(network, dtype, self.n_features_in_))
+            steps += [nn.Sigmoid()] if self._decodes_logits() else []
+            steps.append(Affine(tensor(self._scale), tensor(self._shift)))
+        return nn.Sequential(*steps, Cast(dtype)).eval()
+
     # -- scikit-learn's contract ---------------------------------------------------
 
     @property
@@ -665,7 +691,7 @@ class BaseAutoencoder(
 
 def _uncorrelating_rotation(centred: np.ndarray) -> np.ndarray:
     """Eigenvectors of the covariance as columns, the largest eigenvalue first."""
-    return np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    return np.ascontiguousarray(np.linalg.eigh(centred.T @ centred)[1][:, ::-1])
 
 
 def signs_of_largest(rows: np.ndarray) -> np.ndarray:

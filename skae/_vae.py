@@ -137,6 +137,11 @@ class VAETransformer(BaseAutoencoder):
         "free_bits": [Interval(Real, 0, None, closed="left")],
     }
 
+    _state_shapes: ClassVar[dict[str, str]] = {
+        **BaseAutoencoder._state_shapes,
+        "_unit": "k",
+        "kl_per_component_": "k",
+    }
     _lenience: ClassVar[float] = 3.0  # the bound is a likelihood, whose mean is what counts
 
     def __init__(

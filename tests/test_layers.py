@@ -12,11 +12,15 @@ import skae
 ROOT = Path(skae.__file__).parent
 # A module may import only from lower floors, never from its own.
 FLOORS = {
+    "_version": 0,
     "_validation": 0,
     "_docstrings": 0,
     "networks": 0,
     "noise": 0,
     "densities": 0,
+    "_persistence": 5,
+    "_blueprints": 5,
+    "_maps": 5,
     "_rows": 5,
     "losses": 10,
     "_gradients": 15,
@@ -31,6 +35,7 @@ FLOORS = {
     "_vae": 40,
     "_denoising": 50,
     "metrics": 60,
+    "export": 60,
     "__init__": 70,
 }
 FILES = sorted(ROOT.rglob("*.py"))
