@@ -49,9 +49,10 @@ def checksum(part: Any, start: int = 0) -> int:
 def _parts_of(part: Any) -> list[Any]:
     """What a part consists of, in a fixed order."""
     if isinstance(part, list | tuple):
-        return [len(part), *part]
+        return [f"{len(part)} in order", *part]
     if isinstance(part, Mapping):
-        return [entry for key in sorted(part, key=str) for entry in (key, part[key])]
+        pairs = [(key, part[key]) for key in sorted(part, key=str)]
+        return [f"{len(pairs)} by name", *(entry for pair in pairs for entry in pair)]
     if isinstance(part, Tensor):
         return [part.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()]
     if isinstance(part, nn.Module):

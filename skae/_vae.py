@@ -481,7 +481,7 @@ class VAETransformer(BaseAutoencoder):
         if variance is not None:
             variance = variance.cpu().to(x.dtype)
         centre, to_prior = (
-            torch.from_numpy(array).to(x.dtype)
+            torch.tensor(array, dtype=x.dtype)
             for array in (self._code_mean, self._rotation * self._unit)
         )
         log_loss, logs = self._make_objective().terms["reconstruction"], []

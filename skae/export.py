@@ -168,7 +168,7 @@ class Graph:
 
     def _constant(self, tensor: torch.Tensor) -> str:
         name = f"constant_{len(self.constants)}"
-        array = np.ascontiguousarray(tensor.detach().numpy()).reshape(tensor.shape)
+        array = tensor.detach().contiguous().numpy()
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
@@ -201,11 +201,15 @@ class Graph:
 
 
 def _write_standardise(graph: Graph, x: str, step: Any) -> str:
-    return graph.add("Div", graph.add("Sub", x, step.shift), step.scale)
+    # One factor a feature: onnxruntime would fuse a single one into the next product, as float32.
+    return graph.add("Div", graph.add("Sub", x, step.shift), step.scale.expand_as(step.shift))
 
 
 def _write_affine(graph: Graph, x: str, step: Any) -> str:
-    x = graph.add("MatMul" if step.matrix.ndim else "Mul", x, step.matrix)
+    if step.matrix.ndim:
+        x = graph.add("MatMul", x, step.matrix)
+    else:
+        x = graph.add("Mul", x, step.matrix.expand_as(step.offset))
     return x if step.offset is None else graph.add("Add", x, step.offset)
 
 

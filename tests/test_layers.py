@@ -111,11 +111,12 @@ def test_global_state_is_left_alone(path):
     assert not dotted & GLOBAL_STATE
 
 
-def test_public_modules_use_estimators_by_their_public_methods():
-    """L6 reads nothing private of an estimator."""
+@pytest.mark.parametrize(("module", "admitted"), [("metrics", set()), ("export", {"_as_module"})])
+def test_public_modules_use_estimators_by_their_public_methods(module, admitted):
+    """L6 reads nothing private of an estimator, save for the one method that export needs."""
     private = {
         node.attr
-        for node in ast.walk(tree_of(ROOT / "metrics.py"))
+        for node in ast.walk(tree_of(ROOT / f"{module}.py"))
         if isinstance(node, ast.Attribute) and node.attr.startswith("_")
     }
-    assert not private
+    assert private == admitted
