@@ -20,7 +20,7 @@ from skae._blueprints import describe, rebuild, sizes_of
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle
-from skae._persistence import signed, verified
+from skae._persistence import packed, signed, unpacked, verified
 from skae._validation import resolve_device
 from skae.losses import Objective, Term, squared_error
 from skae.networks import has_modes, jacobian, run
@@ -582,7 +582,7 @@ class AutoencoderNet(NeuralNet):
         state = {
             "network": network,
             "settings": {name: getattr(self, name) for name in _settings(type(self))},
-            "history": _plain(list(self.history or ())),
+            "history": packed(self.history or []),
             "results": {name: vars(self)[name] for name in RESULTS if name in vars(self)},
         }
         return signed(state)
@@ -601,7 +601,7 @@ class AutoencoderNet(NeuralNet):
         self.__dict__.update(
             module_=network.to(self.device),
             has_modes_=has_modes(network),
-            history_=History(state["history"]),
+            history_=History(unpacked(state["history"])),
             callbacks_=[],
             initialized_=True,
             **state["results"],
@@ -612,15 +612,6 @@ def _settings(kind: type) -> list[str]:
     """Parameters of a net that are plain, or that its user chose."""
     others = ("self", "module", "criterion", "noise", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
-
-
-def _plain(record: Any) -> Any:
-    """A net's history in lists, dicts and numbers of Python."""
-    if isinstance(record, dict):
-        return {key: _plain(value) for key, value in record.items()}
-    if isinstance(record, list):
-        return [_plain(value) for value in record]
-    return record.item() if isinstance(record, np.generic) else record
 
 
 def _present(device: str) -> str:

@@ -130,6 +130,61 @@ def check_version(written_by: Any, name: str) -> None:
         )
 
 
+def packed(history: list[dict[str, Any]]) -> Any:
+    """A net's history by columns, in arrays where these are numbers: skops spells entries out.
+
+    Parameters
+    ----------
+    history : list of dict
+        One an epoch.
+
+    Returns
+    -------
+    dict of str to ndarray or list, or list of dict where epochs or batches record differently
+    """
+    history = _plain(list(history))
+    alike = all(
+        epoch.keys() == history[0].keys() and epoch.get("batches") == [] for epoch in history
+    )
+    if not (history and alike):
+        return history
+    names = [name for name in history[0] if name != "batches"]
+    return {name: _column([epoch[name] for epoch in history]) for name in names}
+
+
+def unpacked(record: Any) -> list[dict[str, Any]]:
+    """History as it was before it was packed.
+
+    Parameters
+    ----------
+    record : dict or list
+        As `packed` returned it.
+
+    Returns
+    -------
+    list of dict
+    """
+    if isinstance(record, list):
+        return record
+    columns = [np.asarray(c).tolist() if isinstance(c, np.ndarray) else c for c in record.values()]
+    epochs = zip(*columns, strict=True)
+    return [{"batches": [], **dict(zip(record, epoch, strict=True))} for epoch in epochs]
+
+
+def _column(values: list[Any]) -> Any:
+    kinds = set(map(type, values))
+    return np.array(values) if kinds in ({float}, {int}, {bool}) else values
+
+
+def _plain(record: Any) -> Any:
+    """Lists, dicts and numbers of Python for those of numpy."""
+    if isinstance(record, dict):
+        return {key: _plain(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [_plain(value) for value in record]
+    return record.item() if isinstance(record, np.generic) else record
+
+
 class PersistenceMixin:
     """Pickles of estimators: which release wrote them, and whether they are whole."""
 
@@ -144,11 +199,13 @@ class PersistenceMixin:
         "_code_scale": "k",
         "_rotation": "kk",
     }
+    _state_curves: ClassVar[tuple[str, ...]] = ("loss_curve_", "validation_loss_curve_")
     _state_parts: ClassVar[tuple[str, ...]] = ("_scale", "noise_variance_", "latent_density_")
 
     def __getstate__(self) -> dict[str, Any]:
         inherited: Any = super().__getstate__()
-        return signed({**inherited, VERSION: __version__})
+        curves = {c: np.array(inherited[c], float) for c in self._state_curves if c in inherited}
+        return signed({**inherited, **curves, VERSION: __version__})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -158,7 +215,8 @@ class PersistenceMixin:
         state = verified(state, name)
         if state.pop(VERSION) != __version__:
             state = {**self._defaults(), **state}  # parameters that came later
-        vars(self).update(state)
+        curves = {c: np.asarray(state[c]).tolist() for c in self._state_curves if c in state}
+        vars(self).update({**state, **curves})
 
     def _defaults(self) -> dict[str, Any]:
         parameters = inspect.signature(type(self)).parameters.values()

@@ -161,12 +161,22 @@ class Graph:
         str
             Name of the node's output.
         """
-        names = [name if isinstance(name, str) else self._constant(name) for name in inputs]
+        names = [name if isinstance(name, str) else self.constant(name) for name in inputs]
         output = f"{operator}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, names, [output], **attributes))
         return output
 
-    def _constant(self, tensor: torch.Tensor) -> str:
+    def constant(self, tensor: torch.Tensor) -> str:
+        """Add a constant.
+
+        Parameters
+        ----------
+        tensor : Tensor
+
+        Returns
+        -------
+        str
+        """
         name = f"constant_{len(self.constants)}"
         array = tensor.detach().contiguous().numpy()
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))

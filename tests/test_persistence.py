@@ -19,12 +19,13 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline
+from skorch.callbacks import Callback
 from torch import nn
 
 import skae
 from skae import AutoencoderTransformer
 from skae._blueprints import activation_name, describe, rebuild
-from skae._persistence import VERSION, checksum, signed
+from skae._persistence import VERSION, checksum, packed, signed, unpacked
 from skae.networks import ACTIVATIONS, MLP
 
 VARIANTS = {
@@ -385,3 +386,55 @@ def test_checksums_do_not_depend_on_layout_or_machine():
     assert checksum(torch.tensor(1.0)) != checksum(torch.tensor(2.0))
     assert checksum(np.float64(0.1)) == checksum(0.1)
     assert checksum([[1], 2]) != checksum([1, [2]])
+
+
+# -- histories ---------------------------------------------------------------------
+
+EPOCHS = [{"batches": [], "epoch": i, "train_loss": i / 3, "best": i == 1} for i in range(3)]
+HISTORIES = {
+    "empty": [],
+    "alike": EPOCHS,
+    "now and then": [*EPOCHS, {**EPOCHS[0], "test_error": 0.1}],
+    "by batch": [{**EPOCHS[0], "batches": [{"loss": 0.5}]}, EPOCHS[1]],
+    "without batches": [{"epoch": 1}],
+    "of any type": [{**EPOCHS[0], "note": None}, {**EPOCHS[1], "note": "late"}],
+}
+
+
+@pytest.mark.parametrize("case", HISTORIES)
+def test_histories_come_back(case):
+    assert unpacked(packed(HISTORIES[case])) == HISTORIES[case]
+
+
+def test_regular_histories_are_arrays():
+    record = packed(EPOCHS)
+    assert {type(column) for column in record.values()} == {np.ndarray}
+    assert [type(value) for value in unpacked(record)[0].values()] == [list, int, float, bool]
+
+
+def test_numbers_of_numpy_become_numbers_of_python():
+    history = [{"batches": [], "loss": np.float32(0.5), "by_class": [np.int64(1)]}]
+    (epoch,) = unpacked(packed(history))
+    assert [type(value) for value in (epoch["loss"], epoch["by_class"][0])] == [float, int]
+
+
+class Remark(Callback):
+    """Records now and then, of epochs and of batches."""
+
+    def on_batch_end(self, net, **kwargs):
+        net.history.new_batch()
+        net.history.record_batch("seen", 1)
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            net.history.record("remark", "second")
+
+
+def test_what_callbacks_record_survives(quick, wine):
+    quick.set_params(callbacks=[Remark()]).fit(wine)
+    loaded = through_pickle(quick)
+    assert loaded.net_.history == quick.net_.history
+    assert loaded.net_.history[1, "remark"] == "second"
+    assert len(loaded.net_.history[0, "batches"]) > 0
+    assert loaded.loss_curve_ == quick.loss_curve_
+    assert isinstance(loaded.loss_curve_, list)
