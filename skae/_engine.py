@@ -595,7 +595,9 @@ class AutoencoderNet(NeuralNet):
         if isinstance(network, dict):
             network = rebuild(network)
         state = verified(state, "the network")
-        settings = {**state["settings"], "device": _present(state["settings"]["device"])}
+        known = _settings(AutoencoderNet)  # not those that only an earlier release had
+        settings = {name: value for name, value in state["settings"].items() if name in known}
+        settings["device"] = _present(settings["device"])
         kinds: Any = type(network), Objective
         AutoencoderNet.__init__(self, *kinds, **settings)
         self.__dict__.update(

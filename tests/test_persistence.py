@@ -255,6 +255,16 @@ def test_parameters_that_came_later_have_their_defaults(fitted, wine):
     assert_same(loaded, fitted, wine)
 
 
+def test_settings_that_a_release_no_longer_has_are_left_out(fitted):
+    state = fitted.net_.__getstate__()
+    state.pop("_checksum")
+    state["settings"]["momentum"] = 0.9
+    net = type(fitted.net_).__new__(type(fitted.net_))
+    net.__setstate__(signed(state))
+    assert not hasattr(net, "momentum")
+    assert net.lr == fitted.net_.lr
+
+
 def test_a_state_without_version_is_refused(quick):
     state = quick.__getstate__()
     del state[VERSION]
