@@ -27,8 +27,10 @@ from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
 from skae._frames import check_code_names, rows_in_frames
+from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of
 from skae._moments import MomentsMixin
 from skae._optimization import OPTIMIZERS
+from skae._persistence import PersistenceMixin
 from skae._rows import Rows, constant_columns, weighted_mean
 from skae._running import Moments
 from skae._sampling import SamplingMixin
@@ -65,6 +67,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 class BaseAutoencoder(
+    PersistenceMixin,
     StreamingMixin,
     SamplingMixin,
     MomentsMixin,
@@ -451,7 +454,7 @@ class BaseAutoencoder(
         the moments of what the network says of rows.
         """
         self._code_mean = moments.mean
-        self._rotation = np.linalg.eigh(moments.scatter)[1][:, ::-1]
+        self._rotation = np.ascontiguousarray(np.linalg.eigh(moments.scatter)[1][:, ::-1])
         self._rotation *= signs_of_largest(self._rotation.T @ slopes)
         self.components_ = self._rotation.T @ slopes
         covariance = self._rotation.T @ moments.covariance() @ self._rotation
@@ -755,6 +758,29 @@ class BaseAutoencoder(
         )[:, 0]
         errors = self._squared_errors(X)[:, 0].astype(np.float64)
         return explained_share(_weighted_sum(errors, weights), _weighted_sum(distances, weights))
+
+    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+        """All of "transform", "inverse_transform" or "reconstruct" as one module, on the CPU.
+
+        It takes and returns `dtype`, of which the network is too; the rest is float64.
+        """
+        network = copy.deepcopy(self.net_.module_).cpu().requires_grad_(False)
+        tensor = partial(torch.tensor, dtype=torch.float64)
+        arrange = self._rotation * self._code_scale
+        steps: list[nn.Module] = [Cast(torch.float64)]
+        if method == "inverse_transform":
+            back = (self._rotation / self._code_scale).T
+            steps.append(Affine(tensor(back), tensor(self._code_mean)))
+        else:
+            steps.append(Standardise(tensor(self._shift), tensor(self._scale)))
+            steps.append(encoder_of(network, dtype, self.n_components_))
+        if method == "transform":
+            steps.append(Affine(tensor(arrange), tensor(-self._code_mean @ arrange)))
+        else:
+            steps.append(decoder_of(network, dtype, self.n_features_in_))
+            steps += [nn.Sigmoid()] if self._decodes_logits() else []
+            steps.append(Affine(tensor(self._scale), tensor(self._shift)))
+        return nn.Sequential(*steps, Cast(dtype)).eval()
 
     # -- scikit-learn's contract ---------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +14,17 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
+from skorch.history import History
 from torch import Tensor, nn
 
 from skae._batches import BatchIterator, InMemory, Source
+from skae._blueprints import describe, rebuild, sizes_of
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
+from skae._persistence import packed, signed, unpacked, verified
 from skae._validation import resolve_device
-from skae.losses import Term, squared_error
+from skae.losses import Objective, Term, squared_error
 from skae.networks import has_modes, jacobian, run
 
 TRAINING_STATE = (
@@ -35,7 +39,11 @@ TRAINING_STATE = (
     "noise_",
     "schedule_",
     "gradient_",
+    "criterion_",
+    "hooks_",
+    "rate_factor_",
 )
+RESULTS = ("best_epoch_", "optimism_")  # of training, that files hold beside the history
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 WARM_UP_STEPS, LATENESS, INTERPOLATION = 100, 2, 0.9  # of training without end
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
@@ -151,6 +159,7 @@ class AutoencoderNet(NeuralNet):
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
     module_: Any
+    criterion: Any
     criterion_: Any
     optimizer_: Any
     callbacks_: list[tuple[str, Callback]]
@@ -516,7 +525,7 @@ class AutoencoderNet(NeuralNet):
         """Drop what only training needs: optimizer, averages, data."""
         self.flat_.release()
         self.module_.eval()
-        self.module = type(self.module_)
+        self.module, self.criterion = type(self.module_), type(self.criterion)
         self.noise = None
         for name in TRAINING_STATE:
             delattr(self, name)
@@ -617,28 +626,71 @@ class AutoencoderNet(NeuralNet):
         """Columns of the widest array that inference makes."""
         return max([max(p.shape) for p in self.module_.parameters() if p.ndim > 1], default=1)
 
+    def sizes(self) -> tuple[int, int] | None:
+        """Numbers of features and of components of the network.
+
+        Returns
+        -------
+        tuple of two int, or None
+            None if the network is not one of skae's own.
+        """
+        return sizes_of(self.module_)
+
     def __getstate__(self) -> dict[str, Any]:
-        state = vars(self).copy()
-        state.pop("_copies", None)
-        if torch.device(self.device).type != "cpu" and "module_" in state:
-            state["module_"] = copy.deepcopy(self.module_).cpu()
-        return state
+        if "module_" not in vars(self):
+            return vars(self).copy()
+        network: Any = describe(self.module_)
+        if network is None:
+            on_cpu = torch.device(self.device).type == "cpu"
+            network = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
+        state = {
+            "network": network,
+            "settings": {name: getattr(self, name) for name in _settings(type(self))},
+            "history": packed(self.history or []),
+            "results": {name: vars(self)[name] for name in RESULTS if name in vars(self)},
+        }
+        return signed(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        try:
-            device = resolve_device(self.device)
-        except ValueError:
-            warnings.warn(
-                f"The model was fitted on device={self.device!r}, which is absent here; it is "
-                "loaded to the CPU.",
-                UserWarning,
-                stacklevel=2,
-            )
-            device = torch.device("cpu")
-        self.__dict__["device"] = str(device)
-        if "module_" in state:
-            self.__dict__["module_"] = state["module_"].to(device)
+        if "network" not in state:
+            self.__dict__.update(state)
+            return
+        network = state["network"]
+        if isinstance(network, dict):
+            network = rebuild(network)
+        state = verified(state, "the network")
+        known = _settings(AutoencoderNet)  # not those that only an earlier release had
+        settings = {name: value for name, value in state["settings"].items() if name in known}
+        settings["device"] = _present(settings["device"])
+        kinds: Any = type(network), Objective
+        AutoencoderNet.__init__(self, *kinds, **settings)
+        self.__dict__.update(
+            module_=network.to(self.device),
+            has_modes_=has_modes(network),
+            history_=History(unpacked(state["history"])),
+            callbacks_=[],
+            initialized_=True,
+            **state["results"],
+        )
+
+
+def _settings(kind: type) -> list[str]:
+    """Parameters of a net that are plain, or that its user chose."""
+    others = ("self", "module", "criterion", "noise", "callbacks")
+    return [name for name in inspect.signature(kind).parameters if name not in others]
+
+
+def _present(device: str) -> str:
+    """Name of the device that a model is loaded to: its own, or the CPU where that is absent."""
+    try:
+        return str(resolve_device(device))
+    except ValueError:
+        warnings.warn(
+            f"The model was fitted on {device=}, which is absent here; it is loaded to the CPU.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return "cpu"
 
 
 def _silent(message: str) -> None:

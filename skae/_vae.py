@@ -143,6 +143,11 @@ class VAETransformer(BaseAutoencoder):
         "free_bits": [Interval(Real, 0, None, closed="left")],
     }
 
+    _state_shapes: ClassVar[dict[str, str]] = {
+        **BaseAutoencoder._state_shapes,
+        "_unit": "k",
+        "kl_per_component_": "k",
+    }
     _lenience: ClassVar[float] = 3.0  # the bound is a likelihood, whose mean is what counts
 
     def __init__(
@@ -534,7 +539,7 @@ class VAETransformer(BaseAutoencoder):
         if variance is not None:
             variance = variance.cpu().to(x.dtype)
         centre, to_prior = (
-            torch.from_numpy(array).to(x.dtype)
+            torch.tensor(array, dtype=x.dtype)
             for array in (self._code_mean, self._rotation * self._unit)
         )
         log_loss, logs = self._make_objective().terms["reconstruction"], []

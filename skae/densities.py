@@ -50,13 +50,20 @@ class Gaussian:
 
     def __init__(self, mean: np.ndarray, covariance: np.ndarray):
         self.mean = np.asarray(mean, dtype=float)
-        self.varies = varying(np.diag(covariance))
-        self.normal = None
-        if self.varies.any():
-            part = np.ix_(self.varies, self.varies)
-            self.normal = multivariate_normal(
-                self.mean[self.varies], covariance[part], allow_singular=True
-            )
+        self.covariance = np.asarray(covariance, dtype=float)
+        self.varies = varying(np.diag(self.covariance))
+
+    def _normal(self) -> Any:
+        """Distribution of the components that vary, as scipy has it; None if there are none.
+
+        Made when it is asked for: files would hold scipy's own classes else.
+        """
+        if not self.varies.any():
+            return None
+        part = np.ix_(self.varies, self.varies)
+        return multivariate_normal(
+            self.mean[self.varies], self.covariance[part], allow_singular=True
+        )
 
     def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
         """Draw codes.
@@ -71,8 +78,8 @@ class Gaussian:
         ndarray of shape (n_samples, n_components)
         """
         codes = np.tile(self.mean, (n_samples, 1))
-        if self.normal is not None:
-            drawn = self.normal.rvs(n_samples, random_state=check_random_state(random_state))
+        if (normal := self._normal()) is not None:
+            drawn = normal.rvs(n_samples, random_state=check_random_state(random_state))
             codes[:, self.varies] = np.reshape(drawn, (n_samples, -1))
         return codes
 
@@ -88,9 +95,9 @@ class Gaussian:
         ndarray of shape (n_samples,)
             In nats.
         """
-        if self.normal is None:
+        if (normal := self._normal()) is None:
             return np.zeros(len(X))
-        return np.reshape(self.normal.logpdf(X[:, self.varies]), len(X))
+        return np.reshape(normal.logpdf(X[:, self.varies]), len(X))
 
 
 class Mixture:

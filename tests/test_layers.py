@@ -12,6 +12,7 @@ import skae
 ROOT = Path(skae.__file__).parent
 # A module may import only from lower floors, never from its own.
 FLOORS = {
+    "_version": 0,
     "_validation": 0,
     "_docstrings": 0,
     "networks": 0,
@@ -20,6 +21,9 @@ FLOORS = {
     "_running": 0,
     "_frames": 0,
     "_moments": 5,
+    "_persistence": 5,
+    "_blueprints": 5,
+    "_maps": 5,
     "_rows": 5,
     "_batches": 8,
     "losses": 10,
@@ -36,6 +40,7 @@ FLOORS = {
     "_vae": 40,
     "_denoising": 50,
     "metrics": 60,
+    "export": 60,
     "__init__": 70,
 }
 FILES = sorted(ROOT.rglob("*.py"))
@@ -111,11 +116,14 @@ def test_global_state_is_left_alone(path):
     assert not dotted & GLOBAL_STATE
 
 
-def test_public_modules_use_estimators_by_their_public_methods():
-    """L6 reads nothing private of an estimator."""
+@pytest.mark.parametrize(
+    ("module", "admitted"), [("metrics", set()), ("export", {"_as_module", "__name__"})]
+)
+def test_public_modules_use_estimators_by_their_public_methods(module, admitted):
+    """L6 reads nothing private of an estimator, save for the one method that export needs."""
     private = {
         node.attr
-        for node in ast.walk(tree_of(ROOT / "metrics.py"))
+        for node in ast.walk(tree_of(ROOT / f"{module}.py"))
         if isinstance(node, ast.Attribute) and node.attr.startswith("_")
     }
-    assert not private
+    assert private == admitted

@@ -13,6 +13,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
@@ -158,8 +159,7 @@ def test_a_fit_is_continued(kind, shuffled):
     stream(kind, shuffled[:900], 9, n_passes=3)
     assert kind.reconstruction_error(shuffled[900:]).mean() < before
     following = kind.transform(shuffled)
-    along = [abs(np.corrcoef(codes[:, 0], following[:, j])[0, 1]) for j in range(4)]
-    assert max(along) > 0.8
+    assert LinearRegression().fit(following, codes).score(following, codes) > 0.8
     np.testing.assert_allclose(following.std(axis=0), np.sqrt(kind.explained_variance_), rtol=0.15)
 
 

@@ -1,0 +1,282 @@
+"""Fitted estimators for machines without skae: as ONNX models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skae._blueprints import activation_name
+from skae._maps import Affine, Cast, Corrected, Standardise
+from skae._validation import import_optional
+from skae._version import __version__
+from skae.networks import MLP
+
+METHODS = ("transform", "inverse_transform", "reconstruct")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OPSET, IR_VERSION = 18, 8  # of 2022: every runtime since reads them
+
+
+def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32") -> Any:
+    """Write a fitted estimator as an ONNX model, centring, scaling and whitening included.
+
+    The model has one input, "X", and one output, "Y", whose number of rows is free. Its
+    network computes in `dtype`; centring, scaling and everything linear in float64, so that
+    raw columns of mixed units lose nothing. Rows are not checked: NaN goes through.
+
+    Parameters
+    ----------
+    estimator : estimator of skae
+        Fitted.
+    method : {"transform", "inverse_transform", "reconstruct"}, default="transform"
+        What the model computes.
+    dtype : {"float32", "float64"}, default="float32"
+        Of input and output, and of the network.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Of operator set 18. ``onnx.save(model, path)`` writes a file,
+        ``model.SerializeToString()`` makes bytes.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If there is no such method or dtype.
+    TypeError
+        If the estimator is not skae's.
+    ImportError
+        If onnx is absent or, for networks and activations of your own, which torch's exporter
+        writes, onnxscript: ``pip install 'skae[export]'``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.export import to_onnx
+    >>> X, _ = load_wine(return_X_y=True)
+    >>> model = to_onnx(AutoencoderTransformer(3, max_epochs=5, random_state=0).fit(X))
+    >>> [output.name for output in model.graph.output]
+    ['Y']
+    """
+    if method not in METHODS:
+        raise ValueError(f"{method=} is unknown; choose one of {', '.join(METHODS)}.")
+    if dtype not in DTYPES:
+        raise ValueError(f"{dtype=} is unknown; choose one of {', '.join(DTYPES)}.")
+    if not hasattr(estimator, "_as_module"):
+        raise TypeError(
+            f"{estimator!r} is no estimator of skae; skl2onnx exports scikit-learn's, and "
+            "onnx.compose.merge_models joins both."
+        )
+    check_is_fitted(estimator)
+    onnx = import_optional("onnx", extra="export")
+    steps = estimator._as_module(method, DTYPES[dtype])
+    shape = estimator.n_features_in_, estimator.n_components_
+    n_in, n_out = {"transform": shape, "inverse_transform": shape[::-1]}.get(method, shape[:1] * 2)
+    if all(map(_is_own, steps)):
+        model = _write(onnx, steps, dtype, n_in, n_out)
+    else:
+        model = _export_by_torch(steps, DTYPES[dtype], n_in)
+    model.producer_name, model.producer_version = "skae", __version__
+    model.doc_string = f"{type(estimator).__name__}.{method}"
+    return model
+
+
+def _is_own(step: nn.Module) -> bool:
+    """Whether the graph of a step can be written without torch's exporter."""
+    if not isinstance(step, Corrected):
+        return True
+    correction = step.correction
+    return type(correction) is MLP and None not in map(activation_name, list(correction)[1::2])
+
+
+def _export_by_torch(steps: nn.Sequential, dtype: torch.dtype, n_in: int) -> Any:
+    """Let torch find the graph of a user's module."""
+    import_optional("onnxscript", extra="export")
+    program: Any = torch.onnx.export(
+        steps,
+        (torch.zeros(2, n_in, dtype=dtype),),
+        input_names=["X"],
+        output_names=["Y"],
+        dynamic_shapes=({0: torch.export.Dim("n_rows")},),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    return program.model_proto
+
+
+def _write(onnx: Any, steps: nn.Sequential, dtype: str, n_in: int, n_out: int) -> Any:
+    """Write the graph of skae's own steps."""
+    graph = Graph(onnx)
+    last = "X"
+    for step in steps:
+        last = WRITERS[type(step)](graph, last, step)
+    graph.rename(last, "Y")
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ends = [
+        onnx.helper.make_tensor_value_info(name, kind, ["n_rows", n_columns])
+        for name, n_columns in (("X", n_in), ("Y", n_out))
+    ]
+    whole = onnx.helper.make_graph(graph.nodes, "skae", ends[:1], ends[1:], graph.constants)
+    model = onnx.helper.make_model(
+        whole, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class Graph:
+    """Nodes and constants of a graph that grows from its input to its output.
+
+    Parameters
+    ----------
+    onnx : module
+    """
+
+    def __init__(self, onnx: Any):
+        self.onnx = onnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operator: str, *inputs: Any, **attributes: Any) -> str:
+        """Add a node.
+
+        Parameters
+        ----------
+        operator : str
+        inputs : str, or Tensor for a constant
+        attributes : keyword arguments
+            Of the operator.
+
+        Returns
+        -------
+        str
+            Name of the node's output.
+        """
+        names = [name if isinstance(name, str) else self.constant(name) for name in inputs]
+        output = f"{operator}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(operator, names, [output], **attributes))
+        return output
+
+    def constant(self, tensor: torch.Tensor) -> str:
+        """Add a constant.
+
+        Parameters
+        ----------
+        tensor : Tensor
+
+        Returns
+        -------
+        str
+        """
+        name = f"constant_{len(self.constants)}"
+        array = tensor.detach().contiguous().numpy()
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def cast(self, x: str, dtype: torch.dtype) -> str:
+        """Add a conversion.
+
+        Parameters
+        ----------
+        x : str
+        dtype : torch.dtype
+
+        Returns
+        -------
+        str
+        """
+        types = self.onnx.TensorProto
+        return self.add("Cast", x, to=types.DOUBLE if dtype == torch.float64 else types.FLOAT)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give the output of the last node another name.
+
+        Parameters
+        ----------
+        name, new_name : str
+        """
+        self.nodes[-1].output[:] = [new_name]
+
+
+# -- one function a step -----------------------------------------------------------
+
+
+def _write_standardise(graph: Graph, x: str, step: Any) -> str:
+    # One factor a feature: onnxruntime would fuse a single one into the next product, as float32.
+    return graph.add("Div", graph.add("Sub", x, step.shift), step.scale.expand_as(step.shift))
+
+
+def _write_affine(graph: Graph, x: str, step: Any) -> str:
+    if step.matrix.ndim:
+        x = graph.add("MatMul", x, step.matrix)
+    else:
+        x = graph.add("Mul", x, step.matrix.expand_as(step.offset))
+    return x if step.offset is None else graph.add("Add", x, step.offset)
+
+
+def _write_corrected(graph: Graph, x: str, step: Any) -> str:
+    layers = list(step.correction)
+    added = graph.cast(x, step.dtype)
+    for layer, activation in zip(layers[::2], [*layers[1::2], nn.Identity()], strict=True):
+        added = graph.add("Gemm", added, layer.weight, layer.bias, transB=1)
+        name = activation_name(activation)
+        added = ACTIVATIONS[name](graph, added, step.dtype) if name else added
+    if layers[-1].out_features > step.n_columns:
+        added = graph.add("Slice", added, *(torch.tensor([n]) for n in (0, step.n_columns, 1)))
+    added = graph.cast(added, torch.float64)
+    if step.gate != 1:
+        added = graph.add("Mul", added, torch.tensor(step.gate, dtype=torch.float64))
+    if step.affine is None:
+        return added
+    return graph.add("Add", added, _write_affine(graph, x, step.affine))
+
+
+WRITERS: dict[type[nn.Module], Callable[[Graph, str, Any], str]] = {
+    Cast: lambda graph, x, step: graph.cast(x, step.dtype),
+    Standardise: _write_standardise,
+    Affine: _write_affine,
+    Corrected: _write_corrected,
+    nn.Sigmoid: lambda graph, x, step: graph.add("Sigmoid", x),
+}
+
+
+# -- one function an activation ----------------------------------------------------
+
+
+def _plain(operator: str) -> Callable[[Graph, str, torch.dtype], str]:
+    """Activation that is an operator of ONNX with torch's defaults."""
+    return lambda graph, x, dtype: graph.add(operator, x)
+
+
+def _write_gelu(graph: Graph, x: str, dtype: torch.dtype) -> str:
+    # onnxruntime has the error function of float32 only.
+    root = graph.add("Mul", x, torch.tensor(math.sqrt(0.5), dtype=dtype))
+    error = graph.cast(graph.add("Erf", graph.cast(root, torch.float32)), dtype)
+    share = graph.add("Add", error, torch.tensor(1.0, dtype=dtype))
+    return graph.add("Mul", graph.add("Mul", x, share), torch.tensor(0.5, dtype=dtype))
+
+
+def _write_silu(graph: Graph, x: str, dtype: torch.dtype) -> str:
+    return graph.add("Mul", x, graph.add("Sigmoid", x))
+
+
+ACTIVATIONS: dict[str, Callable[[Graph, str, torch.dtype], str]] = {
+    "relu": _plain("Relu"),
+    "gelu": _write_gelu,
+    "silu": _write_silu,
+    "elu": _plain("Elu"),
+    "leaky_relu": _plain("LeakyRelu"),
+    "softplus": _plain("Softplus"),
+    "tanh": _plain("Tanh"),
+    "logistic": _plain("Sigmoid"),
+    "identity": lambda graph, x, dtype: x,
+}

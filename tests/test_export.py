@@ -1,0 +1,197 @@
+"""ONNX models: what onnxruntime makes of them beside skae."""
+
+from __future__ import annotations
+
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from conftest import OwnModule, assert_close, fast, make_fast, suited
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import minmax_scale
+from torch import nn
+
+import skae
+from skae import AutoencoderTransformer, VAETransformer
+from skae.export import METHODS, to_onnx
+from skae.networks import ACTIVATIONS
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+# A kind is given those of the parameters that it has.
+VARIANTS = {
+    "default": {},
+    "at PCA": {"early_stopping": True},
+    "linear": {"hidden_layer_sizes": ()},
+    "random start": {"anchor": None},
+    "whitened": {"whiten": True, "n_components": 5},
+    "deep": {"hidden_layer_sizes": (16, 8), "activation": "tanh"},
+    "overcomplete": {"n_components": 40},
+    "logits": {"loss": "binary_cross_entropy", "anchor": None},
+    "bernoulli": {"likelihood": "bernoulli"},
+    "per feature": {"observation_variance": "per_feature"},
+}
+BATCHES = (1, 7, 1000)
+
+
+@pytest.fixture
+def quick(kind):
+    return fast(kind, hidden_layer_sizes=(8,), early_stopping=False)
+
+
+def run(model, X):
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (output,) = session.run(None, {"X": X})
+    return output
+
+
+def assert_runs_as(estimator, method, X, dtype="float32", tolerance=1e-5):
+    """One model answers as skae does in float64, whatever the number of rows."""
+    given = estimator.transform(X) if method == "inverse_transform" else X
+    given = np.resize(given, (1000, given.shape[1])).astype(dtype)
+    model = to_onnx(estimator, method, dtype=dtype)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    expected = getattr(estimator, method)(given.astype(np.float64))
+    for n_rows in BATCHES:
+        (output,) = session.run(None, {"X": given[:n_rows]})
+        assert output.dtype == dtype
+        assert output.shape == (n_rows, expected.shape[1])
+        np.testing.assert_allclose(
+            output, expected[:n_rows], rtol=0, atol=tolerance * np.abs(expected).max()
+        )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_onnxruntime_answers_as_skae(quick, wine, variant):
+    X = minmax_scale(wine).clip(0, 1)
+    known = VARIANTS[variant].keys() & quick.get_params()
+    quick.set_params(**{name: VARIANTS[variant][name] for name in known}).fit(X)
+    for method in METHODS:
+        assert_runs_as(quick, method, X)
+
+
+def test_tiny_tables_trained_in_double_precision(quick, wine):
+    quick.fit(wine[:20])
+    for method in METHODS:
+        assert_runs_as(quick, method, wine)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation(activation, wine):
+    estimator = make_fast(activation=activation, early_stopping=False).fit(wine)
+    assert_runs_as(estimator, "reconstruct", wine)
+    assert_runs_as(estimator, "reconstruct", wine, "float64", 1e-6)
+
+
+def test_raw_columns_of_mixed_units_lose_nothing(quick, raw_cancer):
+    quick.set_params(n_components=10, whiten=True).fit(raw_cancer)
+    for method in METHODS:
+        assert_runs_as(quick, method, raw_cancer, tolerance=1e-6)
+
+
+def test_columns_far_from_zero_lose_nothing(quick, wine):
+    X = wine.astype(np.float32).astype(np.float64) + 4096
+    quick.fit(X)
+    assert_runs_as(quick, "transform", X)
+
+
+def test_double_precision_is_exact(quick, raw_cancer):
+    quick.fit(raw_cancer)
+    for method in METHODS:
+        assert_runs_as(quick, method, raw_cancer, "float64", 1e-12)
+
+
+def test_the_linear_autoencoder_is_pca(raw_cancer):
+    estimator = AutoencoderTransformer(3, hidden_layer_sizes=()).fit(raw_cancer)
+    Z = run(to_onnx(estimator), raw_cancer.astype(np.float32))
+    assert_close(Z, PCA(3, svd_solver="full").fit(raw_cancer).transform(raw_cancer), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "method"),
+    [
+        (AutoencoderTransformer, {"network": OwnModule}, "reconstruct"),
+        (VAETransformer, {"activation": nn.Mish}, "transform"),
+    ],
+)
+def test_own_modules(kind, params, method, wine):
+    pytest.importorskip("onnxscript")
+    estimator = fast(kind(random_state=0), early_stopping=False)
+    estimator.set_params(**suited(estimator, params)).fit(wine)
+    assert_runs_as(estimator, method, wine)
+
+
+# -- the model ---------------------------------------------------------------------
+
+
+def test_models_join(quick, wine):
+    """Encoder and decoder, one after the other, are the reconstruction."""
+    quick.fit(wine)
+    encoder, decoder = to_onnx(quick), to_onnx(quick, "inverse_transform")
+    joined = onnx.compose.merge_models(encoder, decoder, io_map=[("Y", "X")], prefix2="codes_")
+    X = wine.astype(np.float32)
+    assert_close(run(joined, X), run(to_onnx(quick, "reconstruct"), X), 1e-5)
+
+
+def test_a_model_says_what_it_is(quick, wine, tmp_path):
+    quick.fit(wine)
+    model = to_onnx(quick)
+    onnx.save(model, tmp_path / "codes.onnx")
+    loaded = onnx.load(tmp_path / "codes.onnx")
+    onnx.checker.check_model(loaded, full_check=True)
+    assert loaded == model
+    assert (loaded.producer_name, loaded.producer_version) == ("skae", skae.__version__)
+    assert loaded.doc_string == f"{type(quick).__name__}.transform"
+    (given,), (returned,) = loaded.graph.input, loaded.graph.output
+    for end, name, n_columns in ((given, "X", 13), (returned, "Y", 2)):
+        rows, columns = end.type.tensor_type.shape.dim
+        assert (end.name, rows.dim_param, columns.dim_value) == (name, "n_rows", n_columns)
+
+
+def test_export_leaves_the_estimator_alone(quick, wine):
+    quick.fit(wine)
+    before = joblib.hash(quick)
+    models = [to_onnx(quick, method) for method in METHODS]
+    assert joblib.hash(quick) == before
+    assert models == [to_onnx(quick, method) for method in METHODS]
+
+
+def test_equal_fits_make_equal_models(quick, wine):
+    assert to_onnx(clone(quick).fit(wine)) == to_onnx(quick.fit(wine))
+
+
+# -- refusals ----------------------------------------------------------------------
+
+
+def test_an_unfitted_estimator_is_refused(quick):
+    with pytest.raises(NotFittedError):
+        to_onnx(quick)
+
+
+def test_an_unknown_method_is_refused_with_the_choices(quick, wine):
+    with pytest.raises(ValueError, match=r"method='predict'.*transform.*reconstruct"):
+        to_onnx(quick.fit(wine), "predict")
+
+
+def test_an_unknown_dtype_is_refused_with_the_choices(quick, wine):
+    with pytest.raises(ValueError, match=r"dtype='float16'.*float32, float64"):
+        to_onnx(quick.fit(wine), dtype="float16")
+
+
+def test_what_is_not_of_skae_is_refused():
+    with pytest.raises(TypeError, match=r"PCA\(\) is no estimator of skae.*skl2onnx"):
+        to_onnx(PCA())
+
+
+@pytest.mark.parametrize(
+    ("absent", "params"), [("onnx", {}), ("onnxscript", {"network": OwnModule})]
+)
+def test_an_absent_library_names_the_extra(absent, params, wine, monkeypatch):
+    estimator = make_fast(**params).fit(wine)
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(ImportError, match=rf"{absent} is needed.*skae\[export\]"):
+        to_onnx(estimator)
