@@ -98,7 +98,7 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     def __init__(
         self,
-        n_components: int | None = 2,
+        n_components: int | float | None = 2,
         *,
         hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
         activation: str | Callable[[], nn.Module] = "relu",

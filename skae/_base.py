@@ -21,11 +21,12 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, gen_batches
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._callbacks import check_callbacks
+from skae._dimension import choose_dimension
 from skae._frames import check_code_names, rows_in_frames
 from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of
 from skae._moments import MomentsMixin
@@ -80,9 +81,11 @@ class BaseAutoencoder(
 
     Parameters
     ----------
-    n_components : int or None, default=2
+    n_components : int, float or None, default=2
         Size of the code. May exceed the number of features (an overcomplete code). None is
-        ``min(n_samples, n_features)``, as in PCA, which leaves nothing to learn.
+        ``min(n_samples, n_features)``, as in PCA, which leaves nothing to learn. A float in
+        (0, 1) is the smallest size that explains this share of the variance of rows held out
+        for it, at most PCA's choice for the same share; some fits on the way find it.
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` is the linear
         autoencoder, which is PCA. "auto" is one hidden layer whose width suits tables of a
@@ -138,13 +141,17 @@ class BaseAutoencoder(
         Seeds the initial weights, the held-out rows and the order of the rows. An int gives
         the same bits on the same CPU with the same number of threads.
     warm_start : bool, default=False
-        Start from the centre, scale, anchor and weights of the previous fit.
+        Start from the centre, scale, anchor and weights of the previous fit. A size that a
+        share of variance has chosen is kept.
     verbose : int, default=0
         1 shows a progress bar with the losses.
 
     Attributes
     ----------
     n_components_ : int
+    dimension_curve_ : dict of str to ndarray of shape (n_sizes,)
+        Only if `n_components` is a float: the sizes tried, "n_components", and what each
+        explains of the variance of held-out rows, "explained_variance".
     components_ : ndarray of shape (n_components_, n_features_in_)
         Mean linear map of the decoder: how the reconstruction moves, in input units, per
         unit of each component (before whitening). The largest entry of a row is positive.
@@ -179,7 +186,11 @@ class BaseAutoencoder(
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            None,
+        ],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
@@ -209,6 +220,8 @@ class BaseAutoencoder(
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
     }
+
+    dimension_curve_: dict[str, np.ndarray]
 
     _lenience: ClassVar[float] = 0.0  # standard errors of gain less for which PCA is left
 
@@ -300,7 +313,9 @@ class BaseAutoencoder(
         Warns
         -----
         ConvergenceWarning
-            If all rows are equal, or if training stopped at a non-finite loss.
+            If all rows are equal, if training stopped at a non-finite loss, or if
+            `n_components` is a share of variance that PCA's choice for it does not explain
+            of held-out rows.
         """
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
@@ -322,6 +337,8 @@ class BaseAutoencoder(
             self.n_samples_ = rows.count
             if hasattr(self, "_stream"):
                 del self._stream
+            if network is None:
+                self._choose_dimension(rows, device, seeds, held_out)
             self._train(network, rows, device, seeds, held_out)
             if self._is_at_pca():
                 self._describe_as_pca(rows)
@@ -341,7 +358,8 @@ class BaseAutoencoder(
                 f"warm_start=True continues a fit on {len(self.mean_)} features, but X has "
                 f"{self.n_features_in_}; set warm_start=False to start anew."
             )
-        if self.n_components not in (None, self.n_components_):
+        chosen = isinstance(self.n_components, RealNotInt) and hasattr(self, "dimension_curve_")
+        if not chosen and self.n_components not in (None, self.n_components_):
             raise ValueError(
                 f"warm_start=True continues a fit of {self.n_components_} components, but "
                 f"n_components={self.n_components}; set warm_start=False to start anew."
@@ -366,6 +384,17 @@ class BaseAutoencoder(
             )
         return rows
 
+    def _choose_dimension(
+        self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None
+    ) -> None:
+        """Turn a share of variance into a size of the code."""
+        if hasattr(self, "dimension_curve_"):
+            del self.dimension_curve_
+        if isinstance(self.n_components, RealNotInt):
+            self.n_components_, self.dimension_curve_ = choose_dimension(
+                self, rows, device, seeds, held_out
+            )
+
     def _train(
         self,
         network: nn.Module | None,
@@ -375,7 +404,7 @@ class BaseAutoencoder(
         held_out: Rows | None = None,
     ) -> None:
         """Build the network unless it continues; train it; keep its best weights."""
-        trainer, remake = self._trainer(rows, device, seeds), None
+        trainer, remake = self._make_trainer(rows, device, seeds), None
         with self._own_draws(seeds[0], device):
             if network is None:
                 remake = partial(self._make_network, seed=seeds[0])
@@ -389,7 +418,7 @@ class BaseAutoencoder(
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
 
-    def _trainer(
+    def _make_trainer(
         self, rows: Rows, device: torch.device, seeds: list[int], *, rate: float = 1.0
     ) -> Trainer:
         """Settle how networks are trained on rows: at some share of the learning rate."""

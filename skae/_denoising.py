@@ -83,7 +83,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
 
     def __init__(
         self,
-        n_components: int | None = 2,
+        n_components: int | float | None = 2,
         *,
         noise: str | nn.Module = "swap",
         noise_level: float = 0.15,

@@ -14,6 +14,7 @@ import torch
 from scipy import sparse
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import RealNotInt
 from torch import nn
 
 from skae._callbacks import check_callbacks
@@ -220,7 +221,7 @@ class StreamingMixin:
     _is_at_pca: Callable[[], bool]
     _locate: Callable[..., Rows]
     _make_network: Callable[..., nn.Module]
-    _trainer: Callable[..., Trainer]
+    _make_trainer: Callable[..., Trainer]
     _own_draws: Callable[..., AbstractContextManager[None]]
     _describe_as_pca: Callable[[Rows], None]
     _describe: Callable[[Rows], None]
@@ -299,7 +300,7 @@ class StreamingMixin:
 
     def _check_can_follow(self) -> None:
         """Refuse parameters that need all rows at once."""
-        if isinstance(self.n_components, float):
+        if isinstance(self.n_components, RealNotInt):
             raise ValueError(
                 f"n_components={self.n_components} is a share of variance, which needs all rows "
                 "at once: use fit, or an integer with partial_fit."
@@ -362,7 +363,7 @@ class StreamingMixin:
         self.n_samples_ = rows.count
         with self._own_draws(stream.seeds[0], device):
             network = self._make_network(rows, seed=stream.seeds[0])
-            self.net_ = self._trainer(rows, device, stream.seeds).leave(network, rows)
+            self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
         if not self._is_solved() and len(rows) >= rows_to_wait_for(*rows.shape[1:]):
             stream.has_started = True
@@ -386,7 +387,7 @@ class StreamingMixin:
         """Train on what arrives, as soon as it fills a batch; describe what came of it."""
         waiting = Rows(*self._to_rows(*stream.hold(X, weights)))
         rows = Rows(*self._to_rows(X, weights))
-        trainer = self._trainer(rows, device, stream.seeds)
+        trainer = self._make_trainer(rows, device, stream.seeds)
         self._describe_rows(stream, rows)
         if len(waiting) >= trainer.stream_batch_size():
             self._learn(stream, waiting, device)
@@ -402,7 +403,7 @@ class StreamingMixin:
         # Other draws in each call, though a generator's state need not be kept.
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
         seeds = [int(seed) for seed in sequence.generate_state(4)]
-        trainer = self._trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
+        trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
         network = copy.deepcopy(self.net_.module_).requires_grad_(True)
         with self._own_draws(seeds[0], device):
             self.net_, stream.training, n_steps = trainer.learn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,8 +88,8 @@ class Trainer:
         validation_curve : list of float
             Mean held-out loss per row after each epoch.
         """
-        if held_out is None and remake is not None and self._cross_validates(len(rows)):
-            n_epochs, curve, optimism = self._cross_validate(rows, remake)
+        if held_out is None and remake is not None and self.cross_validates(len(rows)):
+            n_epochs, curve, optimism = self.cross_validate(rows, remake)
             net = self._run(network, rows, n_epochs=n_epochs)
             net.optimism_ = optimism
             return net, curve
@@ -184,8 +184,48 @@ class Trainer:
         """
         return self._run(network, rows.subset(np.zeros(1, int)), n_epochs=0)
 
-    def _cross_validates(self, n_rows: int) -> bool:
-        """Whether too few rows would be held out at once to choose the weights."""
+    def repeat(self, network: nn.Module, rows: Rows, n_epochs: int) -> AutoencoderNet:
+        """Train a network on all rows for a number of epochs that is known.
+
+        Parameters
+        ----------
+        network : nn.Module
+        rows : Rows
+        n_epochs : int
+
+        Returns
+        -------
+        net : AutoencoderNet
+        """
+        return self._run(network, rows, n_epochs=n_epochs)
+
+    def shortened(self, share: float, n_rows: int) -> Trainer:
+        """Train as this one, for a share of the epochs.
+
+        Parameters
+        ----------
+        share : float
+        n_rows : int
+            Training rows, on which the number of epochs depends.
+
+        Returns
+        -------
+        Trainer
+        """
+        n_epochs = max(1, round(share * self._length(n_rows)[1]))
+        return replace(self, params={**self.params, "max_epochs": n_epochs})
+
+    def cross_validates(self, n_rows: int) -> bool:
+        """Whether too few rows would be held out at once to choose the weights.
+
+        Parameters
+        ----------
+        n_rows : int
+
+        Returns
+        -------
+        bool
+        """
         return (
             self.cautious
             and self.params["early_stopping"]
@@ -193,12 +233,24 @@ class Trainer:
             and MIN_ROWS_TO_HOLD_OUT <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
         )
 
-    def _cross_validate(
+    def cross_validate(
         self, rows: Rows, remake: Callable[[Rows], nn.Module]
     ) -> tuple[int, list[float], float]:
         """Find the number of epochs that is best over folds, 0 unless surely better.
 
-        Also the curve of the held-out losses, and how much they exceed those in training.
+        Parameters
+        ----------
+        rows : Rows
+        remake : callable
+            Makes a network for the rows of a fold.
+
+        Returns
+        -------
+        n_epochs : int
+        curve : list of float
+            Mean held-out loss per row after each epoch.
+        optimism : float
+            How much squared errors of held-out rows exceed those in training.
         """
         folds: Any = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed)
         if len(rows) < MIN_ROWS_TO_CROSS_VALIDATE:

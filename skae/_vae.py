@@ -152,7 +152,7 @@ class VAETransformer(BaseAutoencoder):
 
     def __init__(
         self,
-        n_components: int | None = 2,
+        n_components: int | float | None = 2,
         *,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         observation_variance: Literal["shared", "per_feature"] = "shared",

@@ -43,7 +43,7 @@ BAD_ROWS = {
 NO_CODES = {"no columns", "3-D", "objects", "sparse NaN"}
 # Values that a parameter does not admit.
 BAD_VALUES = {
-    "n_components": [0, -1, 1.5, "two"],
+    "n_components": [0, -1, 0.0, 1.0, 1.5, "two"],
     "hidden_layer_sizes": [0, -3, "wide", (8, 0), (8.5,), ("a",), None],
     "activation": ["swish", None, 3],
     "anchor": ["lda", True],

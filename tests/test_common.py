@@ -93,6 +93,7 @@ CHECKED = [
             {"loss": "huber", "anchor": None},
             {"n_components": 1},
             {"n_components": None},
+            {"n_components": 0.9},
             {"n_components": 50},
             {"n_components": 50, "anchor": None},
             {"early_stopping": False},
@@ -114,6 +115,7 @@ CHECKED = [
         fast(DenoisingAutoencoder(random_state=0), **params)
         for params in [
             {"noise": "gaussian"},
+            {"n_components": 0.9},
             {"noise": "masking", "anchor": None},
             {"noise": "salt_pepper", "hidden_layer_sizes": ()},
             {"noise": nn.Dropout(0.2)},
@@ -131,6 +133,7 @@ CHECKED = [
             {"observation_variance": "per_feature"},
             {"beta": 4.0, "kl_warmup": 2},
             {"beta": 0.0},
+            {"n_components": 0.9},
             {"free_bits": 0.5},
             {"whiten": True, "n_components": None},
             {"n_components": 50},
