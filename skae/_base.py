@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -25,6 +26,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skae._array_api import empty_like, follows, in_type_of, learns, like, product
 from skae._callbacks import check_callbacks
 from skae._dimension import choose_dimension
 from skae._frames import check_code_names, rows_in_frames
@@ -47,6 +49,7 @@ from skae._validation import (
     derive_seeds,
     explained_share,
     in_canonical_form,
+    in_numpy,
     limited_threads,
     resolve_device,
     rows_per_batch,
@@ -280,6 +283,7 @@ class BaseAutoencoder(
 
     # -- fit -----------------------------------------------------------------------
 
+    @learns
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None) -> Self:
         """Fit the autoencoder to rows.
@@ -317,7 +321,7 @@ class BaseAutoencoder(
             `n_components` is a share of variance that PCA's choice for it does not explain
             of held-out rows.
         """
-        device = resolve_device(self.device)
+        device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
         with all_or_nothing(self):
             X, weights = check_weights(sample_weight, check_rows(self, X, reset=True))
@@ -345,7 +349,12 @@ class BaseAutoencoder(
             else:
                 self._order(self._mean_slopes(rows), self._moments_of(rows))
                 self._describe(rows)
-            with limited_threads(torch.get_num_threads()):
+            with (
+                limited_threads(torch.get_num_threads()),
+                config_context(
+                    array_api_dispatch=False  # codes are in numpy
+                ),
+            ):
                 self._fit_densities(rows, density_seed)
         return self
 
@@ -371,7 +380,7 @@ class BaseAutoencoder(
         n_samples, n_features = X.shape
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
-        self.mean_ = np.where(constant, as_dense(X[:1])[0], weighted_mean(X, weights))
+        self.mean_ = np.where(constant, in_numpy(X[:1])[0], weighted_mean(X, weights))
         rows = self._in_network_units(X, weights)
         self.n_components_ = self.n_components or min(rows.count, n_features)
         self._shift, self._scale = rows.shift, rows.scale
@@ -589,7 +598,8 @@ class BaseAutoencoder(
         k = self.n_components_
         n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
         if n_rows < rows.count or rows.weights is not None:
-            rows = Rows(rows.X[rows.spread(n_rows)], rows.shift, rows.scale)
+            rows = rows.subset(rows.spread(n_rows))
+            rows = Rows(rows.X, rows.shift, rows.scale)  # chosen as often as they weigh
         total = self._total(rows)
         if total == 0:
             return np.zeros(k)
@@ -621,24 +631,25 @@ class BaseAutoencoder(
 
     # -- between input units, network units, and the ordered code ------------------
 
-    def _to_network_units(self, X: np.ndarray) -> np.ndarray:
-        rows = (X - self._shift).astype(X.dtype, copy=False)
+    def _to_network_units(self, X: Any) -> Any:
+        rows = in_type_of(X - like(self._shift, X), X)
         rows /= self._scale
         return rows
 
-    def _to_input_units(self, rows: np.ndarray) -> np.ndarray:
-        return (rows * self._scale + self._shift).astype(rows.dtype, copy=False)
+    def _to_input_units(self, rows: Any) -> Any:
+        return in_type_of(rows * self._scale + like(self._shift, rows), rows)
 
-    def _encode(self, rows: np.ndarray) -> np.ndarray:
+    def _encode(self, rows: Any) -> Any:
         return self.net_.infer_rows("encode", rows)
 
-    def _arrange(self, raw: np.ndarray) -> np.ndarray:
-        codes = (raw - self._code_mean) @ (self._rotation * self._code_scale)
-        return codes.astype(raw.dtype, copy=False)
+    def _arrange(self, raw: Any) -> Any:
+        codes = product(raw - like(self._code_mean, raw), self._rotation * self._code_scale)
+        return in_type_of(codes, raw)
 
-    def _decode(self, codes: np.ndarray) -> np.ndarray:
-        raw = codes @ (self._rotation / self._code_scale).T + self._code_mean
-        return self.net_.infer_rows("decode", raw.astype(codes.dtype, copy=False), self._link)
+    def _decode(self, codes: Any) -> Any:
+        raw = product(codes, (self._rotation / self._code_scale).T)
+        raw = in_type_of(raw + like(self._code_mean, raw), codes)
+        return self.net_.infer_rows("decode", raw, self._link)
 
     def _batches(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
         """Slices of rows small enough for arrays of some width in bounded memory."""
@@ -647,15 +658,15 @@ class BaseAutoencoder(
 
     def _in_batches(
         self,
-        function: Callable[[np.ndarray], np.ndarray],
-        X: np.ndarray,
+        function: Callable[[Any], Any],
+        X: Any,
         n_columns: int,
         dtype: Any = None,
         n_columns_inside: int = 0,
-    ) -> np.ndarray:
+    ) -> Any:
         """Apply a function of rows, batch by batch; in X's dtype unless another is given."""
-        n_rows, dtype = X.shape[0], dtype or as_dense(X[:1]).dtype
-        result = np.empty((n_rows, n_columns), dtype=dtype)
+        n_rows = X.shape[0]
+        result = empty_like(as_dense(X[:1]), (n_rows, n_columns), dtype)
         for part in self._batches(n_rows, n_columns_inside):
             result[part] = function(as_dense(X[part]))
         return result
@@ -666,6 +677,7 @@ class BaseAutoencoder(
         check_is_fitted(self)
         return check_rows(self, X, reset=False)
 
+    @follows
     def transform(self, X: Any) -> np.ndarray:
         """Encode rows.
 
@@ -687,6 +699,7 @@ class BaseAutoencoder(
         )
 
     @rows_in_frames
+    @follows
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes.
 
@@ -709,6 +722,7 @@ class BaseAutoencoder(
         )
 
     @rows_in_frames
+    @follows
     def reconstruct(self, X: Any) -> np.ndarray:
         """Encode and decode rows.
 
@@ -732,6 +746,7 @@ class BaseAutoencoder(
         """Encode and decode in network units."""
         return self._decode(self._arrange(self._encode(rows)))
 
+    @follows
     def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
         """Squared differences between rows and their reconstructions, whatever the loss.
 
@@ -755,11 +770,12 @@ class BaseAutoencoder(
         def errors(part: np.ndarray) -> np.ndarray:
             # In network units: float32 rows of a large offset lose nothing in the difference.
             rows = self._to_network_units(part)
-            squares = np.square(rows - self._reconstruct(rows)) * self._scale**2
+            squares = (rows - self._reconstruct(rows)) ** 2 * self._scale**2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)
 
         return self._in_batches(errors, X, self.n_features_in_ if per_feature else 1)
 
+    @follows
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Fraction of variance explained by the reconstruction.
 
@@ -783,9 +799,12 @@ class BaseAutoencoder(
         """
         X, weights = check_weights(sample_weight, self._checked(X))
         distances = self._in_batches(
-            lambda part: np.square(part - self.mean_).sum(axis=1, keepdims=True), X, 1, np.float64
+            lambda part: ((part - like(self.mean_, part)) ** 2).sum(axis=1, keepdims=True),
+            X,
+            1,
+            np.float64,
         )[:, 0]
-        errors = self._squared_errors(X)[:, 0].astype(np.float64)
+        errors = in_type_of(self._squared_errors(X)[:, 0], distances)
         return explained_share(_weighted_sum(errors, weights), _weighted_sum(distances, weights))
 
     def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -821,12 +840,13 @@ class BaseAutoencoder(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
+        tags.array_api_support = True
         return tags
 
 
 def _weighted_sum(values: np.ndarray, weights: np.ndarray | None) -> float:
     """Sum of numbers, each row times its weight."""
-    return float(values.sum() if weights is None else (weights @ values).sum())
+    return float(values.sum() if weights is None else (like(weights, values) @ values).sum())
 
 
 def signs_of_largest(rows: np.ndarray) -> np.ndarray:

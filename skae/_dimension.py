@@ -201,8 +201,9 @@ class Trial:
         -------
         float
         """
-        kind = type(self.estimator)
-        candidate: Any = kind.__new__(kind)  # not through states, which are for files
+        candidate: Any = object.__new__(
+            type(self.estimator)
+        )  # not through states, which are for files
         vars(candidate).update(vars(self.estimator))
         candidate.n_components_ = size
         with candidate._own_draws(self.seeds[0], self.device):

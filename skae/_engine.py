@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.history import History
 from torch import Tensor, nn
 
+from skae._array_api import widest
 from skae._batches import BatchIterator, InMemory, Source
 from skae._blueprints import describe, rebuild, sizes_of
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
@@ -554,33 +555,35 @@ class AutoencoderNet(NeuralNet):
                     copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
         return copies[dtype]
 
-    def _tensor(self, rows: np.ndarray) -> Tensor:
+    def _tensor(self, rows: Any) -> Tensor:
         """Rows on the device, in their own precision where the device has it."""
-        x = torch.from_numpy(np.ascontiguousarray(rows))
-        dtype = torch.float32 if torch.device(self.device).type == "mps" else x.dtype
-        return x.to(self.device, dtype)
+        x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
+        return x.to(self.device, widest(x.dtype, self.device))
 
     @torch.inference_mode()
     def infer_rows(
-        self, method: str, rows: np.ndarray, link: Callable[[Tensor], Tensor] | None = None
-    ) -> np.ndarray:
+        self, method: str, rows: Any, link: Callable[[Tensor], Tensor] | None = None
+    ) -> Any:
         """Encode or decode rows in their own precision.
 
         Parameters
         ----------
         method : {"encode", "decode"}
-        rows : ndarray of shape (n_rows, n_columns), float32 or float64
+        rows : ndarray or Tensor of shape (n_rows, n_columns), float32 or float64
         link : callable, default=None
             Applied to the result.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_columns_out), dtype of `rows`
+        ndarray or Tensor of shape (n_rows, n_columns_out), dtype of `rows`
+            Where the rows are.
         """
         x = self._tensor(rows)
         result = getattr(self.at_precision(x.dtype), method)(x)
         if link is not None:
             result = link(result)
+        if isinstance(rows, Tensor):
+            return result.to(rows.device, rows.dtype)
         return result.cpu().numpy().astype(rows.dtype, copy=False)
 
     @torch.inference_mode()

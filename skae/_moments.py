@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
+from skae._array_api import follows_by_numpy
 from skae.densities import Density, varying
 
 MOMENT_CODES = 4096  # at least, whose decoded rows are counted
@@ -33,10 +34,12 @@ class MomentsMixin:
     _batches: Callable[..., Any]
 
     @property
+    @follows_by_numpy
     def singular_values_(self) -> np.ndarray:
         """Length of each component over the training rows, before whitening, as PCA's."""
         return np.sqrt((self.n_samples_ - 1) * self.explained_variance_)
 
+    @follows_by_numpy
     def get_covariance(self) -> np.ndarray:
         """Covariance of the rows that the model stands for.
 
@@ -57,6 +60,7 @@ class MomentsMixin:
         covariance = (products - np.outer(mean, mean)) * self._scale**2
         return covariance + self._noise_covariance(mean, np.diag(products))
 
+    @follows_by_numpy
     def get_precision(self) -> np.ndarray:
         """Inverse of `get_covariance`.
 

@@ -12,6 +12,7 @@ import torch
 from sklearn.utils.fixes import parse_version
 from torch import Tensor, nn
 
+from skae._array_api import attributes_in_numpy, is_elsewhere
 from skae._version import __version__
 
 VERSION, CHECKSUM = "_skae_version", "_checksum"
@@ -204,6 +205,7 @@ class PersistenceMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         inherited: Any = super().__getstate__()
+        inherited.update(attributes_in_numpy(self) if is_elsewhere(self) else {})
         curves = {c: np.array(inherited[c], float) for c in self._state_curves if c in inherited}
         return signed({**inherited, **curves, VERSION: __version__})
 

@@ -17,7 +17,8 @@ from sklearn.utils.extmath import svd_flip
 from sklearn.utils.sparsefuncs import min_max_axis
 from torch import Tensor
 
-from skae._validation import as_dense, is_on_disk, rows_per_batch
+from skae._array_api import like
+from skae._validation import in_numpy, is_on_disk, rows_per_batch, taken
 
 SMALLEST_SQUARE = 1e-280  # sums of squares below it, or infinite, need care
 MEMORY_BYTES = 64 * 2**20  # of rows that are sparse or on disk, beyond which they stay there
@@ -59,7 +60,7 @@ class Rows:
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Rows in network units, float64."""
-        rows = as_dense(self.X[part]) - self.shift
+        rows = in_numpy(taken(self.X, part)) - self.shift
         rows /= self.scale
         return rows
 
@@ -130,9 +131,19 @@ class Rows:
         -------
         Tensor of shape (n_rows, n_features)
         """
+        if isinstance(self.X, Tensor):
+            return self._tensor_in_place(index, dtype)
         result = torch.empty((len(index), self.shape[1]), dtype=dtype)
         for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
             result[part] = torch.from_numpy(self[index[part]])
+        return result
+
+    def _tensor_in_place(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
+        """Some rows of a tensor, on its device."""
+        result = self.X.new_empty((len(index), self.shape[1]), dtype=dtype)
+        for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
+            rows = taken(self.X, index[part])
+            result[part] = (rows - like(self.shift, rows)) / self.scale
         return result
 
     def tensor_of_weights(
@@ -166,7 +177,7 @@ class Rows:
         -------
         Rows
         """
-        return type(self)(self.X[index], self.shift, self.scale, self.weights_of(index))
+        return type(self)(taken(self.X, index), self.shift, self.scale, self.weights_of(index))
 
     def spread(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spread, each as often as its weight asks.
@@ -394,11 +405,13 @@ def weighted_mean(X: Any, weights: np.ndarray | None) -> np.ndarray:
     -------
     ndarray of shape (n_columns,), float64
     """
-    if weights is None and not sparse.issparse(X):
+    if weights is None and isinstance(X, np.ndarray):
         return X.mean(axis=0, dtype=np.float64)
     if weights is None:
         weights = np.ones(X.shape[0])
     parts = gen_batches(X.shape[0], rows_per_batch(X.shape[1]))
+    if isinstance(X, Tensor):
+        return sum(weights[part] @ in_numpy(X[part]) for part in parts) / weights.sum()
     return sum(weights[part] @ X[part] for part in parts) / weights.sum()
 
 
@@ -416,10 +429,11 @@ def constant_columns(X: np.ndarray) -> Any:
     if sparse.issparse(X):
         low, high = min_max_axis(X, axis=0)
         return low == high
-    constant = (X[:100] == X[0]).all(axis=0)
+    first = in_numpy(X[:1])[0]
+    constant = (in_numpy(X[:100]) == first).all(axis=0)
     for part in gen_batches(len(X), rows_per_batch(X.shape[1])):
         suspects = np.flatnonzero(constant)
         if len(suspects) == 0:
             break
-        constant[suspects] = (X[part][:, suspects] == X[0, suspects]).all(axis=0)
+        constant[suspects] = (in_numpy(X[part])[:, suspects] == first[suspects]).all(axis=0)
     return constant

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from skae._array_api import follows_by_numpy
 from skae._frames import rows_in_frames
 from skae._rows import Rows
 from skae._validation import as_dense, check_rows
@@ -113,6 +114,7 @@ class SamplingMixin:
     # -- samples -------------------------------------------------------------------
 
     @rows_in_frames
+    @follows_by_numpy
     def sample(
         self, n_samples: int = 1, random_state: Any = None, *, observation_noise: bool = True
     ) -> np.ndarray:
@@ -159,6 +161,7 @@ class SamplingMixin:
 
     # -- likelihood ----------------------------------------------------------------
 
+    @follows_by_numpy
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row.
 
@@ -254,6 +257,7 @@ class SamplingMixin:
 
     # -- paths ---------------------------------------------------------------------
 
+    @follows_by_numpy
     def interpolate(self, X_start: Any, X_end: Any, n_steps: int = 10) -> np.ndarray:
         """Rows on the way from some rows to others: straight in the code, then decoded.
 

@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import RealNotInt
 from torch import nn
 
+from skae._array_api import learns
 from skae._callbacks import check_callbacks
 from skae._rows import MEMORY_BYTES, Rows
 from skae._running import Moments
@@ -236,7 +237,9 @@ class StreamingMixin:
     _set_residual: Callable[..., None]
     _prior_covariance: Callable[[], np.ndarray]
     _past_moments: Callable[[], Moments]
+    get_covariance: Callable[[], np.ndarray]
 
+    @learns
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from more rows, as `sklearn.decomposition.IncrementalPCA` does.
@@ -330,14 +333,14 @@ class StreamingMixin:
             )
         stream = Stream(derive_seeds(self.random_state, 4), d, joint=is_solved)
         if hasattr(self, "net_"):
-            if is_solved:
-                raise ValueError(
-                    "partial_fit cannot continue the fit of a linear autoencoder, which does not "
-                    "keep the moments of its rows; begin with partial_fit."
-                )
-            stream.has_started = True
-            stream.rows.count, stream.rows.mean = self.n_samples_, self._mean_in_network_units()
-            stream.averages["codes"] = self._past_moments()
+            stream.rows.count = self.n_samples_
+            if is_solved:  # of rows that are gone, what the model says of them is left
+                stream.origin = self.mean_
+                stream.rows.scatter = self.get_covariance() * max(1, self.n_samples_ - 1)
+            else:
+                stream.has_started = True
+                stream.rows.mean = self._mean_in_network_units()
+                stream.averages["codes"] = self._past_moments()
         return stream
 
     def _mean_in_network_units(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
+from skae._array_api import follows_by_numpy
 from skae._base import BaseAutoencoder, Smooth, _as_it_is, signs_of_largest
 from skae._docstrings import inherit_entries
 from skae._linear_optimum import LinearOptimum
@@ -383,6 +384,7 @@ class VAETransformer(BaseAutoencoder):
 
     # -- codes with distributions --------------------------------------------------
 
+    @follows_by_numpy
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations of the codes of rows.
 
@@ -411,6 +413,7 @@ class VAETransformer(BaseAutoencoder):
         std = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._code_scale
         return self._arrange(mean), std.astype(rows.dtype, copy=False)
 
+    @follows_by_numpy
     def sample_around(
         self,
         X: Any,
@@ -467,6 +470,7 @@ class VAETransformer(BaseAutoencoder):
         return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
 
     @property
+    @follows_by_numpy
     def singular_values_(self) -> np.ndarray:
         """Lengths of components over as many rows of the model as it was trained with."""
         moved = np.square(self.components_)
@@ -475,6 +479,7 @@ class VAETransformer(BaseAutoencoder):
         observed[decoded > 0] /= decoded[decoded > 0]
         return np.sqrt((self.n_samples_ - 1) * (decoded + observed))
 
+    @follows_by_numpy
     def get_covariance(self) -> np.ndarray:
         """Covariance of the rows that the model stands for.
 
@@ -499,6 +504,7 @@ class VAETransformer(BaseAutoencoder):
             return np.diag(mean - squares)
         return np.diag(np.broadcast_to(self.noise_variance_, self.n_features_in_))
 
+    @follows_by_numpy
     def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
         """Bound on the log-likelihood of each row.
 

@@ -15,6 +15,9 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from skae._array_api import place_of, to_numpy, widest
 
 FLOAT_DTYPES = (np.float64, np.float32)
 ROUNDING = 1e-6
@@ -40,12 +43,31 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         parts of them. The user's own where no conversion was needed; never written to.
     """
     kept = is_on_disk(X) and X.dtype.kind in "iuf"
-    dtype = None if kept else FLOAT_DTYPES
+    dtype = None if kept else float_dtypes(X)
     X = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
     if sparse.issparse(X) and not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
     return X
+
+
+def float_dtypes(X: Any) -> tuple[Any, ...]:
+    """Float types that rows may have: those of torch for tensors that are followed.
+
+    Parameters
+    ----------
+    X : object
+
+    Returns
+    -------
+    tuple
+        The first is what others are converted to.
+    """
+    if not (isinstance(X, Tensor) and place_of(X)):
+        return FLOAT_DTYPES
+    if widest(torch.float64, X.device) == torch.float32:
+        return (torch.float32,)
+    return torch.float64, torch.float32
 
 
 def is_on_disk(X: Any) -> bool:
@@ -66,20 +88,53 @@ def is_on_disk(X: Any) -> bool:
     return False
 
 
-def as_dense(X: Any) -> np.ndarray:
+def as_dense(X: Any) -> Any:
     """Rows that can be computed with.
 
     Parameters
     ----------
-    X : ndarray or sparse matrix or array of shape (n_rows, n_features)
+    X : ndarray, Tensor or sparse matrix or array of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray or Tensor of shape (n_rows, n_features), float64 or float32
+        X itself if it is dense and has one of these types.
+    """
+    if isinstance(X, Tensor):
+        return X
+    X = X.toarray() if sparse.issparse(X) else X
+    return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
+
+
+def in_numpy(X: Any) -> np.ndarray:
+    """Rows that numpy can compute with.
+
+    Parameters
+    ----------
+    X : ndarray, Tensor or sparse matrix or array of shape (n_rows, n_features)
 
     Returns
     -------
     ndarray of shape (n_rows, n_features), float64 or float32
-        X itself if it is dense and has one of these types.
     """
-    X = X.toarray() if sparse.issparse(X) else X
-    return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
+    return to_numpy(as_dense(X))
+
+
+def taken(X: Any, index: Any) -> Any:
+    """Rows of an array, wherever it is.
+
+    Parameters
+    ----------
+    X : ndarray, Tensor or CSR matrix or array of shape (n_rows, n_features)
+    index : slice or ndarray
+
+    Returns
+    -------
+    ndarray, Tensor or CSR matrix or array
+    """
+    if isinstance(X, Tensor) and isinstance(index, np.ndarray):
+        index = torch.from_numpy(index).to(X.device)
+    return X[index]
 
 
 def check_weights(
@@ -108,7 +163,12 @@ def check_weights(
     """
     if sample_weight is None:
         return X, None
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    weights = _check_sample_weight(
+        to_numpy(sample_weight),
+        np.empty((X.shape[0], 0)),  # of which only the length counts
+        dtype=np.float64,
+        ensure_non_negative=True,
+    )
     kept = weights > 0
     if not kept.any():
         raise ValueError(
@@ -116,7 +176,7 @@ def check_weights(
             "positive."
         )
     if not kept.all():
-        X, weights = X[kept], weights[kept]
+        X, weights = taken(X, kept), weights[kept]
     if scaled and (weights % 1 != 0).any():
         weights = weights / weights.mean()
     return X, None if (weights == 1).all() else weights
@@ -148,7 +208,7 @@ def in_canonical_form(
     counts = np.ones(X.shape[0], dtype=int) if weights is None else weights
     if counts.sum() >= below:
         return X, weights
-    X = np.repeat(as_dense(X), counts.astype(int), axis=0)
+    X = np.repeat(in_numpy(X), counts.astype(int), axis=0)
     return X[np.lexsort(X.T[::-1])], None
 
 
@@ -208,7 +268,7 @@ def check_codes(Z: Any, n_components: int) -> np.ndarray:
     ValueError
         If the number of columns is not `n_components`.
     """
-    Z = check_array(Z, dtype=FLOAT_DTYPES, input_name="X")
+    Z = check_array(Z, dtype=float_dtypes(Z), input_name="X")
     if Z.shape[1] != n_components:
         raise ValueError(
             f"X has {Z.shape[1]} columns, but inverse_transform expects codes of "
@@ -230,7 +290,7 @@ def check_unit_interval(X: np.ndarray, parameter: str, instead: str) -> None:
     ------
     ValueError
     """
-    low, high = X.min(), X.max()
+    low, high = float(X.min()), float(X.max())
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"{parameter} needs X within [0, 1], but it spans [{low:.6g}, {high:.6g}]; scale "
@@ -296,14 +356,18 @@ def is_better(
     return bool(gain > n_errors * spread / np.sqrt(n_effective))
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: str, X: Any = None) -> torch.device:
     """Turn the ``device`` parameter into a device that is present.
+
+    That of a tensor wins where scikit-learn follows arrays: nothing is moved silently.
 
     Parameters
     ----------
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"``: the first
         accelerator that is present, else the CPU.
+    X : object, default=None
+        Training rows.
 
     Returns
     -------
@@ -312,8 +376,15 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If the name is no device or the device is absent.
+        If the name is no device, the device is absent, or it is not that of X.
     """
+    if isinstance(X, Tensor) and place_of(X) is not None:
+        if device != "auto" and not _is_same_device(resolve_device(device), X.device):
+            raise ValueError(
+                f"{device=}, but X is a tensor on device '{X.device}'; set device='auto' or "
+                f"device='{X.device}', or move X."
+            )
+        return X.device
     if device == "auto":
         present = torch.cuda.is_available(), torch.backends.mps.is_available()
         return torch.device("cuda" if present[0] else "mps" if present[1] else "cpu")
@@ -331,6 +402,10 @@ def resolve_device(device: str) -> torch.device:
             f"{torch.cuda.device_count()}); use device='cpu' or device='auto'."
         )
     return resolved
+
+
+def _is_same_device(one: torch.device, other: torch.device) -> bool:
+    return one.type == other.type and (one.index or 0) == (other.index or 0)
 
 
 def _is_present(device: torch.device) -> bool:

@@ -163,6 +163,21 @@ def test_a_fit_is_continued(kind, shuffled):
     np.testing.assert_allclose(following.std(axis=0), np.sqrt(kind.explained_variance_), rtol=0.15)
 
 
+@pytest.mark.parametrize("k", [3, 13])
+def test_a_linear_fit_is_continued(wine, k):
+    linear = AutoencoderTransformer(k, hidden_layer_sizes=()).fit(wine[:100])
+    stream(linear, wine[100:], 4)
+    pca = PCA(k).fit(wine)
+    np.testing.assert_allclose(linear.mean_, wine.mean(axis=0), atol=1e-9)
+    assert linear.n_samples_ == 178
+    total = linear.explained_variance_.sum() + (13 - k) * linear.noise_variance_
+    assert total == pytest.approx(wine.var(axis=0, ddof=1).sum(), rel=0.02)
+    if k == 13:  # then nothing of the first rows was lost
+        assert_close(linear.explained_variance_, pca.explained_variance_, 1e-9)
+    else:
+        assert linear.score(wine) > 0.99 * pca.explained_variance_ratio_.sum()
+
+
 def test_a_fit_forgets_the_stream(streamed, wine):
     again = clone(streamed).set_params(max_epochs=2).fit(wine)
     streamed.set_params(max_epochs=2).fit(wine)
@@ -267,12 +282,6 @@ def test_what_cannot_be_followed_is_refused_and_loses_nothing(streamed, shuffled
         streamed.set_params(**params).partial_fit(shuffled[900:1000])
     assert np.array_equal(streamed.transform(shuffled), codes)
     assert streamed.n_samples_seen_ == n_seen
-
-
-def test_a_linear_fit_is_not_continued(wine):
-    linear = AutoencoderTransformer(2, hidden_layer_sizes=()).fit(wine)
-    with pytest.raises(ValueError, match="begin with partial_fit"):
-        linear.partial_fit(wine)
 
 
 def test_a_linear_model_of_very_many_features_names_a_way_out():

@@ -1,0 +1,347 @@
+"""Arrays of other namespaces than numpy's: in, out, and as attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils._array_api import _convert_to_numpy, device, get_namespace
+from torch import Tensor
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Place(NamedTuple):
+    """Where arrays are: in a namespace other than numpy's, on one of its devices.
+
+    Attributes
+    ----------
+    namespace : module
+        Of the array API standard.
+    device : object
+    """
+
+    namespace: Any
+    device: Any
+
+    def bring(self, array: Any) -> Any:
+        """Bring an array here.
+
+        Parameters
+        ----------
+        array : ndarray, or an array that is here
+
+        Returns
+        -------
+        array of the namespace
+            Of the widest float that the device has.
+        """
+        if not isinstance(array, np.ndarray):
+            return array
+        if "torch" in self.namespace.__name__:
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            return tensor.to(self.device, widest(tensor.dtype, self.device))
+        return self.namespace.asarray(array.copy(), device=self.device)
+
+
+def place_of(array: Any) -> Place | None:
+    """Where an array is, if scikit-learn is to follow arrays and it is none of numpy's.
+
+    Parameters
+    ----------
+    array : object
+
+    Returns
+    -------
+    Place or None
+    """
+    if isinstance(array, np.ndarray) or not get_config()["array_api_dispatch"]:
+        return None
+    if not (isinstance(array, Tensor) or hasattr(array, "__array_namespace__")):
+        return None
+    namespace = get_namespace(array)[0]
+    if isinstance(array, np.generic) or "numpy" in namespace.__name__:
+        return None
+    return Place(namespace, device(array))
+
+
+def to_numpy(array: Any) -> Any:
+    """Bring an array of any namespace to numpy.
+
+    Parameters
+    ----------
+    array : object
+
+    Returns
+    -------
+    ndarray; anything that is no array of the standard, as it is
+    """
+    if isinstance(array, Tensor):
+        return array.detach().cpu().numpy()
+    place = place_of(array)
+    return array if place is None else _convert_to_numpy(array, place.namespace)
+
+
+def widest(dtype: torch.dtype, device: Any) -> torch.dtype:
+    """Float type that a device has for numbers of some type.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    device : torch.device
+
+    Returns
+    -------
+    torch.dtype
+    """
+    narrow = torch.device(device).type == "mps" and dtype == torch.float64
+    return torch.float32 if narrow else dtype
+
+
+# -- arithmetic of numpy's arrays and torch's tensors alike ------------------------
+
+
+def like(constant: Any, rows: Any) -> Any:
+    """Constants where rows are, to compute with them.
+
+    Parameters
+    ----------
+    constant : ndarray
+    rows : ndarray or Tensor
+
+    Returns
+    -------
+    ndarray or Tensor
+    """
+    if not isinstance(rows, Tensor):
+        return constant
+    tensor = torch.from_numpy(np.ascontiguousarray(constant))
+    return tensor.to(rows.device, widest(tensor.dtype, rows.device))
+
+
+def product(rows: Any, matrix: np.ndarray) -> Any:
+    """Product of rows and a constant matrix, in the precision of the latter.
+
+    Parameters
+    ----------
+    rows : ndarray or Tensor of shape (n_rows, n_columns)
+    matrix : ndarray of shape (n_columns, n_columns_out)
+
+    Returns
+    -------
+    ndarray or Tensor of shape (n_rows, n_columns_out)
+    """
+    other = like(matrix, rows)
+    return (rows.to(other.dtype) if isinstance(rows, Tensor) else rows) @ other
+
+
+def in_type_of(result: Any, rows: Any) -> Any:
+    """Result in the float type of the rows it came from.
+
+    Parameters
+    ----------
+    result, rows : ndarray or Tensor
+
+    Returns
+    -------
+    ndarray or Tensor
+    """
+    if isinstance(result, Tensor):
+        return result.to(rows.dtype)
+    return result.astype(rows.dtype, copy=False)
+
+
+def empty_like(rows: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """Empty array where rows are.
+
+    Parameters
+    ----------
+    rows : ndarray or Tensor
+    shape : tuple of int
+    dtype : type, default=None
+        float64, as far as the device has it; that of the rows if not given.
+
+    Returns
+    -------
+    ndarray or Tensor of this shape
+    """
+    if not isinstance(rows, Tensor):
+        return np.empty(shape, dtype=dtype or rows.dtype)
+    wide = widest(rows.dtype if dtype is None else torch.float64, rows.device)
+    return rows.new_empty(shape, dtype=wide)
+
+
+# -- methods -----------------------------------------------------------------------
+
+
+def learns(method: Method) -> Method:
+    """Let `fit` or `partial_fit` take arrays of any namespace, and leave attributes there.
+
+    Tensors of torch are trained on where they are; other arrays come to numpy first.
+
+    Parameters
+    ----------
+    method : callable
+        Its first argument is X.
+
+    Returns
+    -------
+    callable
+    """
+
+    @wraps(method)
+    def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        place = place_of(X)
+        if place is None and not is_elsewhere(self):
+            return method(self, X, *args, **kwargs)
+        rows = X if isinstance(X, Tensor) and method.__name__ == "fit" else to_numpy(X)
+        with _attributes_in_numpy(self):
+            method(self, rows, *map(to_numpy, args), **{k: to_numpy(v) for k, v in kwargs.items()})
+            if place is not None:
+                vars(self).update({k: place.bring(v) for k, v in _arrays(self).items()})
+        return self
+
+    return cast(Method, wrapped)
+
+
+def follows(method: Method) -> Method:
+    """Let a method of a fitted estimator return arrays where those are that it was fitted to.
+
+    Parameters
+    ----------
+    method : callable
+        Computes with torch's tensors as with numpy's arrays.
+
+    Returns
+    -------
+    callable
+    """
+    return _following(method, native=True)
+
+
+def follows_by_numpy(method: Method) -> Method:
+    """Let a method that computes with numpy return arrays where it was given some.
+
+    Parameters
+    ----------
+    method : callable
+
+    Returns
+    -------
+    callable
+    """
+    return _following(method, native=False)
+
+
+def _following(method: Method, *, native: bool) -> Method:
+    @wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "_is_twin" in vars(self):
+            return method(self, *args, **kwargs)
+        given = place_of(args[0] if args else kwargs.get("X"))
+        if given is None and not is_elsewhere(self):
+            return method(self, *args, **kwargs)
+        place = _check_place(self, args[0] if args else kwargs.get("X"), method.__name__)
+        if not (native and given is not None and "torch" in given.namespace.__name__):
+            args, kwargs = tuple(map(to_numpy, args)), {k: to_numpy(v) for k, v in kwargs.items()}
+        result = method(_twin_in_numpy(self), *args, **kwargs)
+        if place is None:
+            return result
+        if isinstance(result, tuple):
+            return tuple(map(place.bring, result))
+        return place.bring(result)
+
+    return cast(Method, wrapped)
+
+
+def _check_place(estimator: Any, X: Any, method: str) -> Place | None:
+    """Where results belong; refuse rows that are elsewhere than those of the fit."""
+    if not get_config()["array_api_dispatch"] or not hasattr(estimator, "mean_"):
+        return None
+    fitted, given = place_of(estimator.mean_), place_of(X)
+    if X is None or isinstance(X, int | np.integer) or given == fitted:
+        return fitted
+    where = [
+        "numpy" if place is None else f"{place.namespace.__name__} on device {place.device}"
+        for place in (fitted, given)
+    ]
+    raise ValueError(
+        f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and "
+        f"the same device as those passed to fit(): that was {where[0]}, this is {where[1]}. "
+        "Convert the rows, or fit to rows like these."
+    )
+
+
+def is_elsewhere(estimator: Any) -> bool:
+    """Whether a fitted estimator's arrays are not numpy's.
+
+    Parameters
+    ----------
+    estimator : estimator
+
+    Returns
+    -------
+    bool
+    """
+    mean = vars(estimator).get("mean_")
+    return mean is not None and not isinstance(mean, np.ndarray)
+
+
+def _arrays(estimator: Any) -> dict[str, np.ndarray]:
+    return {
+        name: value
+        for name, value in vars(estimator).items()
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject
+    }
+
+
+def attributes_in_numpy(estimator: Any) -> dict[str, Any]:
+    """Attributes of an estimator, its arrays brought to numpy.
+
+    Parameters
+    ----------
+    estimator : estimator
+
+    Returns
+    -------
+    dict
+    """
+    parameters = estimator.get_params(deep=False)
+    return {
+        name: value if name in parameters else _plain(value)
+        for name, value in vars(estimator).items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Arrays in numpy; they are known by their type, whether or not arrays are followed."""
+    if isinstance(value, Tensor):
+        return to_numpy(value)
+    if isinstance(value, np.ndarray) or not hasattr(value, "__array_namespace__"):
+        return value
+    return _convert_to_numpy(value, value.__array_namespace__())
+
+
+def _twin_in_numpy(estimator: Any) -> Any:
+    """Return an estimator with the same attributes, in numpy."""
+    twin: Any = object.__new__(type(estimator))
+    vars(twin).update(attributes_in_numpy(estimator), _is_twin=True)
+    return twin
+
+
+@contextmanager
+def _attributes_in_numpy(estimator: Any) -> Iterator[None]:
+    """Let an estimator learn in numpy; if it fails, its attributes are as they were."""
+    before = vars(estimator).copy()
+    vars(estimator).update(attributes_in_numpy(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
