@@ -19,6 +19,7 @@ from torch import nn
 
 from skae._array_api import learns
 from skae._callbacks import check_callbacks
+from skae._dimension import pca_dimension
 from skae._rows import MEMORY_BYTES, Rows
 from skae._running import Moments
 from skae._training import Trainer
@@ -222,6 +223,7 @@ class StreamingMixin:
     _is_at_pca: Callable[[], bool]
     _locate: Callable[..., Rows]
     _make_network: Callable[..., nn.Module]
+    _choose_dimension: Callable[..., None]
     _make_trainer: Callable[..., Trainer]
     _own_draws: Callable[..., AbstractContextManager[None]]
     _describe_as_pca: Callable[[Rows], None]
@@ -248,7 +250,9 @@ class StreamingMixin:
         and at most 5,000). Until then the model is PCA of all rows so far, or an untrained
         network without an anchor. Then centre, scale and anchor stay, and every call trains
         for one epoch, at a constant rate, on the rows it brings; rows fewer than a batch wait
-        for the next call. The linear autoencoder remains PCA of all rows so far.
+        for the next call. A share of variance as `n_components` is PCA's choice until training
+        starts, and is then settled by the rows that waited. The linear autoencoder remains PCA
+        of all rows so far.
 
         What describes the model is current after each call: moments, order of the
         components and a Gaussian density, averaged over about the last quarter of the rows,
@@ -270,11 +274,13 @@ class StreamingMixin:
         Raises
         ------
         ValueError
-            If X is bad as for `fit` or its width differs from that of the first rows; if
-            `n_components` is a fraction or has changed, or `latent_density` cannot follow.
+            If X is bad as for `fit` or its width differs from that of the first rows, or if
+            `n_components` has changed.
 
         Warns
         -----
+        UserWarning
+            If `latent_density` cannot follow and a normal distribution takes its place.
         ConvergenceWarning
             If a loss was not finite: the weights before the call are kept, and the learning
             rate is lowered.
@@ -302,22 +308,20 @@ class StreamingMixin:
         return self.n_samples_
 
     def _check_can_follow(self) -> None:
-        """Refuse parameters that need all rows at once."""
-        if isinstance(self.n_components, RealNotInt):
-            raise ValueError(
-                f"n_components={self.n_components} is a share of variance, which needs all rows "
-                "at once: use fit, or an integer with partial_fit."
-            )
+        """Refuse another number of components, and name what needs all rows at once."""
         kept = getattr(self, "n_components_", None)
-        if kept is not None and self.n_components not in (None, kept):
+        chosen = self.n_components is None or isinstance(self.n_components, RealNotInt)
+        if kept is not None and not chosen and self.n_components != kept:
             raise ValueError(
                 f"partial_fit continues with {kept} components, but "
                 f"n_components={self.n_components}; use a new estimator, or fit."
             )
         if self.latent_density not in ("auto", "gaussian", "standard_normal"):
-            raise ValueError(
+            warnings.warn(
                 f"latent_density={self.latent_density!r} cannot follow rows that arrive by and "
-                "by; with partial_fit use 'auto', 'gaussian' or 'standard_normal'."
+                "by: a normal distribution takes its place, as of latent_density='gaussian'.",
+                UserWarning,
+                stacklevel=5,
             )
 
     def _open_stream(self) -> Stream:
@@ -360,15 +364,18 @@ class StreamingMixin:
             X, weights = stream.same_moments()
         else:
             X, weights = stream.hold(X, weights)
-        if self.n_components is None:
-            self.n_components_ = 0  # as many as these rows have
         rows = self._locate(X, weights, warns=False)
         self.n_samples_ = rows.count
+        starts = not self._is_solved() and len(rows) >= rows_to_wait_for(rows.shape[1])
+        if isinstance(self.n_components, RealNotInt):
+            self.n_components_ = pca_dimension(rows, self.n_components)
+            if starts:
+                self._choose_dimension(rows, device, stream.seeds, None)
         with self._own_draws(stream.seeds[0], device):
             network = self._make_network(rows, seed=stream.seeds[0])
             self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
-        if not self._is_solved() and len(rows) >= rows_to_wait_for(*rows.shape[1:]):
+        if starts:
             stream.has_started = True
             self._learn(stream, rows, device)
             stream.rows = Moments(self.n_features_in_, joint=False)

@@ -34,7 +34,7 @@ FLOORS = {
     "_callbacks": 18,
     "_engine": 20,
     "_training": 25,
-    "_dimension": 28,
+    "_dimension": 27,
     "_sampling": 28,
     "_streaming": 28,
     "_base": 30,

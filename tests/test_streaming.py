@@ -18,6 +18,7 @@ from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._streaming import Stream, rows_to_wait_for, stacked
+from skae.densities import Gaussian
 
 NETWORKS = pytest.mark.parametrize(
     "params", [{}, {"anchor": None}, {"network": OwnModule}, {"whiten": True}], ids=str
@@ -270,7 +271,6 @@ def test_rows_of_weight_two_pull_twice_as_hard(shuffled):
     ("params", "message"),
     [
         ({"n_components": 3}, "n_components=3.*4 components|4 components.*n_components=3"),
-        ({"latent_density": "gaussian_mixture"}, "latent_density='gaussian_mixture'.*'gaussian'"),
         ({"lr": -1}, "'lr'"),
         ({"device": "cuda:99"}, "absent"),
     ],
@@ -288,6 +288,26 @@ def test_a_linear_model_of_very_many_features_names_a_way_out():
     rows = sparse.random_array((5, 5000), density=0.01, rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="IncrementalPCA"):
         AutoencoderTransformer(2, hidden_layer_sizes=()).partial_fit(rows)
+
+
+def test_a_density_that_cannot_follow_gives_way_with_a_warning(streamed, shuffled):
+    with pytest.warns(UserWarning, match="latent_density='gaussian_mixture'.*takes its place"):
+        streamed.set_params(latent_density="gaussian_mixture").partial_fit(shuffled[900:])
+    assert isinstance(streamed.latent_density_, Gaussian)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_share_of_variance_is_settled_when_training_starts(kind, shuffled):
+    kind.set_params(n_components=0.5, max_epochs=5)
+    kind.partial_fit(shuffled[:300])
+    of_pca = PCA(0.5).fit(shuffled[:300]).n_components_
+    assert kind.n_components_ == of_pca
+    kind.partial_fit(shuffled[300:600])
+    settled = kind.n_components_
+    assert settled <= PCA(0.5).fit(shuffled[:600]).n_components_
+    assert settled in kind.dimension_curve_["n_components"]
+    kind.partial_fit(shuffled[600:900])
+    assert kind.n_components_ == kind.transform(shuffled).shape[1] == settled
 
 
 class Fail(Callback):
