@@ -40,6 +40,7 @@ from skae._sampling import SamplingMixin
 from skae._streaming import StreamingMixin
 from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer
 from skae._validation import (
+    SMALLEST_BATCH,
     all_or_nothing,
     as_dense,
     check_codes,
@@ -653,6 +654,8 @@ class BaseAutoencoder(
 
     def _batches(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
         """Slices of rows small enough for arrays of some width in bounded memory."""
+        if n_rows <= SMALLEST_BATCH:
+            return iter([slice(0, n_rows)])
         widest = max(n_columns, self.n_features_in_, self.net_.widest_layer())
         return gen_batches(n_rows, rows_per_batch(widest))
 

@@ -21,6 +21,7 @@ from skae._array_api import place_of, to_numpy, widest
 
 FLOAT_DTYPES = (np.float64, np.float32)
 ROUNDING = 1e-6
+SMALLEST_BATCH = 64  # rows
 BATCH_BYTES = 4 * 2**20  # of an intermediate array in float64: it stays in the cache
 _GLOBAL_SEED_LOCK = threading.RLock()
 
@@ -309,7 +310,7 @@ def rows_per_batch(n_columns: int) -> int:
     -------
     int
     """
-    return max(64, BATCH_BYTES // (8 * n_columns))
+    return max(SMALLEST_BATCH, BATCH_BYTES // (8 * n_columns))
 
 
 def explained_share(lost: float, total: float) -> float:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import os
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -28,11 +31,20 @@ def test_examples_of_docstrings_run(name):
     assert doctest.testmod(import_module(name)).failed == 0
 
 
+def run_where_arrays_are_followed(code):
+    pytest.importorskip("array_api_compat")
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 @each_page
 def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     if any("matplotlib" in block for block in blocks):
         pytest.importorskip("matplotlib").use("Agg")
+    if any("array_api_dispatch" in block for block in blocks):
+        run_where_arrays_are_followed("".join(blocks))
+        return
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     for i, block in enumerate(blocks):
