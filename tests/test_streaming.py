@@ -285,7 +285,7 @@ def test_what_cannot_be_followed_is_refused_and_loses_nothing(streamed, shuffled
 
 
 def test_a_linear_model_of_very_many_features_names_a_way_out():
-    rows = sparse.random_array((5, 5000), density=0.01, rng=np.random.default_rng(0))
+    rows = sparse.random(5, 5000, density=0.01, format="csr", random_state=0)
     with pytest.raises(ValueError, match="IncrementalPCA"):
         AutoencoderTransformer(2, hidden_layer_sizes=()).partial_fit(rows)
 
