@@ -117,8 +117,8 @@ def choose_dimension(
     """
     fraction = estimator.n_components
     if rows.stay_outside:
-        rows = rows.subset(rows.spread(MEMORY_BYTES // (8 * rows.shape[1])))
-        rows.weights = None  # rows that weigh more are there more often
+        some = rows.subset(rows.spread(MEMORY_BYTES // (8 * rows.shape[1])))
+        rows = Rows(some.X, some.shift, some.scale)  # those that weigh more are there more often
     cap = pca_dimension(Rows(rows.X, estimator.mean_, rows.scale, rows.weights), fraction)
     trial = Trial(estimator, rows, device, seeds, held_out)
     explained = {cap: trial.explained(cap)}

@@ -53,7 +53,7 @@ class Rows:
         self.X, self.shift, self.scale, self.weights = X, shift, scale, weights
         self.shape = X.shape
         self.known_ranges: dict[str, np.ndarray] | None = None  # of more rows than these
-        self.count = len(self) if weights is None else round(weights.sum())
+        self.count = len(self) if weights is None else max(1, round(weights.sum()))
 
     def __len__(self) -> int:
         return self.shape[0]

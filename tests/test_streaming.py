@@ -253,6 +253,14 @@ def test_weights_count_rows(kind, wine):
     assert_close(weighted.explained_variance_, kind.explained_variance_, 1e-9)
 
 
+@pytest.mark.parametrize("n_rows", [3, 178])
+def test_small_weights_are_no_obstacle(kind, wine, n_rows):
+    kind.partial_fit(wine[:n_rows], sample_weight=np.full(n_rows, 0.01))
+    assert kind.n_samples_ >= 1
+    assert np.isfinite(kind.transform(wine)).all()
+    np.testing.assert_allclose(kind.mean_, wine[:n_rows].mean(axis=0), atol=1e-9)
+
+
 def test_rows_of_weight_two_pull_twice_as_hard(shuffled):
     one, two = (
         stream(AutoencoderTransformer(3, optimizer="sgd", random_state=0), shuffled[:600], 1)
