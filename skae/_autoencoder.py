@@ -10,7 +10,8 @@ import torch
 from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
-from skae._base import NEGLIGIBLE, BaseAutoencoder
+from skae._base import BaseAutoencoder
+from skae._description import NEGLIGIBLE
 from skae._docstrings import inherit_entries
 from skae._rows import Rows
 from skae._validation import check_unit_interval

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from numbers import Integral, Real
@@ -14,61 +13,37 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn import config_context
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, gen_batches
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skae._array_api import empty_like, follows, in_type_of, learns, like, product
+from skae._array_api import learns
 from skae._callbacks import check_callbacks
+from skae._description import DescriptionMixin
 from skae._dimension import choose_dimension
-from skae._frames import check_code_names, rows_in_frames
-from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of
 from skae._moments import MomentsMixin
 from skae._optimization import OPTIMIZERS
 from skae._persistence import PersistenceMixin
 from skae._rows import Rows, constant_columns, weighted_mean
-from skae._running import Moments
 from skae._sampling import SamplingMixin
 from skae._streaming import StreamingMixin
 from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer
 from skae._validation import (
-    SMALLEST_BATCH,
     all_or_nothing,
-    as_dense,
-    check_codes,
     check_rows,
     check_validation_rows,
     check_weights,
     derive_seeds,
-    explained_share,
     in_canonical_form,
     in_numpy,
     limited_threads,
     resolve_device,
-    rows_per_batch,
     seeded_globally,
 )
 from skae.losses import Objective
 from skae.networks import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_rows
-
-NEGLIGIBLE = 1e-12  # share of variance below which nothing is left to learn or to divide by
-JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
-INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
-
-
-Smooth = Callable[[Any], Any]  # averages a quantity over more rows than those it is of
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 class BaseAutoencoder(
@@ -76,8 +51,7 @@ class BaseAutoencoder(
     StreamingMixin,
     SamplingMixin,
     MomentsMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
+    DescriptionMixin,
     BaseEstimator,
     metaclass=ABCMeta,
 ):
@@ -456,69 +430,10 @@ class BaseAutoencoder(
         """Whether the network is PCA: its own code is ordered and signed as PCA's."""
         return False
 
-    def _describe_as_pca(self, rows: Rows) -> None:
-        """Describe a network that is PCA, without running it."""
-        self.components_ = self.net_.module_.components.cpu().numpy().copy()
-        self._code_mean = np.zeros(self.n_components_)
-        self._rotation = np.eye(self.n_components_)
-        squares, left = rows.squares_along(self.components_)
-        total = left + squares.sum()
-        self._set_variances(squares * self._scale**2 / max(1, rows.count - 1))
-        self._set_noise(rows, left)
-        self.explained_variance_ratio_ = squares / total if total > 0 else squares
-
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
         if self._is_at_pca():
             return rows - rows @ self.components_.T @ self.components_
         return super()._left_over(rows)
-
-    def _moments_of(self, rows: Rows, past: Moments | None = None) -> Moments:
-        """Moments of the network's codes of rows, on top of past ones."""
-        moments = past
-        for part in self._batches(len(rows)):
-            codes = self._encoded_for_moments(rows[part])
-            moments = Moments(codes.shape[1]) if moments is None else moments
-            moments.add(codes, rows.weights_of(part))
-        assert moments is not None
-        return moments
-
-    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
-        """What the network says of rows, of which `_order` needs the moments."""
-        return self._encode(rows)
-
-    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
-        """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
-
-        Learns the affine map ``(z - mean) @ rotation`` from the decoder's mean linear map and
-        the moments of what the network says of rows.
-        """
-        self._code_mean = moments.mean
-        self._rotation = np.ascontiguousarray(np.linalg.eigh(moments.scatter)[1][:, ::-1])
-        self._rotation *= signs_of_largest(self._rotation.T @ slopes)
-        self.components_ = self._rotation.T @ slopes
-        covariance = self._rotation.T @ moments.covariance() @ self._rotation
-        self._set_variances(np.diag(covariance) * self._scale**2)
-
-    def _mean_slopes(self, rows: Rows) -> np.ndarray:
-        """Mean over some rows of the decoder's linear map, of shape (n_components, n_features)."""
-        index = rows.spread(JACOBIAN_ROWS)
-        slopes = np.zeros((self.n_components_, self.n_features_in_))
-        for part in self._batches(len(index), slopes.size):
-            codes = self._encode(rows[index[part]])
-            slopes += self.net_.jacobian(codes, self._link).sum(axis=0) / len(index)
-        return slopes
-
-    def _set_variances(self, variances: np.ndarray) -> None:
-        """Take the variances of the code in input units; whiten it if asked to."""
-        self.explained_variance_ = variances
-        self._code_scale = np.full(self.n_components_, self._code_unit())
-        if self.whiten:
-            divisible = variances > NEGLIGIBLE * variances.max()
-            self._code_scale[divisible] /= np.sqrt(variances[divisible])
-
-    def _code_unit(self) -> Any:
-        """Factor between the network's code and what `transform` returns, before whitening."""
-        return self._scale
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
@@ -567,272 +482,6 @@ class BaseAutoencoder(
             )
         return network
 
-    def _describe(self, rows: Rows) -> None:
-        """Describe the fit by variances: explained by each component, and left over."""
-        (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)
-        self._set_noise(rows, left * self.net_.optimism_)
-        explained = 1 - left / total if total > 0 else 0.0
-        self.explained_variance_ratio_ = self._increments(rows, explained)
-
-    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = _as_it_is) -> None:
-        """Spread what is left over on all rows evenly, as probabilistic PCA does."""
-        n_left = min(self.n_samples_, self.n_features_in_) - self.n_components_
-        self.noise_variance_ = 0.0
-        if n_left > 0 and self.n_samples_ > 1:
-            self.noise_variance_ = left * self._scale**2 / (n_left * (self.n_samples_ - 1))
-
-    def _past_moments(self) -> Moments:
-        """Moments of the network's codes of the training rows."""
-        moments = Moments(self.n_components_)
-        moments.count, moments.mean = self.n_samples_, self._code_mean
-        variances = self.explained_variance_ / self._scale**2
-        covariance = self._rotation * variances @ self._rotation.T
-        moments.scatter = covariance * max(1, self.n_samples_ - 1)
-        return moments
-
-    def _increments(self, rows: Rows, explained: float) -> np.ndarray:
-        """What each component adds to the explained share of variance.
-
-        Measured on rows spread evenly, as many as INCREMENT_PRODUCTS allows, and scaled so
-        that the sum is exact on all rows.
-        """
-        k = self.n_components_
-        n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
-        if n_rows < rows.count or rows.weights is not None:
-            rows = rows.subset(rows.spread(n_rows))
-            rows = Rows(rows.X, rows.shift, rows.scale)  # chosen as often as they weigh
-        total = self._total(rows)
-        if total == 0:
-            return np.zeros(k)
-        shares = 1 - self._lost(rows, range(1, k + 1)) / total
-        scale = explained / shares[-1] if shares[-1] > 0 else 1.0
-        return np.diff(shares, prepend=0.0) * scale
-
-    def _lost(self, rows: Rows, n_kept: Sequence[int]) -> np.ndarray:
-        """Sums of squared differences between rows and decoded codes, network units.
-
-        One for each number of components that are kept; the later ones are held at their mean.
-        """
-        lost = np.zeros(len(n_kept))
-        for part in self._batches(len(rows)):
-            block, weights = rows[part], rows.weights_of(part)
-            codes = self._codes(block)
-            for i, n in enumerate(n_kept):
-                kept = codes if n == self.n_components_ else codes * (np.arange(codes.shape[1]) < n)
-                lost[i] += _weighted_sum(np.square(block - self._decode(kept)), weights)
-        return lost
-
-    def _total(self, rows: Rows) -> float:
-        """Sum of squared differences between rows and the training mean, network units."""
-        centre = (self.mean_ - self._shift) / self._scale
-        return sum(
-            _weighted_sum(np.square(rows[part] - centre), rows.weights_of(part))
-            for part in self._batches(len(rows))
-        )
-
-    # -- between input units, network units, and the ordered code ------------------
-
-    def _to_network_units(self, X: Any) -> Any:
-        rows = in_type_of(X - like(self._shift, X), X)
-        rows /= self._scale
-        return rows
-
-    def _to_input_units(self, rows: Any) -> Any:
-        return in_type_of(rows * self._scale + like(self._shift, rows), rows)
-
-    def _encode(self, rows: Any) -> Any:
-        return self.net_.infer_rows("encode", rows)
-
-    def _arrange(self, raw: Any) -> Any:
-        codes = product(raw - like(self._code_mean, raw), self._rotation * self._code_scale)
-        return in_type_of(codes, raw)
-
-    def _decode(self, codes: Any) -> Any:
-        raw = product(codes, (self._rotation / self._code_scale).T)
-        raw = in_type_of(raw + like(self._code_mean, raw), codes)
-        return self.net_.infer_rows("decode", raw, self._link)
-
-    def _batches(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
-        """Slices of rows small enough for arrays of some width in bounded memory."""
-        if n_rows <= SMALLEST_BATCH:
-            return iter([slice(0, n_rows)])
-        widest = max(n_columns, self.n_features_in_, self.net_.widest_layer())
-        return gen_batches(n_rows, rows_per_batch(widest))
-
-    def _in_batches(
-        self,
-        function: Callable[[Any], Any],
-        X: Any,
-        n_columns: int,
-        dtype: Any = None,
-        n_columns_inside: int = 0,
-    ) -> Any:
-        """Apply a function of rows, batch by batch; in X's dtype unless another is given."""
-        n_rows = X.shape[0]
-        result = empty_like(as_dense(X[:1]), (n_rows, n_columns), dtype)
-        for part in self._batches(n_rows, n_columns_inside):
-            result[part] = function(as_dense(X[part]))
-        return result
-
-    # -- transform and back --------------------------------------------------------
-
-    def _checked(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return check_rows(self, X, reset=False)
-
-    @follows
-    def transform(self, X: Any) -> np.ndarray:
-        """Encode rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components_), dtype of X
-            Codes: centred on the training rows, uncorrelated there, the component of
-            largest variance first; of unit variance if `whiten`.
-        """
-        X = self._checked(X)
-        return self._in_batches(
-            lambda part: self._arrange(self._encode(self._to_network_units(part))),
-            X,
-            self.n_components_,
-        )
-
-    @rows_in_frames
-    @follows
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Decode codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components_)
-            Codes as `transform` returns them; a frame must have its column names.
-
-        Returns
-        -------
-        X_reconstructed : ndarray of shape (n_samples, n_features_in_), dtype of the codes
-            Rows in input units. A frame with the names of the features if `set_output` asks
-            for frames.
-        """
-        check_is_fitted(self)
-        check_code_names(self, X)
-        codes = check_codes(X, self.n_components_)
-        return self._in_batches(
-            lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
-        )
-
-    @rows_in_frames
-    @follows
-    def reconstruct(self, X: Any) -> np.ndarray:
-        """Encode and decode rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        X_reconstructed : ndarray of shape (n_samples, n_features), dtype of X
-            A frame with the names of the features if `set_output` asks for frames.
-        """
-        X = self._checked(X)
-        return self._in_batches(
-            lambda part: self._to_input_units(self._reconstruct(self._to_network_units(part))),
-            X,
-            self.n_features_in_,
-        )
-
-    def _reconstruct(self, rows: np.ndarray) -> np.ndarray:
-        """Encode and decode in network units."""
-        return self._decode(self._arrange(self._encode(rows)))
-
-    @follows
-    def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
-        """Squared differences between rows and their reconstructions, whatever the loss.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        per_feature : bool, default=False
-            Return one value a feature instead of their sum over features.
-
-        Returns
-        -------
-        errors : ndarray of shape (n_samples,) or (n_samples, n_features), dtype of X
-            In squared input units.
-        """
-        errors = self._squared_errors(self._checked(X), per_feature)
-        return errors if per_feature else errors[:, 0]
-
-    def _squared_errors(self, X: Any, per_feature: bool = False) -> np.ndarray:
-        """Errors of rows that are checked, in one column unless of each feature."""
-
-        def errors(part: np.ndarray) -> np.ndarray:
-            # In network units: float32 rows of a large offset lose nothing in the difference.
-            rows = self._to_network_units(part)
-            squares = (rows - self._reconstruct(rows)) ** 2 * self._scale**2
-            return squares if per_feature else squares.sum(axis=1, keepdims=True)
-
-        return self._in_batches(errors, X, self.n_features_in_ if per_feature else 1)
-
-    @follows
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Fraction of variance explained by the reconstruction.
-
-        ``1 - SSE / SST``: the squared error of the reconstruction over the squared
-        distance to the *training* mean, both summed over rows and features. It rises
-        with `n_components`, so that it cannot choose a dimension alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in both sums.
-
-        Returns
-        -------
-        score : float
-            1 is perfect, 0 is what the training mean reaches; rows that all equal the
-            training mean score 1 if reconstructed exactly, else 0.
-        """
-        X, weights = check_weights(sample_weight, self._checked(X))
-        distances = self._in_batches(
-            lambda part: ((part - like(self.mean_, part)) ** 2).sum(axis=1, keepdims=True),
-            X,
-            1,
-            np.float64,
-        )[:, 0]
-        errors = in_type_of(self._squared_errors(X)[:, 0], distances)
-        return explained_share(_weighted_sum(errors, weights), _weighted_sum(distances, weights))
-
-    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-        """All of "transform", "inverse_transform" or "reconstruct" as one module, on the CPU.
-
-        It takes and returns `dtype`, of which the network is too; the rest is float64.
-        """
-        network = copy.deepcopy(self.net_.module_).cpu().requires_grad_(False)
-        tensor = partial(torch.tensor, dtype=torch.float64)
-        arrange = self._rotation * self._code_scale
-        steps: list[nn.Module] = [Cast(torch.float64)]
-        if method == "inverse_transform":
-            back = (self._rotation / self._code_scale).T
-            steps.append(Affine(tensor(back), tensor(self._code_mean)))
-        else:
-            steps.append(Standardise(tensor(self._shift), tensor(self._scale)))
-            steps.append(encoder_of(network, dtype, self.n_components_))
-        if method == "transform":
-            steps.append(Affine(tensor(arrange), tensor(-self._code_mean @ arrange)))
-        else:
-            steps.append(decoder_of(network, dtype, self.n_features_in_))
-            steps += [nn.Sigmoid()] if self._decodes_logits() else []
-            steps.append(Affine(tensor(self._scale), tensor(self._shift)))
-        return nn.Sequential(*steps, Cast(dtype)).eval()
-
     # -- scikit-learn's contract ---------------------------------------------------
 
     @property
@@ -845,24 +494,3 @@ class BaseAutoencoder(
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
-
-
-def _weighted_sum(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Sum of numbers, each row times its weight."""
-    return float(values.sum() if weights is None else (like(weights, values) @ values).sum())
-
-
-def signs_of_largest(rows: np.ndarray) -> np.ndarray:
-    """Sign of the largest entry of each row.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_columns)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        1 or -1; 1 where all entries are zero.
-    """
-    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(largest < 0, -1.0, 1.0)

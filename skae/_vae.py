@@ -16,7 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from skae._array_api import follows_by_numpy
-from skae._base import BaseAutoencoder, Smooth, _as_it_is, signs_of_largest
+from skae._base import BaseAutoencoder
+from skae._description import Smooth, as_it_is, signs_of_largest
 from skae._docstrings import inherit_entries
 from skae._linear_optimum import LinearOptimum
 from skae._moments import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
@@ -337,7 +338,7 @@ class VAETransformer(BaseAutoencoder):
         moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
         return moments
 
-    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = _as_it_is) -> None:
+    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
         """Learn the variance of rows around what is decoded, where it is best."""
         varies = rows.any()
         if self.likelihood == "bernoulli":

@@ -35,6 +35,8 @@ FLOORS = {
     "_engine": 20,
     "_training": 25,
     "_dimension": 27,
+    "_coding": 27,
+    "_description": 28,
     "_sampling": 28,
     "_streaming": 28,
     "_base": 30,
