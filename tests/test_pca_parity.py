@@ -20,16 +20,19 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 from conftest import ESTIMATORS, fast, name_of
+from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_wine
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.ensemble import BaggingClassifier, StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
@@ -44,9 +47,11 @@ from sklearn.model_selection import (
 )
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+import skae
+from skae.export import to_onnx
 from skae.metrics import log_likelihood_score, reconstruction_score
 
 PAGE = Path(__file__).parents[1] / "docs" / "pca_parity.md"
@@ -372,6 +377,13 @@ def all_components(estimator, X, y, tmp_path):
     assert estimator.fit(X[:60, :4]).n_components_ == 4
 
 
+@piece(PARAMETERS, "`n_components=0.9`: as many as explain this share of variance")
+def share_of_variance_asked_for(estimator, X, y, tmp_path):
+    estimator.set_params(n_components=0.9).fit(X)
+    assert 1 < estimator.n_components_ <= PCA(0.9).fit(X).n_components_
+    assert estimator.transform(X).shape == (178, estimator.n_components_)
+
+
 @piece(PARAMETERS, "`whiten=True`: codes of unit variance")
 def whitened(estimator, X, y, tmp_path):
     codes = estimator.set_params(whiten=True).fit_transform(X)
@@ -678,6 +690,198 @@ def paths(estimator, X, y, tmp_path):
     assert estimator.fit(X).interpolate(X[:3], X[3:6], n_steps=4).shape == (3, 4, 13)
 
 
+STREAMS = "Streams, memory maps, sparse rows"
+
+
+def long_table(X, n_rows=700):
+    """Rows enough for training to start, in an order of their own."""
+    return X[np.random.default_rng(0).integers(0, len(X), n_rows)]
+
+
+def thin(X):
+    """The same kind of rows with zeros, of which a sparse array keeps nothing."""
+    return sparse.csr_array(np.maximum(X, 0))
+
+
+def streamed(estimator, rows, n_chunks=7, n_passes=1):
+    for _ in range(n_passes):
+        for chunk in np.array_split(np.arange(rows.shape[0]), n_chunks):
+            estimator.partial_fit(rows[chunk])
+    return estimator
+
+
+@piece(STREAMS, "`partial_fit`, chunk by chunk, several passes", reference=IncrementalPCA)
+def chunk_by_chunk(estimator, X, y, tmp_path):
+    rows = long_table(X)
+    streamed(estimator, rows, n_passes=2)
+    assert estimator.n_samples_seen_ == 1400
+    np.testing.assert_allclose(estimator.mean_, rows.mean(axis=0), atol=1e-9)
+    assert reconstruction_score(estimator, rows) > 0.5
+
+
+@piece(STREAMS, "after each chunk the model can be used", reference=IncrementalPCA)
+def used_on_the_way(estimator, X, y, tmp_path):
+    for chunk in np.array_split(long_table(X), 8):
+        codes = estimator.partial_fit(chunk).transform(X)
+        assert estimator.inverse_transform(codes).shape == X.shape
+        assert np.isfinite(estimator.explained_variance_ratio_).all()
+
+
+@piece(STREAMS, "a stream goes on after a pickle in its middle", reference=IncrementalPCA)
+def pickled_in_the_middle(estimator, X, y, tmp_path):
+    rows = long_table(X)
+    loaded = pickle.loads(pickle.dumps(streamed(clone(estimator), rows[:600], 6)))
+    loaded = streamed(loaded, rows[600:], 1)
+    whole = streamed(clone(estimator), rows)
+    assert loaded.n_samples_seen_ == whole.n_samples_seen_ == 700
+    assert np.array_equal(loaded.transform(X), whole.transform(X))
+
+
+@piece(STREAMS, "`partial_fit` goes on from `fit`", reference=IncrementalPCA)
+def a_fit_goes_on(estimator, X, y, tmp_path):
+    estimator.fit(X).partial_fit(X[:80] + 1)
+    assert estimator.n_samples_seen_ == 258
+    np.testing.assert_allclose(estimator.mean_, np.vstack([X, X[:80] + 1]).mean(axis=0), atol=1e-9)
+
+
+@piece(
+    STREAMS,
+    "`partial_fit` of fewer rows than components, from the first on",
+    reference=IncrementalPCA,
+    pca_raises=ValueError,
+)
+def row_after_row(estimator, X, y, tmp_path):
+    for row in X[:20]:
+        estimator.partial_fit(row[None])
+    assert estimator.transform(X).shape == (178, 2)
+
+
+@piece(STREAMS, "`partial_fit` of sparse chunks", reference=IncrementalPCA, pca_raises=TypeError)
+def sparse_chunks(estimator, X, y, tmp_path):
+    rows = long_table(X)
+    assert streamed(estimator, thin(rows)).transform(thin(X)).shape == (178, 2)
+    np.testing.assert_allclose(estimator.mean_, thin(rows).mean(axis=0), atol=1e-9)
+
+
+@piece(
+    STREAMS, "`partial_fit` with `sample_weight`", reference=IncrementalPCA, pca_raises=TypeError
+)
+def weighted_chunks(estimator, X, y, tmp_path):
+    weights = np.arange(178) % 3
+    for chunk in np.array_split(np.arange(178), 2):
+        estimator.partial_fit(X[chunk], sample_weight=weights[chunk])
+    assert estimator.n_samples_seen_ == weights.sum()
+    np.testing.assert_allclose(estimator.mean_, np.average(X, axis=0, weights=weights), atol=1e-9)
+
+
+@piece(STREAMS, '`np.load(mmap_mode="r")`: the same as the array')
+def memory_map(estimator, X, y, tmp_path):
+    np.save(tmp_path / "rows.npy", X)
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    estimator.set_params(random_state=0)
+    codes = clone(estimator).fit(X).transform(X)
+    np.testing.assert_allclose(estimator.fit(rows).transform(rows), codes, atol=1e-9)
+
+
+@piece(STREAMS, "CSR and CSC rows, matrices and arrays: fitted and transformed as dense ones")
+def sparse_rows(estimator, X, y, tmp_path):
+    estimator.set_params(random_state=0)
+    rows = thin(X)
+    codes = clone(estimator).fit(rows.toarray()).transform(rows.toarray())
+    for kind in (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.csc_array):
+        np.testing.assert_allclose(
+            estimator.fit(kind(rows)).transform(kind(rows)), codes, atol=1e-5
+        )
+
+
+@piece(STREAMS, "counts of words behind `CountVectorizer` in a Pipeline, sparse throughout")
+def words(estimator, X, y, tmp_path):
+    texts = [
+        f"{label} with {'much ' * int(row[0] > 0)}alcohol" for label, row in zip(y, X, strict=True)
+    ]
+    model = make_pipeline(CountVectorizer(), MaxAbsScaler(), estimator, KNeighborsClassifier())
+    assert model.fit(texts, y).score(texts, y) > 0.9
+
+
+@piece(STREAMS, "`reconstruction_score` of sparse rows, as a scorer")
+def sparse_scores(estimator, X, y, tmp_path):
+    rows = thin(X[::-1])
+    scores = cross_val_score(estimator, rows, cv=3, scoring=reconstruction_score)
+    assert (scores < 1).all()
+    estimator.fit(rows)
+    dense, given = (reconstruction_score(estimator, r) for r in (rows.toarray(), rows))
+    assert dense == pytest.approx(given)
+
+
+@piece(STREAMS, "`score` and `score_samples` of sparse rows", pca_raises=TypeError)
+def likelihoods_of_sparse_rows(estimator, X, y, tmp_path):
+    rows = thin(X)
+    estimator.fit(rows)
+    expected = estimator.score_samples(rows.toarray())
+    np.testing.assert_allclose(estimator.score_samples(rows), expected, atol=1e-6)
+    assert estimator.score(rows) == pytest.approx(estimator.score(rows.toarray()))
+
+
+WEIGHTS = "Weights, and rows to judge by"
+COUNTS = np.arange(178) % 4  # rows of weight zero among them
+
+
+@piece(
+    WEIGHTS,
+    "`fit` with `sample_weight`: weight 0 leaves out, weight 2 is two rows",
+    pca_raises=TypeError,
+)
+def weighted_fit(estimator, X, y, tmp_path):
+    few, counts = X[:16], COUNTS[:16]  # so few that no rounding is left between the two
+    estimator.set_params(random_state=0)
+    codes = clone(estimator).fit(np.repeat(few, counts, axis=0)).transform(X)
+    assert estimator.fit(few, sample_weight=counts).n_samples_ == counts.sum()
+    assert np.array_equal(estimator.transform(X), codes)
+
+
+@piece(WEIGHTS, "`reconstruction_score` and `log_likelihood_score` with `sample_weight`")
+def weighted_scores(estimator, X, y, tmp_path):
+    estimator.fit(X)
+    for score in (reconstruction_score, log_likelihood_score):
+        weighted = score(estimator, X, sample_weight=COUNTS)
+        assert weighted == pytest.approx(score(estimator, np.repeat(X, COUNTS, axis=0)))
+
+
+@piece(WEIGHTS, "weights routed through a Pipeline", pca_raises=AttributeError)
+def weights_through_a_pipeline(estimator, X, y, tmp_path):
+    with config_context(enable_metadata_routing=True):
+        model = make_pipeline(
+            StandardScaler().set_fit_request(sample_weight=True),
+            estimator.set_fit_request(sample_weight=True),
+        ).fit(X, sample_weight=COUNTS)
+    assert model[-1].n_samples_ == COUNTS.sum()
+
+
+@piece(
+    WEIGHTS, "weights routed through `GridSearchCV` to `fit` and `score`", pca_raises=AttributeError
+)
+def weights_through_a_search(estimator, X, y, tmp_path):
+    with config_context(enable_metadata_routing=True):
+        estimator.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(estimator, {"n_components": [1, 3]}, cv=2, error_score="raise")
+        search.fit(X, sample_weight=COUNTS)
+    assert search.best_estimator_.n_samples_ == COUNTS.sum()
+
+
+@piece(WEIGHTS, "`X_val` in `fit`: rows of one's own judge the weights", pca_raises=TypeError)
+def own_validation_rows(estimator, X, y, tmp_path):
+    estimator.fit(X[::2], X_val=X[1::2])
+    assert len(estimator.validation_loss_curve_) == estimator.n_iter_
+
+
+@piece(WEIGHTS, "`X_val` through `Pipeline(transform_input=...)`", pca_raises=AttributeError)
+def validation_rows_through_a_pipeline(estimator, X, y, tmp_path):
+    with config_context(enable_metadata_routing=True):
+        steps = [("scale", StandardScaler()), ("reduce", estimator.set_fit_request(X_val=True))]
+        model = Pipeline(steps, transform_input=["X_val"]).fit(X[::2], X_val=X[1::2])
+    assert len(model[-1].validation_loss_curve_) == model[-1].n_iter_
+
+
 KEPT = "Kept, copied, in parallel"
 
 
@@ -691,6 +895,34 @@ def copies(estimator, X, y, tmp_path):
         copy.deepcopy(estimator),
     ):
         np.testing.assert_allclose(same.transform(X), codes, atol=1e-12)
+
+
+@piece(KEPT, "`skops`: files that run no code")
+def secure_files(estimator, X, y, tmp_path):
+    skops_io = pytest.importorskip("skops.io")
+    codes = estimator.fit_transform(X)
+    skops_io.dump(estimator, tmp_path / "model.skops")
+    types = skops_io.get_untrusted_types(file=tmp_path / "model.skops")
+    assert all(name.startswith("skae.") for name in types)
+    loaded = skops_io.load(tmp_path / "model.skops", trusted=types)
+    np.testing.assert_allclose(loaded.transform(X), codes, atol=1e-12)
+
+
+@piece(KEPT, "a file says which version wrote it")
+def version_of_a_file(estimator, X, y, tmp_path):
+    joblib.dump(estimator.fit(X), tmp_path / "model.joblib")
+    state = joblib.load(tmp_path / "model.joblib").__getstate__()
+    library = {"sklearn": sklearn, "skae": skae}[type(estimator).__module__.split(".")[0]]
+    assert state[f"_{library.__name__}_version"] == library.__version__
+
+
+@piece(KEPT, "`skae.export.to_onnx`: the whole map for onnxruntime", pca_raises=TypeError)
+def exported(estimator, X, y, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    codes = estimator.fit_transform(X)
+    model = to_onnx(estimator).SerializeToString()
+    (exported,) = onnxruntime.InferenceSession(model).run(None, {"X": X.astype(np.float32)})
+    np.testing.assert_allclose(exported, codes, atol=1e-4)
 
 
 @piece(KEPT, "a pickle holds no training rows")
