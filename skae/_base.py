@@ -266,8 +266,8 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
-            Training rows, float64 or float32, else converted to float64. Sparse rows are
-            made dense, and memory maps read, batch by batch.
+            Training rows, float64 or float32, else converted to float64. Sparse rows and
+            memory maps of more than 64 MiB in float32 are made dense, or read, batch by batch.
         y : None
             Ignored, present for Pipelines.
         sample_weight : array-like of shape (n_samples,), default=None

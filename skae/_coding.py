@@ -99,7 +99,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
 
         Returns
         -------
@@ -144,7 +144,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
 
         Returns
         -------
@@ -168,7 +168,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
         per_feature : bool, default=False
             Return one value a feature instead of their sum over features.
 
@@ -201,7 +201,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None

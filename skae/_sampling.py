@@ -172,7 +172,7 @@ class SamplingMixin:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
 
         Returns
         -------

@@ -249,14 +249,16 @@ class StreamingMixin:
         The first rows wait until there are enough of them (five a feature, but at least 500
         and at most 5,000). Until then the model is PCA of all rows so far, or an untrained
         network without an anchor. Then centre, scale and anchor stay, and every call trains
-        for one epoch, at a constant rate, on the rows it brings; rows fewer than a batch wait
-        for the next call. A share of variance as `n_components` is PCA's choice until training
-        starts, and is then settled by the rows that waited. The linear autoencoder remains PCA
-        of all rows so far.
+        for one epoch on the rows it brings, at a constant rate of twice `lr`; rows fewer than
+        a batch (16 if "auto") wait for the next call. Nothing is held out: `max_epochs`,
+        `lr_schedule` and `early_stopping` play no part, and there is no promise about PCA. A
+        share of variance as `n_components` is PCA's choice until training starts, and is then
+        settled by the rows that waited. The linear autoencoder remains PCA of all rows so far.
 
-        What describes the model is current after each call: moments, order of the
-        components and a Gaussian density, averaged over about the last quarter of the rows,
-        10,000 of them at most.
+        What describes the model is current after each call. The mean and the number of rows
+        are of all rows; moments, order of the components and a Gaussian density follow the
+        weights: they are averaged over about the last quarter of the rows, at least 1,000 and
+        at most 10,000.
 
         Parameters
         ----------

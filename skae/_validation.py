@@ -204,7 +204,7 @@ def in_canonical_form(
     X : ndarray or CSR matrix or array
     weights : ndarray, or None
     """
-    if weights is not None and (weights % 1 != 0).any():
+    if X.shape[0] >= below or (weights is not None and (weights % 1 != 0).any()):
         return X, weights
     counts = np.ones(X.shape[0], dtype=int) if weights is None else weights
     if counts.sum() >= below:
