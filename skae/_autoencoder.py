@@ -59,7 +59,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     -----
     From 500 rows on, weights are judged after each epoch by the mean logarithm of the losses
     of the held-out rows, so that a few outlying rows do not choose them, and leave PCA for a
-    gain of one standard error. Below 500 rows, five-fold cross-validation (below 80, one
+    gain of one standard error; a row that alone makes a feature vary is not held out, unless
+    half of them are such. Below 500 rows, five-fold cross-validation (below 80, one
     split) chooses the number of epochs, of which PCA's none is one, and training on all rows
     stops there; a gain of two standard errors is asked for, of four below 200 rows.
     ``anchor=None`` and a constant rate always use one split. What is judged and kept is the

@@ -179,6 +179,27 @@ class Rows:
         """
         return type(self)(taken(self.X, index), self.shift, self.scale, self.weights_of(index))
 
+    def first_to_vary(self, index: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Rows without which features would be constant that are not.
+
+        Parameters
+        ----------
+        index : ndarray of int
+            Rows in which some features may be constant.
+        others : ndarray of int
+
+        Returns
+        -------
+        ndarray of int
+            Of `others`, the first row that differs in each of these features.
+        """
+        constant = np.flatnonzero(constant_columns(self.X, index))
+        if len(constant) == 0:
+            return others[:0]
+        first = in_numpy(taken(self.X, index[:1]))[0, constant]
+        differs = in_numpy(taken(self.X, others)[:, constant]) != first
+        return others[np.unique(differs.argmax(axis=0)[differs.any(axis=0)])]
+
     def spread(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spread, each as often as its weight asks.
 
@@ -415,25 +436,31 @@ def weighted_mean(X: Any, weights: np.ndarray | None) -> np.ndarray:
     return sum(weights[part] @ X[part] for part in parts) / weights.sum()
 
 
-def constant_columns(X: np.ndarray) -> Any:
+def constant_columns(X: Any, index: np.ndarray | None = None) -> Any:
     """Columns of which all entries are equal.
 
     Parameters
     ----------
     X : ndarray or CSR matrix or array of shape (n_rows, n_columns)
+    index : ndarray of int, default=None
+        Rows that count; all if not given.
 
     Returns
     -------
     ndarray of shape (n_columns,), bool
     """
     if sparse.issparse(X):
-        low, high = min_max_axis(X, axis=0)
+        low, high = min_max_axis(X if index is None else X[index], axis=0)
         return low == high
-    first = in_numpy(X[:1])[0]
-    constant = (in_numpy(X[:100]) == first).all(axis=0)
-    for part in gen_batches(len(X), rows_per_batch(X.shape[1])):
+
+    def some(part: slice) -> np.ndarray:
+        return in_numpy(taken(X, part if index is None else index[part]))
+
+    first = some(slice(1))[0]
+    constant = (some(slice(100)) == first).all(axis=0)
+    for part in gen_batches(len(X if index is None else index), rows_per_batch(X.shape[1])):
         suspects = np.flatnonzero(constant)
         if len(suspects) == 0:
             break
-        constant[suspects] = (in_numpy(X[part])[:, suspects] == first[suspects]).all(axis=0)
+        constant[suspects] = (some(part)[:, suspects] == first[suspects]).all(axis=0)
     return constant

@@ -110,18 +110,28 @@ class Trainer:
     def _split(self, rows: Rows) -> tuple[np.ndarray | None, np.ndarray]:
         """Indices of the rows to train on and of those to hold out.
 
-        Of rows outside of memory, no more than fit are held out, and the others are all that
-        are not: None.
+        A row that alone makes a feature vary is trained on: the components know the feature,
+        so that the network has to. Where most rows are such, they are no exception. Of rows
+        outside of memory, no more than fit are held out, and the others are all that are not:
+        None.
         """
         share = self.params["validation_fraction"]
         if not rows.stay_outside:
             train, held_out = train_test_split(
                 np.arange(len(rows)), test_size=share, random_state=self.split_seed
             )
-            return train, held_out
+            alone = rows.first_to_vary(train, held_out)
+            if 2 * len(alone) > len(held_out):
+                return train, held_out
+            return np.concatenate([train, alone]), held_out[~np.isin(held_out, alone)]
         largest = max(1, HELD_OUT_BYTES // (4 * rows.shape[1]))
         n_held_out = min(math.ceil(share * len(rows)), largest)
-        chosen = sample_without_replacement(len(rows), n_held_out, random_state=self.split_seed)
+        chosen = sample_without_replacement(
+            len(rows),
+            n_held_out,
+            method="tracking_selection",  # in memory of those chosen, not of all
+            random_state=self.split_seed,
+        )
         return None, np.sort(chosen)
 
     def learn(

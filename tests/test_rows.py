@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
 
@@ -117,6 +118,21 @@ def test_columns_are_constant_only_if_all_rows_agree():
     X[499, 1] = 2.0
     X[0, 2] = 0.0
     np.testing.assert_array_equal(constant_columns(X), [True, False, False, True])
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+def test_the_first_rows_to_vary_are_found(form):
+    X = np.ones((500, 5))
+    X[[1, 3, 4], 0] = 0.0  # in rows of both kinds
+    X[[7, 499], 1] = 2.0  # in others alone
+    X[9, 2:4] = 3.0
+    X[2, 4] = 4.0
+    rows, index = Rows(form(X), np.zeros(5)), np.arange(500)
+    others = index[1::2]
+    np.testing.assert_array_equal(rows.first_to_vary(index[::2], others), [7, 9])
+    np.testing.assert_array_equal(rows.first_to_vary(index[::2], others[::-1]), [499, 9])
+    assert len(rows.first_to_vary(index, index)) == 0
 
 
 def test_rows_are_spread_evenly_and_once():
