@@ -107,7 +107,8 @@ class Outside:
     """Rows that are read, or made dense, when their turn comes.
 
     Rows that lie side by side are read together, in pieces that come in a new order each
-    time; the rows of as many pieces as fit into 16 MiB are mixed with each other.
+    time; the rows of as many pieces as fit into 16 MiB are mixed with each other. A batch is
+    valid until the next one is asked for.
 
     Parameters
     ----------
@@ -169,14 +170,14 @@ class Outside:
         """
         pieces = self._of_sizes(sizes, self._pools(generator))
         for size in sizes:
-            batch = [next(pieces)]
-            while sum(len(rows) for rows, _ in batch) < size:
-                batch.append(next(pieces))
-            if len(batch) == 1:
-                yield batch[0]
-            else:
-                rows, weights = zip(*batch, strict=True)
-                yield torch.cat(rows), None if weights[0] is None else torch.cat(weights)
+            rows, weights = next(pieces)
+            while len(rows) < size:  # the pool ends; the next one takes its memory
+                before, their = rows.clone(), weights
+                rows, weights = next(pieces)
+                rows = torch.cat([before, rows])
+                if weights is not None and their is not None:
+                    weights = torch.cat([their, weights])
+            yield rows, weights
 
     @staticmethod
     def _of_sizes(sizes: list[int], pools: Iterator[Batch]) -> Iterator[Batch]:
@@ -192,10 +193,10 @@ class Outside:
                 start = stop
                 if size == 0:
                     size = next(wanted, 0)
-            del rows, weights  # before the next pool is made
 
     def _pools(self, generator: torch.Generator) -> Iterator[Batch]:
-        """All rows, mixed within each pool."""
+        """All rows, mixed within each pool, which is overwritten by the next."""
+        pool = torch.empty((PIECES_OF_POOL * self.n_piece, self.rows.shape[1]), dtype=self.dtype)
         pieces = list(gen_batches(len(self.rows), self.n_piece))
         order = torch.randperm(len(pieces), generator=generator).tolist()
         for start in range(0, len(order), PIECES_OF_POOL):
@@ -209,7 +210,8 @@ class Outside:
             if self.rows.weights is not None:
                 weights = torch.from_numpy(self.rows.weights[index] / self.mean_weight)
                 weights = weights.to(self.device, self.dtype)
-            yield self.rows.tensor(index, self.dtype).to(self.device), weights
+            # Pools of their own would leave holes in the memory of the process.
+            yield self.rows.fill(pool[: len(index)], index).to(self.device), weights
 
     def _kept(self, piece: slice) -> np.ndarray:
         """Indices of the rows of a piece that are trained on."""

@@ -133,7 +133,22 @@ class Rows:
         """
         if isinstance(self.X, Tensor):
             return self._tensor_in_place(index, dtype)
-        result = torch.empty((len(index), self.shape[1]), dtype=dtype)
+        return self.fill(torch.empty((len(index), self.shape[1]), dtype=dtype), index)
+
+    def fill(self, result: Tensor, index: np.ndarray) -> Tensor:
+        """Some rows in a tensor that is there.
+
+        Parameters
+        ----------
+        result : Tensor of shape (n_rows, n_features)
+            Is overwritten.
+        index : ndarray of shape (n_rows,)
+
+        Returns
+        -------
+        Tensor
+            The result.
+        """
         for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
             result[part] = torch.from_numpy(self[index[part]])
         return result

@@ -106,6 +106,7 @@ def test_a_sample_stands_for_the_rows_from_outside(outside):
 def test_weights_of_rows_from_outside_go_with_them_and_have_mean_one(outside):
     weighted = Rows(outside.X, outside.shift, weights=np.arange(1.0, 1001))
     source = Outside(weighted, np.arange(10), torch.float64)
-    rows, weights = map(torch.cat, zip(*BatchIterator(source, 32, generator()), strict=True))
+    batches = [(rows.clone(), w) for rows, w in BatchIterator(source, 32, generator())]
+    rows, weights = map(torch.cat, zip(*batches, strict=True))
     torch.testing.assert_close(weights / weights[0], (rows[:, 0] + 1) / (rows[0, 0] + 1))
     assert weights.mean().item() == pytest.approx(1)
