@@ -118,10 +118,20 @@ class Stream:
         self.pending = X, weights
         return self.pending
 
-    def keep_pending(self) -> None:
-        """Copy the rows that wait: the caller may change his."""
-        X, weights = self.pending
-        self.pending = None if X is None else X.copy(), weights
+    def own_pending(self, X: Any, weights: np.ndarray | None) -> None:
+        """Copy what waits where it is still the caller's, who may change it.
+
+        Parameters
+        ----------
+        X, weights
+            Of this call.
+        """
+        rows, counts = self.pending
+        if rows is not None and rows is X:
+            rows = rows.copy()
+        if counts is not None and counts is weights:
+            counts = counts.copy()
+        self.pending = rows, counts
 
     def average(self, name: str, value: Any, weight: float) -> np.ndarray:
         """Mean of a quantity over the last rows.
@@ -300,7 +310,7 @@ class StreamingMixin:
             with limited_threads(torch.get_num_threads()):
                 follow = self._go_on if stream.has_started else self._begin
                 follow(stream, X, weights, device)
-            stream.keep_pending()
+            stream.own_pending(X, weights)
             self._stream = stream
         return self
 

@@ -242,6 +242,15 @@ def test_the_callers_rows_may_change_after_the_call(kind, wine):
     assert_close(kind.mean_, wine.mean(axis=0), 1e-12)
 
 
+def test_the_callers_weights_may_change_after_the_call(kind, wine):
+    counts, halves = np.empty(89), np.split(np.arange(178.0) % 3 + 1, 2)
+    for rows, theirs in zip((wine[:89], wine[89:]), halves, strict=True):
+        counts[:] = theirs
+        kind.partial_fit(rows, sample_weight=counts)
+    expected = np.average(wine, axis=0, weights=np.concatenate(halves))
+    assert_close(kind.mean_, expected, 1e-12)
+
+
 def test_weights_count_rows(kind, wine):
     counts = np.random.default_rng(0).integers(0, 3, size=178)
     weighted = stream(clone(kind), wine, 4, sample_weight=counts)
