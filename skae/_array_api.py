@@ -44,8 +44,7 @@ class Place(NamedTuple):
         if not isinstance(array, np.ndarray):
             return array
         if "torch" in self.namespace.__name__:
-            tensor = torch.from_numpy(np.ascontiguousarray(array))
-            return tensor.to(self.device, widest(tensor.dtype, self.device))
+            return tensor_on(self.device, array)
         return self.namespace.asarray(array.copy(), device=self.device)
 
 
@@ -103,6 +102,23 @@ def widest(dtype: torch.dtype, device: Any) -> torch.dtype:
     return torch.float32 if narrow else dtype
 
 
+def tensor_on(device: Any, array: Any) -> Tensor:
+    """Bring numbers to a device, in their own type as far as the device has it.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    array : ndarray or Tensor
+
+    Returns
+    -------
+    Tensor
+    """
+    is_tensor = isinstance(array, Tensor)
+    tensor = array if is_tensor else torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.to(device, widest(tensor.dtype, device))
+
+
 # -- arithmetic of numpy's arrays and torch's tensors alike ------------------------
 
 
@@ -118,10 +134,7 @@ def like(constant: Any, rows: Any) -> Any:
     -------
     ndarray or Tensor
     """
-    if not isinstance(rows, Tensor):
-        return constant
-    tensor = torch.from_numpy(np.ascontiguousarray(constant))
-    return tensor.to(rows.device, widest(tensor.dtype, rows.device))
+    return tensor_on(rows.device, constant) if isinstance(rows, Tensor) else constant
 
 
 def product(rows: Any, matrix: np.ndarray) -> Any:

@@ -17,7 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.history import History
 from torch import Tensor, nn
 
-from skae._array_api import widest
+from skae._array_api import tensor_on
 from skae._batches import BatchIterator, InMemory, Source
 from skae._blueprints import describe, rebuild, sizes_of
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
@@ -556,11 +556,6 @@ class AutoencoderNet(NeuralNet):
                     copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
         return copies[dtype]
 
-    def _tensor(self, rows: Any) -> Tensor:
-        """Rows on the device, in their own precision where the device has it."""
-        x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
-        return x.to(self.device, widest(x.dtype, self.device))
-
     @torch.inference_mode()
     def infer_rows(
         self, method: str, rows: Any, link: Callable[[Tensor], Tensor] | None = None
@@ -579,7 +574,7 @@ class AutoencoderNet(NeuralNet):
         ndarray or Tensor of shape (n_rows, n_columns_out), dtype of `rows`
             Where the rows are.
         """
-        x = self._tensor(rows)
+        x = tensor_on(self.device, rows)
         result = getattr(self.at_precision(x.dtype), method)(x)
         if link is not None:
             result = link(result)
@@ -600,7 +595,7 @@ class AutoencoderNet(NeuralNet):
         mean, log_var : Tensor of shape (n_rows, n_components), dtype of `rows`
             On the CPU.
         """
-        x = self._tensor(rows)
+        x = tensor_on(self.device, rows)
         mean, log_var = self.at_precision(x.dtype).posterior(x)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         return mean.to("cpu", dtype), log_var.to("cpu", dtype)
@@ -618,7 +613,7 @@ class AutoencoderNet(NeuralNet):
         -------
         ndarray of shape (n_rows, n_components, n_features)
         """
-        z = self._tensor(codes)
+        z = tensor_on(self.device, codes)
         network = self.at_precision(z.dtype)
         return jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
 
