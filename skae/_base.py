@@ -319,11 +319,7 @@ class BaseAutoencoder(
             if network is None:
                 self._choose_dimension(rows, device, seeds, held_out)
             self._train(network, rows, device, seeds, held_out)
-            if self._is_at_pca():
-                self._describe_as_pca(rows)
-            else:
-                self._order(self._mean_slopes(rows), self._moments_of(rows))
-                self._describe(rows)
+            self._describe_network(rows)
             with (
                 limited_threads(torch.get_num_threads()),
                 config_context(
@@ -429,6 +425,14 @@ class BaseAutoencoder(
     def _is_at_pca(self) -> bool:
         """Whether the network is PCA: its own code is ordered and signed as PCA's."""
         return False
+
+    def _describe_network(self, rows: Rows) -> None:
+        """Order the code and describe what the network makes of all rows."""
+        if self._is_at_pca():
+            self._describe_as_pca(rows)
+        else:
+            self._order(self._mean_slopes(rows), self._moments_of(rows))
+            self._describe(rows)
 
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
         if self._is_at_pca():

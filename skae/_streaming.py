@@ -230,14 +230,12 @@ class StreamingMixin:
     _validate_params: Callable[[], None]
     _check_parameters: Callable[[Any], None]
     _is_solved: Callable[[], bool]
-    _is_at_pca: Callable[[], bool]
     _locate: Callable[..., Rows]
     _make_network: Callable[..., nn.Module]
     _choose_dimension: Callable[..., None]
     _make_trainer: Callable[..., Trainer]
     _own_draws: Callable[..., AbstractContextManager[None]]
-    _describe_as_pca: Callable[[Rows], None]
-    _describe: Callable[[Rows], None]
+    _describe_network: Callable[[Rows], None]
     _order: Callable[[np.ndarray, Moments], None]
     _moments_of: Callable[..., Moments]
     _mean_slopes: Callable[[Rows], np.ndarray]
@@ -391,13 +389,10 @@ class StreamingMixin:
             stream.has_started = True
             self._learn(stream, rows, device)
             stream.rows = Moments(self.n_features_in_, joint=False)
+            self._describe_rows(stream, rows)
             self._describe_so_far(stream, rows)
             return
-        if self._is_at_pca():
-            self._describe_as_pca(rows)
-        else:
-            self._order(self._mean_slopes(rows), self._moments_of(rows))
-            self._describe(rows)
+        self._describe_network(rows)
         kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
         self._fit_densities(rows, stream.seeds[1], kind)
 
@@ -413,7 +408,7 @@ class StreamingMixin:
         self._describe_rows(stream, rows)
         if len(waiting) >= trainer.stream_batch_size():
             self._learn(stream, waiting, device)
-        self._describe_so_far(stream, rows, counted=True)
+        self._describe_so_far(stream, rows)
 
     def _to_rows(self, X: Any, weights: np.ndarray | None) -> tuple[Any, ...]:
         return X, self._shift, self._scale, weights
@@ -453,10 +448,8 @@ class StreamingMixin:
         self.n_samples_ = round(stream.rows.count)
         self.mean_ = stream.rows.mean * self._scale + self._shift
 
-    def _describe_so_far(self, stream: Stream, rows: Rows, *, counted: bool = False) -> None:
+    def _describe_so_far(self, stream: Stream, rows: Rows) -> None:
         """Describe the model by what these rows and those before them say of it."""
-        if not counted:
-            self._describe_rows(stream, rows)
         n = rows.count if rows.weights is None else float(rows.weights.sum())
         codes = stream.averages.get("codes")
         codes = self._moments_of(rows, None if codes is None else codes.limit(stream.window()))
