@@ -3,12 +3,14 @@
 from skae import densities, export, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
 from skae._denoising import DenoisingAutoencoder
+from skae._dimension_search import LatentDimensionSearch
 from skae._vae import VAETransformer
 from skae._version import __version__ as __version__
 
 __all__ = [
     "AutoencoderTransformer",
     "DenoisingAutoencoder",
+    "LatentDimensionSearch",
     "VAETransformer",
     "densities",
     "export",

@@ -7,6 +7,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -29,7 +30,8 @@ from skae._persistence import PersistenceMixin
 from skae._rows import Rows, constant_columns, weighted_mean
 from skae._sampling import SamplingMixin
 from skae._streaming import StreamingMixin
-from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer
+from skae._together import Plan, carry_out, models_at_once
+from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer, auto_batch_size
 from skae._validation import (
     all_or_nothing,
     check_rows,
@@ -296,38 +298,63 @@ class BaseAutoencoder(
             `n_components` is a share of variance that PCA's choice for it does not explain
             of held-out rows.
         """
+        with all_or_nothing(self):
+            carry_out(self._fitting(X, sample_weight, X_val))
+        return self
+
+    def _fitting(
+        self, X: Any, sample_weight: Any = None, X_val: Any = None, *, whole: bool = True
+    ) -> Plan:
+        """Fit, asking for the trainings to be done.
+
+        Unless wholly, only what codes, reconstructions and `score` need.
+        """
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
-        with all_or_nothing(self):
-            X, weights = check_weights(sample_weight, check_rows(self, X, reset=True))
-            X, weights = in_canonical_form(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
-            self._check_parameters(X)
-            held_out = None if X_val is None else check_validation_rows(self, X_val)
-            if held_out is not None:
-                self._check_parameters(held_out)
-            network = self._previous_network()
-            if network is None:
-                rows = self._locate(X, weights)
-            else:
-                rows = Rows(X, self._shift, self._scale, weights)
-            if held_out is not None:
-                held_out = Rows(held_out, self._shift, self._scale)
-            *seeds, density_seed = derive_seeds(self.random_state, 5)
-            self.n_samples_ = rows.count
-            if hasattr(self, "_stream"):
-                del self._stream
-            if network is None:
-                self._choose_dimension(rows, device, seeds, held_out)
-            self._train(network, rows, device, seeds, held_out)
-            self._describe_network(rows)
-            with (
-                limited_threads(torch.get_num_threads()),
-                config_context(
-                    array_api_dispatch=False  # codes are in numpy
-                ),
-            ):
-                self._fit_densities(rows, density_seed)
-        return self
+        X, weights = check_weights(sample_weight, check_rows(self, X, reset=True))
+        X, weights = in_canonical_form(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
+        self._check_parameters(X)
+        held_out = None if X_val is None else check_validation_rows(self, X_val)
+        if held_out is not None:
+            self._check_parameters(held_out)
+        network = self._previous_network()
+        if network is None:
+            rows = self._locate(X, weights)
+        else:
+            rows = Rows(X, self._shift, self._scale, weights)
+        if held_out is not None:
+            held_out = Rows(held_out, self._shift, self._scale)
+        *seeds, density_seed = derive_seeds(self.random_state, 5)
+        self.n_samples_ = rows.count
+        if hasattr(self, "_stream"):
+            del self._stream
+        if network is None:
+            self._choose_dimension(rows, device, seeds, held_out)
+        yield from self._train(network, rows, device, seeds, held_out)
+        self._describe_network(rows, whole=whole)
+        if whole:
+            self._describe_density(rows, density_seed)
+
+    def _n_trained_together(self, n_rows: int, n_features: int) -> int:
+        """Number of fits to so many rows that are worth training as one."""
+        if self._has_own_modules() or self.callbacks or not isinstance(self.n_components, Integral):
+            return 1
+        widths: list[Any] = [n_features, *self._resolve_hidden_layer_sizes(), self.n_components]
+        n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
+        batch_size: Any = self.batch_size
+        if batch_size == "auto":
+            batch_size = auto_batch_size(n_rows)
+        return models_at_once(n_parameters, batch_size, n_rows, n_features)
+
+    def _describe_density(self, rows: Rows, seed: int) -> None:
+        """Describe how codes, and what is left over, are distributed."""
+        with (
+            limited_threads(torch.get_num_threads()),
+            config_context(
+                array_api_dispatch=False  # codes are in numpy
+            ),
+        ):
+            self._fit_densities(rows, seed)
 
     def _previous_network(self) -> nn.Module | None:
         """Return the network that a warm start continues from."""
@@ -360,7 +387,7 @@ class BaseAutoencoder(
                 f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
                 "learn, every code is the same.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=7,
             )
         return rows
 
@@ -382,7 +409,7 @@ class BaseAutoencoder(
         device: torch.device,
         seeds: list[int],
         held_out: Rows | None = None,
-    ) -> None:
+    ) -> Plan:
         """Build the network unless it continues; train it; keep its best weights."""
         trainer, remake = self._make_trainer(rows, device, seeds), None
         with self._own_draws(seeds[0], device):
@@ -390,7 +417,7 @@ class BaseAutoencoder(
                 remake = partial(self._make_network, seed=seeds[0])
                 network = remake(rows)
             if self._needs_training(network, rows):
-                self.net_, self.validation_loss_curve_ = trainer.train(
+                self.net_, self.validation_loss_curve_ = yield from trainer.train(
                     network, rows, remake, held_out
                 )
             else:
@@ -426,13 +453,14 @@ class BaseAutoencoder(
         """Whether the network is PCA: its own code is ordered and signed as PCA's."""
         return False
 
-    def _describe_network(self, rows: Rows) -> None:
+    def _describe_network(self, rows: Rows, *, whole: bool = True) -> None:
         """Order the code and describe what the network makes of all rows."""
         if self._is_at_pca():
             self._describe_as_pca(rows)
         else:
             self._order(self._mean_slopes(rows), self._moments_of(rows))
-            self._describe(rows)
+            if whole:
+                self._describe(rows)
 
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
         if self._is_at_pca():

@@ -44,16 +44,52 @@ class Candidate(NamedTuple):
         return bool(self.scores.isfinite().all())
 
 
+class Scale:
+    """How losses of rows are compared: so that no outlying row decides.
+
+    Losses are compared by their logarithms: a mean of the losses themselves would let one row
+    choose. An objective that may be negative, such as a log-likelihood, has no logarithm: the
+    inverse hyperbolic sine of its distance from the median at the start does the same.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (..., n_rows)
+        At the start.
+    positive : bool
+        Whether losses have logarithms.
+    """
+
+    def __init__(self, losses: Tensor, positive: bool):
+        self.positive, tiny = positive, torch.finfo(losses.dtype).tiny
+        self.floor = LOG_FLOOR * losses.mean(-1, keepdim=True) + tiny
+        self.centre = losses.median(-1, keepdim=True).values
+        self.width = (losses - self.centre).abs().mean(-1, keepdim=True) + tiny
+
+    def score(self, losses: Tensor) -> Tensor:
+        """Bring losses to the scale.
+
+        Parameters
+        ----------
+        losses : Tensor of shape (..., n_rows)
+
+        Returns
+        -------
+        Tensor of shape (..., n_rows)
+            Lower is better.
+        """
+        if self.positive:
+            return (losses + self.floor).log()
+        return torch.asinh((losses - self.centre) / self.width)
+
+
 class BestWeights(Callback):
     """Keeps the best weights in memory, those before the first step included.
 
-    Weights are judged by the mean logarithm of the losses of the held-out rows: a mean of
-    the losses themselves would let one outlying row choose. An objective that may be
-    negative, such as a log-likelihood, has no logarithm: the inverse hyperbolic sine of its
-    distance from the median at the start does the same. Where the net is cautious, they
-    replace those before the first step only if they are better by some standard errors.
-    Without held-out rows the latest finite weights are kept. A non-finite loss brings the
-    best weights back and lowers the rate; the second one stops training.
+    Weights are judged by the mean of the held-out rows' losses, brought to a `Scale`. Where
+    the net is cautious, they replace those before the first step only if they are better by
+    some standard errors. Without held-out rows the latest finite weights are kept. A
+    non-finite loss brings the best weights back and lowers the rate; the second one stops
+    training.
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -61,20 +97,12 @@ class BestWeights(Callback):
             losses = net.evaluate(net.rows_)
         else:
             losses = net.evaluate(net.held_out_, net.held_out_noise_)
-        self.positive_ = net.criterion_.positive
         judged = net.held_out_weights_ if net.held_out_ is not None else None
         self.weights_ = None if judged is None else judged.double().numpy()
-        self.floor_ = LOG_FLOOR * losses.mean() + torch.finfo(losses.dtype).tiny
-        self.centre_ = losses.median()
-        self.width_ = (losses - self.centre_).abs().mean() + torch.finfo(losses.dtype).tiny
-        self.start_ = self.best_ = Candidate(0, self._score(losses), net.snapshot())
+        self.scale_ = Scale(losses, net.criterion_.positive)
+        self.start_ = self.best_ = Candidate(0, self.scale_.score(losses), net.snapshot())
         self.losses_ = [losses]
         self.failures_ = 0
-
-    def _score(self, losses: Tensor) -> Tensor:
-        if self.positive_:
-            return (losses + self.floor_).log()
-        return torch.asinh((losses - self.centre_) / self.width_)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         scores = self._judge(net)
@@ -106,7 +134,7 @@ class BestWeights(Callback):
         net.history.record("valid_loss", self._mean(losses))
         if net.keep_losses:
             self.losses_.append(losses)
-        return self._score(losses)
+        return self.scale_.score(losses)
 
     def _recover(self, net: Any) -> None:
         self.failures_ += 1
@@ -139,7 +167,7 @@ class BestWeights(Callback):
         net.best_epoch_ = best.epoch
         if net.keep_losses:
             net.held_out_losses_ = torch.stack(self.losses_).cpu().numpy()
-        del self.start_, self.best_, self.losses_
+        del self.start_, self.best_, self.losses_, self.scale_
 
 
 class ProgressBar(Callback):

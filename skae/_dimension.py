@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from skae._engine import AutoencoderNet
 from skae._rows import MEMORY_BYTES, Rows, constant_columns
+from skae._together import carry_out
 from skae._training import MIN_ROWS_TO_CROSS_VALIDATE, MIN_ROWS_TO_TRUST_ONE_SPLIT, N_FOLDS, Trainer
 from skae._validation import explained_share
 
@@ -144,7 +145,7 @@ def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
         f"training rows' variance explain {explained:.4f} of held-out rows' variance; they are "
         f"kept. Set n_components to an integer above {cap} for more.",
         ConvergenceWarning,
-        stacklevel=6,
+        stacklevel=9,
     )
 
 
@@ -230,7 +231,7 @@ class Trial:
             return None
         if not candidate._needs_training(remake(self.rows), self.rows):
             return 0
-        return trainer.cross_validate(self.rows, remake)[0]
+        return carry_out(trainer.cross_validate(self.rows, remake))[0]
 
     def _lost(
         self, candidate: Any, trainer: Trainer, remake: Any, fold: int, n_epochs: int | None
@@ -250,7 +251,7 @@ class Trial:
                 lost_at_start = self._squares(trainer.leave(copy.deepcopy(network), rows), split)
             copy_weights(self.tried[nearest, fold], network, nearest, candidate.n_components_)
         share = SHARES[len(self.splits) > 1][nearest is not None]
-        net, _ = trainer.shortened(share, len(rows)).train(network, rows, None)
+        net, _ = carry_out(trainer.shortened(share, len(rows)).train(network, rows, None))
         self.tried[candidate.n_components_, fold] = net.module_
         return min(lost_at_start, self._squares(net, split))
 

@@ -21,11 +21,11 @@ from skae._array_api import tensor_on
 from skae._batches import BatchIterator, InMemory, Source
 from skae._blueprints import describe, rebuild, sizes_of
 from skae._callbacks import BestWeights, ProgressBar, StopTraining
-from skae._gradients import make_gradient
+from skae._gradients import Gradient, make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
 from skae._persistence import packed, signed, unpacked, verified
 from skae._validation import resolve_device
-from skae.losses import Objective, Term, squared_error
+from skae.losses import Objective, squared_error
 from skae.networks import has_modes, jacobian, run
 
 TRAINING_STATE = (
@@ -254,7 +254,9 @@ class AutoencoderNet(NeuralNet):
                 if isinstance(callback, ProgressBar):
                     callback.bar_.close()
         self.notify("on_train_end", X=self.rows_, y=None)
-        self.optimism_ = self._optimism()
+        training = self.rows_, self.source_.weights
+        self._set_training(False)
+        self.optimism_ = optimism(self.module_, training, (self.held_out_, self.held_out_weights_))
         return self
 
     def learn(
@@ -314,25 +316,6 @@ class AutoencoderNet(NeuralNet):
         self.held_out_ = None if held_out is None else held_out.to(self.device)
         self.held_out_weights_ = held_out_weights
 
-    def _optimism(self) -> float:
-        """Mean squared error of the held-out rows over that of training rows, at least 1.
-
-        Nothing is corrupted here. Without held-out rows nothing is known: 1.
-        """
-        if self.held_out_ is None:
-            return 1.0
-        both = (self.held_out_, self.held_out_weights_), (self.rows_, self.source_.weights)
-        lost, lost_again = (self._mean_square(rows, weights) for rows, weights in both)
-        return max(1.0, lost / lost_again) if lost_again > 0 else 1.0
-
-    def _mean_square(self, rows: Tensor, weights: Tensor | None) -> float:
-        """Mean squared error of the first rows."""
-        losses = self.evaluate(rows[:EVALUATION_ROWS], term=squared_error)
-        if weights is None:
-            return float(losses.mean())
-        w = weights[:EVALUATION_ROWS].to(losses)
-        return float((w * losses).sum() / w.sum())
-
     def fit_loop(
         self, X: Source, y: None = None, epochs: int | None = None, **fit_params: Any
     ) -> AutoencoderNet:
@@ -343,12 +326,7 @@ class AutoencoderNet(NeuralNet):
         self.schedule_ = self._schedule(self.max_epochs * len(iterator))
         self.rate_factor_ = 1.0
         self.hooks_ = {hook: self._listened(hook) for hook in BATCH_HOOKS}
-        self.gradient_ = make_gradient(
-            self.module_,
-            self.criterion_,
-            self.flat_.gradient,
-            by_autograd=self.hooks_["on_batch_end"] or X.weights is not None,
-        )
+        self.gradient_ = self._make_gradient()
         sets = {"dataset_train": X.sample, "dataset_valid": self.held_out_}
         for epoch in range(epochs):
             self.criterion_.begin_epoch(epoch)
@@ -357,6 +335,15 @@ class AutoencoderNet(NeuralNet):
                 self.run_single_epoch(iterator, True, "train", self.train_step)
             self.notify("on_epoch_end", **sets)
         return self
+
+    def _make_gradient(self) -> Gradient:
+        """Choose how gradients are computed."""
+        return make_gradient(
+            self.module_,
+            self.criterion_,
+            self.flat_.gradient,
+            by_autograd=self.hooks_["on_batch_end"] or self.source_.weights is not None,
+        )
 
     def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
         """Learning rate and new weights' share of the average, step by step."""
@@ -386,10 +373,14 @@ class AutoencoderNet(NeuralNet):
             if on_begin:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, weights)
-            total = total + step["loss"] * batch.shape[0]
+            total = total + step["loss"] * batch.shape[-2]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_loss", float(total) / len(iterator.source))
+        self._record(f"{prefix}_loss", total, len(iterator.source))
+
+    def _record(self, name: str, total: Any, n_rows: int) -> None:
+        """Enter the mean of some rows' losses into the history."""
+        self.history.record(name, float(total) / n_rows)
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode of the network, down to its last module where any of them has one."""
@@ -469,25 +460,20 @@ class AutoencoderNet(NeuralNet):
     # -- weights -------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(
-        self, rows: Tensor, noise: Tensor | None = None, term: Term | None = None
-    ) -> Tensor:
-        """Objective of each row, or one term, under the averaged weights where there is an average.
+    def evaluate(self, rows: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Objective of each row, under the averaged weights where there is an average.
 
         Parameters
         ----------
         rows : Tensor of shape (n_rows, n_features)
         noise : Tensor of shape (n_rows, n_columns), default=None
             What noise made of the rows.
-        term : callable, default=None
-            Maps (Output, rows) to one number a row; the objective if not given.
 
         Returns
         -------
         Tensor of shape (n_rows,)
         """
         self._set_training(False)
-        judge = self.criterion_.row_losses if term is None else term
         trained = self.flat_.detached
         before = trained.clone()
         if self.average_ is not None:
@@ -495,7 +481,7 @@ class AutoencoderNet(NeuralNet):
         batches = rows.split(EVALUATION_ROWS)
         given = [None] * len(batches) if noise is None else noise.split(EVALUATION_ROWS)
         losses = [
-            judge(run(self.module_, batch, its), batch)
+            self.criterion_.row_losses(run(self.module_, batch, its), batch)
             for batch, its in zip(batches, given, strict=True)
         ]
         if self.average_ is not None:
@@ -526,12 +512,37 @@ class AutoencoderNet(NeuralNet):
     def release(self) -> AutoencoderNet:
         """Drop what only training needs: optimizer, averages, data."""
         self.flat_.release()
-        self.module_.eval()
-        self.module, self.criterion = type(self.module_), type(self.criterion)
-        self.noise = None
         for name in TRAINING_STATE:
             delattr(self, name)
-        self.callbacks_ = []
+        return self._as_trained()
+
+    def trained_elsewhere(self, history: History, results: dict[str, Any]) -> AutoencoderNet:
+        """Take what training found that was not this net's own.
+
+        Parameters
+        ----------
+        history : History
+        results : dict
+            Attributes.
+
+        Returns
+        -------
+        self : AutoencoderNet
+        """
+        self.__dict__.update(
+            module_=self.module,
+            has_modes_=has_modes(self.module),
+            history_=history,
+            initialized_=True,
+            **results,
+        )
+        return self._as_trained()
+
+    def _as_trained(self) -> AutoencoderNet:
+        """Keep the network and its history alone."""
+        self.module_.eval()
+        self.module, self.criterion = type(self.module_), type(self.criterion)
+        self.noise, self.callbacks_ = None, []
         return self
 
     # -- inference -----------------------------------------------------------------
@@ -671,6 +682,38 @@ class AutoencoderNet(NeuralNet):
             initialized_=True,
             **state["results"],
         )
+
+
+@torch.no_grad()
+def optimism(
+    module: nn.Module,
+    training: tuple[Tensor, Tensor | None],
+    held_out: tuple[Tensor | None, Tensor | None],
+) -> float:
+    """Mean squared error of the held-out rows over that of training rows, at least 1.
+
+    Nothing is corrupted here. Without held-out rows nothing is known: 1.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In evaluation mode.
+    training, held_out : tuple of Tensor of shape (n_rows, n_features), or None, and weights
+
+    Returns
+    -------
+    float
+    """
+    if held_out[0] is None:
+        return 1.0
+    means = []
+    both: Any = held_out, training
+    for rows, weights in both:
+        some = rows[:EVALUATION_ROWS]
+        losses = squared_error(run(module, some), some)
+        w = None if weights is None else weights[:EVALUATION_ROWS].to(losses)
+        means.append(float(losses.mean() if w is None else (w * losses).sum() / w.sum()))
+    return max(1.0, means[0] / means[1]) if means[1] > 0 else 1.0
 
 
 def _settings(kind: type) -> list[str]:

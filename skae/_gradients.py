@@ -31,6 +31,7 @@ from skae.networks import (
     Autoencoder,
     Codec,
     Linear,
+    Output,
     VariationalAutoencoder,
     follow,
     run,
@@ -107,10 +108,10 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    tensor : Tensor of shape (n_rows, width)
-    array : Tensor or ndarray of shape (n_rows, width)
+    tensor : Tensor of shape (..., n_rows, width)
+    array : Tensor or ndarray of shape (..., n_rows, width)
         What the algebra's product takes.
-    transposed : Tensor or ndarray of shape (width, n_rows)
+    transposed : Tensor or ndarray of shape (..., width, n_rows)
     """
 
     tensor: Tensor
@@ -124,9 +125,11 @@ class Algebra(NamedTuple):
     Attributes
     ----------
     product : callable
-        ``product(a, b, out=c)`` of matrices and vectors.
+        ``product(a, b, out=c)`` of matrices.
     affine : callable
         ``affine(bias, a, b, out=c)``: the product plus a vector in every row.
+    squares : callable
+        Sum of the squares of a matrix.
     exp, log : callable
         Of every entry.
     view : callable
@@ -135,6 +138,7 @@ class Algebra(NamedTuple):
 
     product: Callable[..., Any]
     affine: Callable[..., Any]
+    squares: Callable[[Any], Any]
     exp: Callable[..., Any]
     log: Callable[..., Any]
     view: Callable[[Tensor], Any]
@@ -142,7 +146,7 @@ class Algebra(NamedTuple):
     def batch(self, tensor: Tensor) -> Batch:
         """Pair a tensor with its views."""
         array = self.view(tensor)
-        return Batch(tensor, array, array.T)
+        return Batch(tensor, array, array.swapaxes(-1, -2))
 
 
 def _affine(bias: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -150,37 +154,63 @@ def _affine(bias: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> 
     out += bias
 
 
+def _affine_of_each(bias: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    np.matmul(a, b, out=out)
+    out += bias
+
+
+def _squares(matrix: Any) -> Any:
+    flat = matrix.reshape(-1)
+    return flat @ flat
+
+
+def _squares_of_each(matrices: np.ndarray) -> np.ndarray:
+    return np.einsum("mij,mij->m", matrices, matrices)
+
+
+def _squares_of_each_in_torch(matrices: Tensor) -> Tensor:
+    return matrices.square().sum((-2, -1))
+
+
 # numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
 # several threads, and accelerators. Activations are torch's, which has their derivatives.
-NUMPY = Algebra(np.dot, _affine, np.exp, np.log, Tensor.numpy)
-TORCH = Algebra(torch.matmul, torch.addmm, torch.exp, torch.log, lambda tensor: tensor)
+NUMPY = Algebra(np.dot, _affine, _squares, np.exp, np.log, Tensor.numpy)
+TORCH = Algebra(torch.matmul, torch.addmm, _squares, torch.exp, torch.log, lambda tensor: tensor)
+
+# Of many matrices at once, which lie along a leading axis.
+NUMPY_OF_EACH = NUMPY._replace(product=np.matmul, affine=_affine_of_each, squares=_squares_of_each)
+TORCH_OF_EACH = TORCH._replace(
+    product=torch.bmm, affine=torch.baddbmm, squares=_squares_of_each_in_torch
+)
 
 
 def _squared_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
-    difference, n_rows = decoded.array, len(x.array)
+    difference, n_rows = decoded.array, x.array.shape[-2]
     difference -= x.array
-    flat = difference.reshape(-1)
-    loss = algebra.product(flat, flat) / n_rows
+    loss = algebra.squares(difference) / n_rows
     difference *= 2 / n_rows
     return loss
 
 
 def _absolute_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
-    loss = decoded.tensor.sub_(x.tensor).abs().sum()
-    decoded.tensor.sign_().div_(len(x.array))
-    return loss / len(x.array)
+    n_rows = x.array.shape[-2]
+    loss = decoded.tensor.sub_(x.tensor).abs().sum((-2, -1))
+    decoded.tensor.sign_().div_(n_rows)
+    return loss / n_rows
 
 
 def _huber_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
-    loss = F.huber_loss(decoded.tensor, x.tensor, reduction="sum")
-    decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(len(x.array))
-    return loss / len(x.array)
+    n_rows = x.array.shape[-2]
+    loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none").sum((-2, -1))
+    decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(n_rows)
+    return loss / n_rows
 
 
 def _cross_entropy_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
-    loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="sum")
-    decoded.tensor.sigmoid_().sub_(x.tensor).div_(len(x.array))
-    return loss / len(x.array)
+    n_rows = x.array.shape[-2]
+    loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="none")
+    decoded.tensor.sigmoid_().sub_(x.tensor).div_(n_rows)
+    return loss.sum((-2, -1)) / n_rows
 
 
 # Each returns the mean loss of the rows and turns what was decoded into its derivative.
@@ -193,21 +223,22 @@ SLOPES: dict[Callable[..., Tensor], Callable[[Batch, Batch, Algebra], Any]] = {
 
 
 class Stack:
-    """An MLP written out.
+    """An MLP written out, or many of one shape.
 
     Parameters
     ----------
     mlp : MLP
-        Its parameters' `grad` must exist; they are overwritten, not added to.
+        Its parameters' `grad` must exist; they are overwritten, not added to. Many are one
+        whose parameters have a leading axis.
     algebra : Algebra
     """
 
     def __init__(self, mlp: MLP, algebra: Algebra):
         layers: list[Any] = [layer for layer in mlp if isinstance(layer, Linear)]
         self.weights = [algebra.batch(layer.weight.detach()) for layer in layers]
-        self.biases = [algebra.view(layer.bias.detach()) for layer in layers]
+        self.biases = [algebra.view(layer.bias.detach().unsqueeze(-2)) for layer in layers]
         self.gradients = [
-            (algebra.view(layer.weight.grad), algebra.view(layer.bias.grad[None]))
+            (algebra.view(layer.weight.grad), algebra.view(layer.bias.grad.unsqueeze(-2)))
             for layer in layers
         ]
         activations = [type(layer) for layer in mlp if not isinstance(layer, Linear)]
@@ -252,23 +283,26 @@ class Arrays:
     ----------
     results, slopes : list of Batch
         Of every layer: its result, and derivatives of the loss by its input.
-    ones : Tensor or ndarray of shape (1, n_rows)
+    ones : Tensor or ndarray of shape (..., 1, n_rows)
         Times an array, the sums of its columns.
-    linear : Tensor or ndarray of shape (n_rows, width of the last result)
+    linear : Tensor or ndarray of shape (..., n_rows, width of the last result)
         For what bypasses the stack.
     """
 
     def __init__(self, stack: Stack, algebra: Algebra, n_rows: int):
         empty = stack.weights[0].tensor.new_empty
-        shapes = [weight.tensor.shape for weight in stack.weights]
-        self.results = [algebra.batch(empty(n_rows, n_out)) for n_out, _ in shapes]
-        self.slopes = [algebra.batch(empty(n_rows, n_in)) for _, n_in in shapes]
-        self.ones = algebra.view(empty(1, n_rows).fill_(1))
-        self.linear = algebra.view(empty(n_rows, shapes[-1][0]))
+        n_models = stack.weights[0].tensor.shape[:-2]
+        shapes = [weight.tensor.shape[-2:] for weight in stack.weights]
+        self.results = [algebra.batch(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
+        self.slopes = [algebra.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
+        self.ones = algebra.view(empty(*n_models, 1, n_rows).fill_(1))
+        self.linear = algebra.view(empty(*n_models, n_rows, shapes[-1][0]))
 
 
 class ClosedFormGradient:
     """Gradient of an autoencoder of two MLPs, anchored or not, without autograd.
+
+    Of many at once, if parameters and buffers have a leading axis; batches then have it too.
 
     Parameters
     ----------
@@ -331,9 +365,39 @@ class ClosedFormGradient:
     def __call__(
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        encoder, decoder = self._arrays(x.shape[0])
+        encoder, decoder = self._arrays(x.shape[-2])
         target, V = self.algebra.batch(x), self.components
         rows = target if noise is None else self.algebra.batch(noise)
+        z, decoded = self._forward(rows, encoder, decoder)
+        loss = self.slope(decoded, target, self.algebra)  # what was decoded is now its slope
+        self.decoder.backward(z, decoder, decoded, to_input=True)
+        slope = decoder.slopes[0]
+        if V is not None:
+            self._add_product(slope, decoded, V.transposed, encoder.linear)
+        self.encoder.backward(rows, encoder, slope, to_input=False)
+        return {"loss": loss}
+
+    def output(self, x: Tensor, noise: Tensor | None = None) -> Output:
+        """Run the network, without gradients.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_rows, n_features)
+        noise : Tensor of shape (..., n_rows, n_features), default=None
+            Corrupted rows, which are encoded instead.
+
+        Returns
+        -------
+        Output
+            Valid until the next call.
+        """
+        rows = self.algebra.batch(x if noise is None else noise)
+        z, decoded = self._forward(rows, *self._arrays(x.shape[-2]))
+        return Output(decoded.tensor, z.tensor, None if noise is None else noise != x)
+
+    def _forward(self, rows: Batch, encoder: Arrays, decoder: Arrays) -> tuple[Batch, Batch]:
+        """Codes, and what they are decoded to."""
+        V = self.components
         self.encoder.forward(rows, encoder.results)
         z = encoder.results[-1]
         if V is not None:
@@ -342,13 +406,7 @@ class ClosedFormGradient:
         decoded = decoder.results[-1]
         if V is not None:
             self._add_product(decoded, z, V.array, decoder.linear)
-        loss = self.slope(decoded, target, self.algebra)  # what was decoded is now its slope
-        self.decoder.backward(z, decoder, decoded, to_input=True)
-        slope = decoder.slopes[0]
-        if V is not None:
-            self._add_product(slope, decoded, V.transposed, encoder.linear)
-        self.encoder.backward(rows, encoder, slope, to_input=False)
-        return {"loss": loss}
+        return z, decoded
 
     def _add_product(self, result: Batch, a: Batch, b: Any, space: Any) -> None:
         """Add ``a @ b`` to a result."""
@@ -358,6 +416,8 @@ class ClosedFormGradient:
 
 class VariationalGradient:
     """Gradient of the bound of a variational autoencoder of two MLPs, without autograd.
+
+    Of many at once, if parameters and buffers have a leading axis; batches then have it too.
 
     Parameters
     ----------
@@ -384,13 +444,20 @@ class VariationalGradient:
         )
         view = algebra.view
         centre, offset = network.centre, network.offset
-        self.shift = None if centre is None else view((centre @ network.encoding.T).to(dtype))
-        self.offset = None if offset is None else view(offset.to(dtype))
-        self.log_variances = view(network.log_variances.to(dtype))
+        self.shift = self.offset = self.variance = self.precision = None
+        if centre is not None:
+            shift = centre.unsqueeze(-2) @ network.encoding.swapaxes(-1, -2)
+            self.shift = view(shift.to(dtype))
+        if offset is not None:
+            self.offset = view(offset.to(dtype).unsqueeze(-2))
+        self.log_variances = view(network.log_variances.to(dtype).unsqueeze(-2))
         # Of the network itself: it follows the batches, in place.
         variance = network.noise_variance
-        self.variance = None if variance is None else view(variance)
-        self.precision = None if variance is None else view(torch.empty_like(variance, dtype=dtype))
+        self.is_of_features = variance is not None and variance.ndim == network.log_variances.ndim
+        if variance is not None:
+            self.variance = view(variance)
+            of_rows = variance if self.is_of_features else variance.unsqueeze(-1)
+            self.precision = view(torch.empty_like(of_rows.unsqueeze(-2), dtype=dtype))
         self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
         self.arrays: dict[int, tuple[Arrays, Arrays, Batch]] = {}
 
@@ -431,7 +498,7 @@ class VariationalGradient:
     def __call__(
         self, x: Tensor, noise: Any = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        encoder, decoder, z = self._arrays(x.shape[0])
+        encoder, decoder, z = self._arrays(x.shape[-2])
         rows, draws = self.algebra.batch(x), self.algebra.view(noise)
         product, exp = self.algebra.product, self.algebra.exp
         self.encoder.forward(rows, encoder.results)
@@ -461,27 +528,26 @@ class VariationalGradient:
 
     def _halves(self, posterior: Batch) -> tuple[Any, Any]:
         """Views of means and log-variances."""
-        n_components = posterior.tensor.shape[1] // 2
-        return posterior.array[:, :n_components], posterior.array[:, n_components:]
+        n_components = posterior.tensor.shape[-1] // 2
+        return posterior.array[..., :n_components], posterior.array[..., n_components:]
 
     def _reconstruction(self, decoded: Batch, x: Batch) -> Any:
         """Mean loss of the rows; what was decoded becomes its derivative."""
         if not self.is_gaussian:
             return _cross_entropy_slope(decoded, x, self.algebra)
-        difference, n_rows, n_features = decoded.array, *decoded.tensor.shape
+        difference, (n_rows, n_features) = decoded.array, decoded.tensor.shape[-2:]
         variance: Any = self.variance
         difference -= x.array
-        if variance.ndim:
-            squares = (difference * difference).mean(0)
+        if self.is_of_features:
+            squares = (difference * difference).mean(-2)
         else:
-            flat = difference.reshape(-1)
-            squares = self.algebra.product(flat, flat) / (n_rows * n_features)
+            squares = self.algebra.squares(difference) / (n_rows * n_features)
         follow(variance, squares)
         precision: Any = self.precision
-        precision[...] = 1 / (n_rows * variance)
+        precision[...] = (1 / (n_rows * variance)).reshape(precision.shape)
         difference *= precision
         each = squares / variance + self.algebra.log(2 * math.pi * variance)
-        return 0.5 * (each.sum() if variance.ndim else n_features * each)
+        return 0.5 * (each.sum(-1) if self.is_of_features else n_features * each)
 
     def _divergence(self, posterior: Batch, slope: Any, spread: Any) -> Any:
         """Mean divergence of the rows, weighed; the posterior becomes its derivatives."""
@@ -490,7 +556,7 @@ class VariationalGradient:
         mean, log_var = self._halves(posterior)
         bounded = log_var.clip(*LOG_VAR_BOUNDS)
         within = bounded == log_var
-        excess, share = self.algebra.exp(bounded) - 1, beta / len(mean)
+        excess, share = self.algebra.exp(bounded) - 1, beta / mean.shape[-2]
         divergence = 0.5 * (excess - bounded + mean * mean)
         if kl.free_bits:
             costs = divergence > kl.free_bits
@@ -504,12 +570,28 @@ class VariationalGradient:
         log_var[:] = spread
         log_var *= within
         log_var *= 0.5
-        return divergence.sum() * share
+        return divergence.sum((-2, -1)) * share
 
 
 def _is_written_out(mlp: nn.Module) -> bool:
     activations = {type(layer) for layer in mlp.children()} - {Linear}
     return type(mlp) is MLP and len(activations) <= 1 and activations <= DERIVATIVES.keys()
+
+
+def written_out(network: Any, objective: Objective) -> Any:
+    """Class of the gradient that is written out for a network, if there is one.
+
+    Parameters
+    ----------
+    network : nn.Module
+    objective : Objective
+
+    Returns
+    -------
+    type or None
+    """
+    kinds = ClosedFormGradient, VariationalGradient
+    return next((kind for kind in kinds if kind.covers(network, objective)), None)
 
 
 def make_gradient(
@@ -530,8 +612,8 @@ def make_gradient(
     -------
     Gradient
     """
+    kind = None if by_autograd else written_out(network, objective)
+    if kind is None:
+        return AutogradGradient(network, objective, gradient)
     on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
-    for written_out in (ClosedFormGradient, VariationalGradient):
-        if not by_autograd and written_out.covers(network, objective):
-            return written_out(network, objective, NUMPY if on_one_thread else TORCH)
-    return AutogradGradient(network, objective, gradient)
+    return kind(network, objective, NUMPY if on_one_thread else TORCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable
@@ -65,6 +66,94 @@ class FlatParameters:
         for p, values in zip(self.parameters, self.views, strict=True):
             p.data = values.clone()
             p.grad = None
+
+
+class FlatStack:
+    """All parameters of many modules of one shape, one row a module.
+
+    Parameters
+    ----------
+    modules : list of nn.Module
+        They keep their own memory, which `write` fills.
+
+    Attributes
+    ----------
+    values, gradient : Tensor of shape (n_modules, n_parameters)
+    buffers : list of Tensor
+        Of all modules, stacked.
+    """
+
+    def __init__(self, modules: list[nn.Module]):
+        self.modules = modules
+        rows = [torch.cat([p.detach().reshape(-1) for p in m.parameters()]) for m in modules]
+        self.values = nn.Parameter(torch.stack(rows))
+        self.gradient = torch.zeros_like(self.values)
+        self.values.grad = self.gradient
+        self.detached = self.values.detach()
+        self.array = self.gradient.numpy() if self.gradient.is_cpu else None
+        self.buffers = [
+            torch.stack(each) for each in zip(*(m.buffers() for m in modules), strict=True)
+        ]
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        parameters = list(self.modules[0].parameters())
+        pieces = flat.split([p.numel() for p in parameters], dim=1)
+        return [piece.view(-1, *p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+
+    def joined(self, values: Tensor) -> nn.Module:
+        """One module whose parameters and buffers have a leading axis.
+
+        Parameters
+        ----------
+        values : Tensor of shape (n_modules, n_parameters)
+            Memory of the parameters; their gradients are views of `gradient`.
+
+        Returns
+        -------
+        nn.Module
+            It cannot be called, as modules know no such axis.
+        """
+        module = copy.deepcopy(self.modules[0])
+        views, gradients = self._split(values), self._split(self.gradient)
+        for p, view, gradient in zip(module.parameters(), views, gradients, strict=True):
+            p.data = view
+            p.grad = gradient
+        owners = [(m, name) for m in module.modules() for name, _ in m.named_buffers(recurse=False)]
+        for (owner, name), buffer in zip(owners, self.buffers, strict=True):
+            owner.register_buffer(name, buffer)
+        return module
+
+    @torch.no_grad()
+    def write(self, values: Tensor, buffers: list[Tensor]) -> None:
+        """Give each module its own row of values, and its buffers.
+
+        Parameters
+        ----------
+        values : Tensor of shape (n_modules, n_parameters)
+        buffers : list of Tensor
+            As `buffers`.
+        """
+        views = self._split(values)
+        for i, module in enumerate(self.modules):
+            for p, view in zip(module.parameters(), views, strict=True):
+                p.copy_(view[i])
+            for own, stacked in zip(module.buffers(), buffers, strict=True):
+                own.copy_(stacked[i])
+
+    def clip(self, largest: float) -> None:
+        """Shrink the gradient of each module to a norm, if its own is larger.
+
+        Parameters
+        ----------
+        largest : float
+        """
+        if self.array is None:
+            lengths = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+            self.gradient.mul_((largest / (lengths + TINY)).clamp_(max=1.0))
+            return
+        norms = np.sqrt(np.einsum("ij,ij->i", self.array, self.array))
+        if (norms > largest).any():
+            self.array *= (largest / np.maximum(norms, largest))[:, None]
 
 
 class FusedAdamW(torch.optim.AdamW):

@@ -17,6 +17,7 @@ from torch import nn
 from skae._batches import InMemory, Outside, Source
 from skae._engine import AutoencoderNet
 from skae._rows import Rows
+from skae._together import Plan, Training
 from skae._validation import is_better, limited_threads
 from skae.losses import Objective
 from skae.networks import in_precision
@@ -69,7 +70,7 @@ class Trainer:
         rows: Rows,
         remake: Callable[[Rows], nn.Module] | None,
         held_out: Rows | None = None,
-    ) -> tuple[AutoencoderNet, list[float]]:
+    ) -> Plan:
         """Train a network and keep its best weights.
 
         Parameters
@@ -82,6 +83,11 @@ class Trainer:
         held_out : Rows, default=None
             Rows that judge the weights, instead of some that are held out.
 
+        Yields
+        ------
+        list of Training
+            To be done.
+
         Returns
         -------
         net : AutoencoderNet
@@ -89,16 +95,17 @@ class Trainer:
             Mean held-out loss per row after each epoch.
         """
         if held_out is None and remake is not None and self.cross_validates(len(rows)):
-            n_epochs, curve, optimism = self.cross_validate(rows, remake)
-            net = self._run(network, rows, n_epochs=n_epochs)
+            n_epochs, curve, optimism = yield from self.cross_validate(rows, remake)
+            (net,) = yield [self._training(network, rows, n_epochs=n_epochs)]
             net.optimism_ = optimism
             return net, curve
         if held_out is not None:
-            net = self._run(network, rows, judges=self._judges(held_out))
+            (net,) = yield [self._training(network, rows, judges=self._judges(held_out))]
         elif self._holds_out(len(rows)):
-            net = self._run(network, rows, *self._split(rows))
+            (net,) = yield [self._training(network, rows, *self._split(rows))]
         else:
-            return self._run(network, rows), []
+            (net,) = yield [self._training(network, rows)]
+            return net, []
         return net, [epoch["valid_loss"] for epoch in net.history]
 
     def _holds_out(self, n_rows: int) -> bool:
@@ -192,7 +199,7 @@ class Trainer:
         -------
         net : AutoencoderNet
         """
-        return self._run(network, rows.subset(np.zeros(1, int)), n_epochs=0)
+        return self._training(network, rows.subset(np.zeros(1, int)), n_epochs=0).run()
 
     def repeat(self, network: nn.Module, rows: Rows, n_epochs: int) -> AutoencoderNet:
         """Train a network on all rows for a number of epochs that is known.
@@ -207,7 +214,7 @@ class Trainer:
         -------
         net : AutoencoderNet
         """
-        return self._run(network, rows, n_epochs=n_epochs)
+        return self._training(network, rows, n_epochs=n_epochs).run()
 
     def shortened(self, share: float, n_rows: int) -> Trainer:
         """Train as this one, for a share of the epochs.
@@ -243,9 +250,7 @@ class Trainer:
             and MIN_ROWS_TO_HOLD_OUT <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
         )
 
-    def cross_validate(
-        self, rows: Rows, remake: Callable[[Rows], nn.Module]
-    ) -> tuple[int, list[float], float]:
+    def cross_validate(self, rows: Rows, remake: Callable[[Rows], nn.Module]) -> Plan:
         """Find the number of epochs that is best over folds, 0 unless surely better.
 
         Parameters
@@ -253,6 +258,11 @@ class Trainer:
         rows : Rows
         remake : callable
             Makes a network for the rows of a fold.
+
+        Yields
+        ------
+        list of Training
+            To be done.
 
         Returns
         -------
@@ -266,13 +276,15 @@ class Trainer:
         if len(rows) < MIN_ROWS_TO_CROSS_VALIDATE:
             fraction = self.params["validation_fraction"]
             folds = ShuffleSplit(1, test_size=fraction, random_state=self.split_seed)
-        losses, optimism, judges = [], [], []
-        for train, held_out in folds.split(np.empty(len(rows))):
-            network = remake(rows.subset(train))
-            net = self._run(network, rows, train, held_out, is_fold=True)
-            losses.append(net.held_out_losses_)
-            optimism.append(net.optimism_)
-            judges.append(held_out)
+        splits = list(folds.split(np.empty(len(rows))))
+        nets = yield [
+            self._training(remake(rows.subset(train)), rows, train, held_out, is_fold=True)
+            for train, held_out in splits
+        ]
+        losses, optimism = zip(
+            *((net.held_out_losses_, net.optimism_) for net in nets), strict=True
+        )
+        judges = [held_out for _, held_out in splits]
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
         by_epoch = np.concatenate([fold[:n_common] for fold in losses], axis=1)
         weights = rows.weights_of(np.concatenate(judges))
@@ -283,7 +295,7 @@ class Trainer:
             best = 0
         return best, curve[1:].tolist(), float(np.mean(optimism))
 
-    def _run(
+    def _training(
         self,
         network: nn.Module,
         rows: Rows,
@@ -293,8 +305,8 @@ class Trainer:
         judges: tuple[Rows, np.ndarray] | None = None,
         n_epochs: int | None = None,
         is_fold: bool = False,
-    ) -> AutoencoderNet:
-        """Train one network on some of the rows: all that are not held out, if not given.
+    ) -> Training:
+        """Training of one network on some of the rows: all not held out, if not given.
 
         Rows that judge the weights may be others instead.
         """
@@ -308,13 +320,12 @@ class Trainer:
         batch_size, max_epochs = self._length(len(source))
         quiet = {"keep_losses": True, "callbacks": [], "verbose": 0} if is_fold else {}
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
-        given: dict[str, Any] = {}
+        training = Training(net, source, n_epochs=n_epochs)
+        training.n_threads = training_threads(network, batch_size, self.device)
         if judges is not None:
-            given["held_out"] = judges[0].tensor(judges[1], dtype)
-            given["held_out_weights"] = judges[0].tensor_of_weights(judges[1], torch.float64)
-        with limited_threads(training_threads(network, batch_size, self.device)):
-            net.fit(source, **given, n_epochs=n_epochs)
-        return net.release()
+            training.held_out = judges[0].tensor(judges[1], dtype)
+            training.held_out_weights = judges[0].tensor_of_weights(judges[1], torch.float64)
+        return training
 
     def _net(
         self, network: nn.Module, batch_size: int, max_epochs: int, **changes: Any
