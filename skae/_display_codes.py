@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from skae._drawing import (
     COLOURS,
     GREY,
     LINE_STYLES,
+    MANY_COLOURS,
     MARKERS,
     axes_for,
     check_methods,
@@ -29,7 +30,9 @@ from skae._drawing import (
 )
 
 MAX_CLASSES = 20  # distinct numbers; more are taken for a continuous quantity
-N_BINS = 30
+N_BINS = 8, 40  # of histograms: at least, at most
+SIZES = 5, 24  # of markers, in square points: at least, at most
+IN_LEGEND = 30
 PANEL = 2.1  # inches
 
 
@@ -173,9 +176,16 @@ class LatentSpaceDisplay:
         self.figure_ = self.ax_.figure
         self.legend_ = self.colorbar_ = None
         if groups[0].values is not None and self.scatters_:
-            self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=list(self.axes_.flat))
+            self.colorbar_ = self.figure_.colorbar(
+                self.scatters_[0], ax=list(self.axes_.flat), label=_name_of(self.y)
+            )
         elif groups[0].values is None and self.y is not None:
-            self.legend_ = _add_legend(self.axes_, is_own=ax is None)
+            self.legend_ = _add_legend(
+                self.axes_,
+                is_own=ax is None,
+                title=_name_of(self.y),
+                markerscale=np.sqrt(IN_LEGEND / _marker_size(len(codes))),
+            )
         return self
 
 
@@ -212,14 +222,26 @@ def _groups(y: Any, n_rows: int) -> list[Group]:
         groups = [Group("", known, values=values)]
     else:
         groups = []
-        for i, label in enumerate(np.unique(values)):
+        labels = np.unique(values)
+        for label, looks in zip(labels, _looks(len(labels)), strict=True):
             rows = known.copy()
             rows[known] = values == label
-            looks = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             groups.append(Group(str(label), rows, *looks))
     if known.all():
         return groups
-    return [*groups, Group("missing", ~known, GREY, ".")]
+    return [*groups, Group("missing", ~known, GREY, "d")]
+
+
+def _looks(n_classes: int) -> Iterator[tuple[str, str]]:
+    """Colours and markers of classes, no two alike."""
+    colours = COLOURS if n_classes <= len(COLOURS) else MANY_COLOURS
+    for i in range(n_classes):
+        yield colours[i % len(colours)], MARKERS[(i + i // len(colours)) % len(MARKERS)]
+
+
+def _marker_size(n_rows: int) -> float:
+    """Area of a marker: smaller where there are many."""
+    return float(np.clip(20_000 / max(1, n_rows), *SIZES))
 
 
 def is_missing(value: Any) -> bool:
@@ -252,14 +274,19 @@ def _scatter(
     """Draw two components against each other, group by group."""
     from matplotlib.collections import PathCollection
 
-    size = float(np.clip(9000 / max(1, len(codes)), 4, 24))
     drawn = []
     for group in groups:
         colour = {"color": group.colour} if group.values is None else {"c": group.values}
         if {"c", "color", "facecolor"} & (scatter_kw or {}).keys():
             colour = {}
         style = with_defaults(scatter_kw, PathCollection, linewidth=0, alpha=0.8)
-        options = {"s": size, "marker": group.marker, "label": group.label, **colour, **style}
+        options = {
+            "s": _marker_size(len(codes)),
+            "marker": group.marker,
+            "label": group.label,
+            **colour,
+            **style,
+        }
         rows = codes[group.rows]
         drawn.append(ax.scatter(rows[:, across], rows[:, up], **options))
     ax.set(xlabel=f"component {across}", ylabel=f"component {up}")
@@ -277,7 +304,8 @@ def _histogram(
     """Draw how one component is distributed, group by group over the same bins."""
     from matplotlib.patches import StepPatch
 
-    edges = np.histogram_bin_edges(codes[:, component], bins=N_BINS)
+    n_bins = int(np.clip(np.sqrt(len(codes)), *N_BINS))
+    edges = np.histogram_bin_edges(codes[:, component], bins=n_bins)
     drawn = []
     for i, group in enumerate(groups):
         counts, _ = np.histogram(codes[group.rows, component], bins=edges)
@@ -287,6 +315,7 @@ def _histogram(
             facecolor=(group.colour, 0.35),
             edgecolor=group.colour,
             linestyle=LINE_STYLES[i % len(LINE_STYLES)],
+            linewidth=1.2,
             fill=True,
         )
         drawn.append(ax.stairs(counts, edges, **{"label": group.label, **style}))
@@ -327,9 +356,15 @@ def _padded(values: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _add_legend(axes: np.ndarray, *, is_own: bool) -> Any:
+def _name_of(y: Any) -> str | None:
+    """Name of a column of a frame."""
+    name = getattr(y, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _add_legend(axes: np.ndarray, *, is_own: bool, **options: Any) -> Any:
     """Add the legend of the classes: of pairs, in the empty corner."""
     if axes.size == 1:
-        return place_legend(axes[0, 0], is_own=is_own)
+        return place_legend(axes[0, 0], is_own=is_own, **options)
     handles, labels = axes[-1, 0].get_legend_handles_labels()
-    return axes[0, -1].legend(handles, labels, loc="upper right", frameon=False)
+    return axes[0, -1].legend(handles, labels, loc="upper right", frameon=False, **options)

@@ -33,12 +33,12 @@ class LossCurveDisplay:
     ----------
     loss_curve : array-like of shape (n_epochs,)
         Mean loss per training row after each epoch.
-    validation_loss_curve : array-like of shape (n_validation_epochs,), default=()
-        The same of held-out rows; empty where none were held out.
+    validation_loss_curve : array-like of shape (n_validation_epochs,), default=None
+        The same of held-out rows; empty where none were held out, None where nobody knows.
     kept_epoch : int, default=None
         Epoch whose weights are kept, 0 for those before the first. None draws no mark.
-    start : str, default="the start"
-        What the weights before the first epoch are.
+    start : str, default="at random"
+        Where the weights before the first epoch are.
 
     Attributes
     ----------
@@ -68,10 +68,10 @@ class LossCurveDisplay:
     def __init__(
         self,
         loss_curve: Any,
-        validation_loss_curve: Any = (),
+        validation_loss_curve: Any = None,
         *,
         kept_epoch: int | None = None,
-        start: str = "the start",
+        start: str = "at random",
     ):
         self.loss_curve = loss_curve
         self.validation_loss_curve = validation_loss_curve
@@ -92,7 +92,8 @@ class LossCurveDisplay:
         Where the number of epochs was cross-validated (tables below 500 rows), the held-out
         curve is the mean over the folds, each of them a training of its own that ran its full
         length; the curve of the training rows is that of the last training, on all rows, which
-        ends at the number of epochs chosen. If that is none, there is no such curve. After
+        ends at the number of epochs chosen. If that is none, there is no such curve. An epoch of
+        lower loss than the start is passed over where it is not surely better. After
         `partial_fit`, each call that trained is one epoch, and no epoch is marked.
 
         Parameters
@@ -129,9 +130,9 @@ class LossCurveDisplay:
             )
         display = cls(
             last.loss_curve_,
-            getattr(last, "validation_loss_curve_", ()),
+            getattr(last, "validation_loss_curve_", None),
             kept_epoch=_kept_epoch(last),
-            start="the start, PCA" if getattr(last, "anchor", None) == "pca" else "the start",
+            start="at PCA" if getattr(last, "anchor", None) == "pca" else "at random",
         )
         return display.plot(ax, line_kw=line_kw, mark_kw=mark_kw)
 
@@ -156,35 +157,37 @@ class LossCurveDisplay:
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
 
         self.ax_ = axes_for(ax)
         self.figure_ = self.ax_.figure
         self.line_ = self.validation_line_ = self.mark_ = self.text_ = None
-        if not (len(self.loss_curve) or len(self.validation_loss_curve)):
-            self.text_ = _say(self.ax_, f"No epoch was trained:\nthe model is {self.start}.")
+        judged = () if self.validation_loss_curve is None else self.validation_loss_curve
+        if not (len(self.loss_curve) or len(judged)):
+            self.text_ = _say(
+                self.ax_, f"No epoch was trained:\nthe model is as it started, {self.start}."
+            )
             return self
-        is_judged = len(self.validation_loss_curve) > 0
+        all_trained = self.validation_loss_curve is not None and not len(judged)
         self.line_ = _draw_losses(
             self.ax_,
             self.loss_curve,
-            "training rows" if is_judged else "training rows (none held out)",
+            "training rows (none held out)" if all_trained else "training rows",
             with_defaults(line_kw, Line2D, color=BLUE, linestyle="-"),
         )
         self.validation_line_ = _draw_losses(
             self.ax_,
-            self.validation_loss_curve,
+            judged,
             "held-out rows",
             with_defaults(line_kw, Line2D, color=VERMILLION, linestyle="--"),
         )
         if self.kept_epoch is not None:
-            label = f"kept: epoch {self.kept_epoch}" + (
-                "" if self.kept_epoch else f", {self.start}"
-            )
+            label = f"kept: epoch {self.kept_epoch or f'0, the start {self.start}'}"
             style = with_defaults(mark_kw, Line2D, color=GREY, linestyle=":", linewidth=2)
             self.mark_ = self.ax_.axvline(self.kept_epoch, **{"label": label, **style})
-        scale = _scale_of(np.concatenate([self.loss_curve, self.validation_loss_curve]))
+        scale = _scale_of(np.concatenate([self.loss_curve, judged]))
         self.ax_.set(xlabel="epoch", ylabel="mean loss per row", yscale=scale)
-        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
         clear_up(self.ax_)
         self.ax_.legend()
         return self
@@ -397,5 +400,5 @@ def _draw_shares(
     bar_style = with_defaults(bar_kw, Rectangle, facecolor=style["color"], alpha=0.45)
     bars = ax.bar(kept + shift, shares, **{"width": 0.4, "label": f"{name}, each", **bar_style})
     line_style = with_defaults(line_kw, Line2D, **style)
-    (line,) = ax.plot(kept, np.cumsum(shares), **{"label": f"{name}, together", **line_style})
+    (line,) = ax.plot(kept, np.cumsum(shares), **{"label": f"{name}, cumulated", **line_style})
     return bars, line

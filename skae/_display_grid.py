@@ -24,7 +24,7 @@ from skae._drawing import (
 )
 
 OUTERMOST = 0.02  # quantile that the grid of codes starts at
-N_COLUMNS = 4  # of maps
+N_COLUMNS = 4, 5, 3  # of maps, the first that leaves fewest places empty
 PANEL = 2.0  # inches
 MAX_NAME = 22  # characters
 
@@ -256,7 +256,7 @@ def _draw_maps(
     image_kw: dict[str, Any] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw each feature over the plane, all in the same range."""
-    n_columns = min(N_COLUMNS, len(features))
+    n_columns = min(len(features), min(N_COLUMNS, key=lambda n: -len(features) % n))
     n_rows = -(-len(features) // n_columns)
     axes = grid_of_axes(ax, (n_rows, n_columns), (PANEL * n_columns + 1, PANEL * n_rows + 0.4))
     low, high = maps[..., features].min(), maps[..., features].max()
@@ -304,5 +304,12 @@ def _label_ends(axis: Any, values: np.ndarray, component: int, is_outer: bool) -
 
 
 def _rounded(values: np.ndarray) -> list[str]:
-    """Numbers with the digits that tell them apart, three as a rule."""
-    return [f"{value:.3g}" for value in values]
+    """Numbers with as many decimals as their range asks for."""
+    from matplotlib.ticker import ScalarFormatter
+
+    span = float(np.ptp(values)) or 1.0
+    decimals = 1 - int(np.floor(np.log10(span)))
+    if not -3 < decimals < 5:
+        return [ScalarFormatter.fix_minus(f"{value:.2g}") for value in values]
+    rounded = np.round(values, max(0, decimals)) + 0.0  # no minus zero
+    return [ScalarFormatter.fix_minus(f"{value:.{max(0, decimals)}f}") for value in rounded]

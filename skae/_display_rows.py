@@ -260,7 +260,7 @@ def _draw_errors(
     if display.corrupted_errors_ is not None:
         looks = {"color": VERMILLION, "marker": "D", "linestyle": "none", "label": "corrupted"}
         (points,) = ax.plot(display.corrupted_errors_[order], places, **looks)
-        ax.legend()
+        ax.legend(handles=[bars, points])
     ax.set(xlabel="squared error as a share of the feature's variance")
     ax.set_xlim(left=0)
     ax.set_ylim(len(order) - 0.4, -0.6)

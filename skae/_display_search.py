@@ -224,9 +224,10 @@ class DimensionSearchDisplay:
             place = [x[self.chosen]], [scores[self.chosen]]
             (self.mark_,) = self.ax_.plot(*place, **{"linestyle": "none", **label, **style})
         _label_sizes(self.ax_, x, self.n_components)
-        self.ax_.set(xlabel=self.parameter, ylabel=self.score_name)
+        self.ax_.set(xlabel=self.parameter.split("__")[-1], ylabel=self.score_name)
         clear_up(self.ax_)
-        self.ax_.legend()
+        handles = [*self.errorbars_, self.pca_errorbar_, self.mark_, self.band_]
+        self.ax_.legend(handles=[handle for handle in handles if handle is not None])
         return self
 
 
