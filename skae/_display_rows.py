@@ -21,6 +21,7 @@ from skae._drawing import (
     draw_images,
     feature_names,
     figure_size,
+    first_rows,
     in_array,
     limits_of,
     with_defaults,
@@ -159,7 +160,7 @@ default=None
         check_count("max_features", max_features)
         given = X if X_corrupted is None else X_corrupted
         if image_shape is not None:
-            X, given = X[:n_rows], given[:n_rows]
+            X, given = first_rows(X, n_rows), first_rows(given, n_rows)
         restored = estimator.inverse_transform(estimator.transform(given))
         rows = in_array(X)
         if image_shape is not None:

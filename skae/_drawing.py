@@ -11,6 +11,8 @@ from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names, check_array
 
+from skae._array_api import to_numpy
+
 # Of Okabe and Ito, apart for every kind of colour vision.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 # The others of them, yellow left out, which white swallows; markers tell the rest apart.
@@ -67,8 +69,23 @@ def in_array(X: Any) -> np.ndarray:
     -------
     ndarray of shape (n_rows, n_columns), float64
     """
-    X = check_array(X, accept_sparse=True, dtype=np.float64, ensure_all_finite=False)
+    X = check_array(to_numpy(X), accept_sparse=True, dtype=np.float64, ensure_all_finite=False)
     return X.toarray() if issparse(X) else X
+
+
+def first_rows(X: Any, n_rows: int) -> Any:
+    """Take the first rows of any container.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix or array of shape (n_samples, n_features)
+    n_rows : int
+
+    Returns
+    -------
+    array-like or sparse matrix or array of shape (at most n_rows, n_features)
+    """
+    return (X.tocsr() if issparse(X) else X)[:n_rows]
 
 
 def check_methods(display: str, estimator: Any, names: Sequence[str]) -> None:

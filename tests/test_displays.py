@@ -10,7 +10,9 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import torch
 from conftest import ESTIMATORS, fast, make_fast, name_of
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -121,7 +123,7 @@ def test_matplotlibs_settings_are_left_alone(display, fitted, search, wine):
 
 
 @each_display
-def test_no_figure_is_made_outside_of_pyplot_ones(display, fitted, search, wine):
+def test_axes_that_pyplot_does_not_know_stay_so(display, fitted, search, wine):
     ax = Figure().subplots()
     assert drawn_for(display, fitted, search, wine, ax=ax).figure_ is ax.figure
     assert plt.get_fignums() == []
@@ -189,7 +191,11 @@ def test_a_pipeline_that_predicts_is_told_what_to_leave_out(display, wine):
 
 
 @each_of_rows
-@pytest.mark.parametrize("as_container", [pd.DataFrame, sparse.csr_array], ids=["frame", "sparse"])
+@pytest.mark.parametrize(
+    "as_container",
+    [pd.DataFrame, pl.DataFrame, sparse.csr_array, sparse.coo_matrix, torch.from_numpy, list],
+    ids=["pandas", "polars", "csr", "coo", "tensor", "list"],
+)
 def test_containers_change_nothing(display, as_container, wine):
     estimator = make_fast().fit(as_container(wine))
     other = make_fast().fit(wine)
@@ -263,7 +269,9 @@ def test_the_last_step_of_a_pipeline_counts(pipeline, frame):
 
 
 def test_other_losses_are_drawn_and_none_is_refused(wine):
-    network = MLPRegressor((4,), max_iter=5, n_iter_no_change=1, tol=1e9, random_state=0)
+    network = MLPRegressor(
+        hidden_layer_sizes=(4,), max_iter=5, n_iter_no_change=1, tol=1e9, random_state=0
+    )
     network.fit(wine, wine)
     drawn = LossCurveDisplay.from_estimator(network)
     assert np.array_equal(drawn.line_.get_ydata(), network.loss_curve_)
@@ -611,6 +619,14 @@ def test_images_are_rows_and_their_reconstructions(estimator, digits):
     labels = [text.get_text() for text in drawn.ax_.get_yticklabels()]
     assert labels == ["original", "corrupted", "reconstruction"]
     assert len({image.get_clim() for image in drawn.images_.ravel()}) == 1
+
+
+@pytest.mark.parametrize("as_container", [sparse.coo_matrix, pl.DataFrame, list])
+def test_the_first_rows_of_any_container_are_shown(as_container, digits):
+    X = as_container(digits[:100])
+    drawn = ReconstructionDisplay.from_estimator(make_fast().fit(X), X, image_shape=(8, 8))
+    shown = [image.get_array().ravel() for image in drawn.images_[0]]
+    assert np.array_equal(shown, digits[:8])
 
 
 def test_bars_are_shares_of_variance(pipeline, frame):
