@@ -155,6 +155,8 @@ class LatentSpaceDisplay:
         display : LatentSpaceDisplay
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        from matplotlib.ticker import MaxNLocator
+
         codes = np.asarray(self.codes)
         shown = chosen_components(self.components, codes.shape[1])
         groups = _groups(self.y, len(codes))
@@ -166,6 +168,7 @@ class LatentSpaceDisplay:
             self.axes_ = np.array([[axes_for(ax)]], dtype=object)
             self.histograms_ = _histogram(self.axes_[0, 0], codes, shown[0], groups, hist_kw)
             self.axes_[0, 0].set_ylabel("rows")
+            self.axes_[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             size = PANEL * len(shown)
             self.axes_ = grid_of_axes(ax, (len(shown), len(shown)), (size, size))

@@ -397,7 +397,9 @@ def _draw_shares(
     from matplotlib.patches import Rectangle
 
     kept = np.arange(1, len(shares) + 1)
-    bar_style = with_defaults(bar_kw, Rectangle, facecolor=style["color"], alpha=0.45)
+    colour = style["color"]
+    fill = (colour, 0.45) if style["linestyle"] == "-" else "none"  # apart without colours too
+    bar_style = with_defaults(bar_kw, Rectangle, edgecolor=colour, facecolor=fill)
     bars = ax.bar(kept + shift, shares, **{"width": 0.4, "label": f"{name}, each", **bar_style})
     line_style = with_defaults(line_kw, Line2D, **style)
     (line,) = ax.plot(kept, np.cumsum(shares), **{"label": f"{name}, cumulated", **line_style})

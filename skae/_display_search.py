@@ -58,7 +58,7 @@ class DimensionSearchDisplay:
     pca_errorbar_ : matplotlib ErrorbarContainer
         None without PCA.
     band_ : matplotlib Polygon or Rectangle
-        From the best mean to one standard error below it.
+        From the best mean to one standard error below it; None if all scores are NaN.
     mark_ : matplotlib Line2D
         Around the candidate chosen; None if there is none.
     ax_ : matplotlib Axes
@@ -85,7 +85,7 @@ class DimensionSearchDisplay:
         errors: Any,
         *,
         groups: Sequence[str] | None = None,
-        chosen: int | None = None,
+        chosen: Any = None,
         rule: str | None = None,
         pca_scores: Any = None,
         pca_errors: Any = None,
@@ -200,29 +200,16 @@ class DimensionSearchDisplay:
         display : DimensionSearchDisplay
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Rectangle
-
+        x = _positions(self.n_components)
         self.ax_ = axes_for(ax)
         self.figure_ = self.ax_.figure
-        scores, x = np.asarray(self.scores, dtype=float), _positions(self.n_components)
         self.errorbars_ = _draw_groups(self.ax_, x, self, errorbar_kw)
-        self.pca_errorbar_ = self.band_ = self.mark_ = None
+        self.pca_errorbar_ = self.mark_ = None
         if self.pca_scores is not None:
             self.pca_errorbar_ = _draw_pca(self.ax_, x, self, errorbar_kw)
-        if np.isfinite(scores).any():
-            best = int(np.nanargmax(scores))
-            style = with_defaults(band_kw, Rectangle, facecolor=GREY, alpha=0.2)
-            label = {"label": "one standard error of the best"}
-            low = scores[best] - np.nan_to_num(self.errors[best])
-            self.band_ = self.ax_.axhspan(low, scores[best], **{"linewidth": 0, **label, **style})
+        self.band_ = _draw_band(self.ax_, self, band_kw)
         if self.chosen is not None:
-            label = {"label": _label_of_choice(self.n_components[self.chosen], self.rule)}
-            style = with_defaults(
-                mark_kw, Line2D, color="black", marker="o", markersize=14, markerfacecolor="none"
-            )
-            place = [x[self.chosen]], [scores[self.chosen]]
-            (self.mark_,) = self.ax_.plot(*place, **{"linestyle": "none", **label, **style})
+            self.mark_ = _draw_mark(self.ax_, x, self, mark_kw)
         _label_sizes(self.ax_, x, self.n_components)
         self.ax_.set(xlabel=self.parameter.split("__")[-1], ylabel=self.score_name)
         clear_up(self.ax_)
@@ -241,7 +228,7 @@ def _check_parameter(candidates: Sequence[dict[str, Any]], parameter: str | None
         if parameter not in names:
             raise ValueError(f"{parameter=} was not searched; choose one of {', '.join(names)}.")
         return parameter
-    fitting = [name for name in names if name.split("__")[-1] == "n_components"]
+    fitting = [name for name in names if name.endswith("n_components")]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -281,7 +268,7 @@ def _score_name(search: Any, key: str) -> str:
 def _errors(search: Any, key: str) -> np.ndarray:
     """Standard errors of means over splits."""
     results = search.cv_results_
-    n_splits = sum(bool(re.fullmatch(rf"split\d+_{key}", name)) for name in results)
+    n_splits = sum(bool(re.fullmatch(rf"split\d+_{re.escape(key)}", name)) for name in results)
     return np.asarray(results[f"std_{key}"], dtype=float) / math.sqrt(n_splits or search.n_splits_)
 
 
@@ -395,6 +382,31 @@ def _draw_curve(
     return ax.errorbar(x[order], y, spread, **options)
 
 
-def _label_of_choice(value: Any, rule: Any) -> str:
-    label = f"chosen: {_text_of(value)}"
-    return f"{label} ({rule.replace('_', ' ')})" if isinstance(rule, str) else label
+def _draw_band(
+    ax: Any, display: DimensionSearchDisplay, band_kw: dict[str, Any] | None
+) -> Any | None:
+    """Draw one standard error below the best mean."""
+    from matplotlib.patches import Rectangle
+
+    scores = np.asarray(display.scores, dtype=float)
+    if not np.isfinite(scores).any():
+        return None
+    best = int(np.nanargmax(scores))
+    low = scores[best] - np.nan_to_num(display.errors[best])
+    style = with_defaults(band_kw, Rectangle, facecolor=GREY, alpha=0.2, linewidth=0)
+    return ax.axhspan(low, scores[best], **{"label": "one standard error of the best", **style})
+
+
+def _draw_mark(
+    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, mark_kw: dict[str, Any] | None
+) -> Any:
+    """Draw a ring around the candidate chosen."""
+    from matplotlib.lines import Line2D
+
+    chosen = display.chosen
+    label = f"chosen: {_text_of(display.n_components[chosen])}"
+    if isinstance(display.rule, str):
+        label = f"{label} ({display.rule.replace('_', ' ')})"
+    ring = {"color": "black", "marker": "o", "markersize": 14, "markerfacecolor": "none"}
+    style = with_defaults(mark_kw, Line2D, linestyle="none", label=label, **ring)
+    return ax.plot([x[chosen]], [display.scores[chosen]], **style)[0]

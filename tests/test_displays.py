@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import subprocess
 import sys
 
 import matplotlib as mpl
@@ -18,12 +17,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.cluster import DBSCAN
 from sklearn.datasets import load_wine
 from sklearn.decomposition import NMF, PCA, FastICA
 from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -146,11 +145,6 @@ def test_without_matplotlib_the_error_names_it(display, fitted, search, wine, mo
         drawn.plot()
 
 
-def test_skae_is_imported_without_matplotlib():
-    code = "import sys, skae.displays; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @each_display
 def test_keyword_dictionaries_are_those_of_from_estimator(display):
     """`from_estimator` passes on what `plot` takes, and `plot` takes nothing else."""
@@ -175,7 +169,7 @@ def test_an_unfitted_estimator_or_search_says_so(kind, display):
 
 
 @pytest.mark.parametrize("display", [LatentGridDisplay, ReconstructionDisplay])
-@pytest.mark.parametrize("estimator", [TSNE(2), LogisticRegression()], ids=name_of)
+@pytest.mark.parametrize("estimator", [DBSCAN(), LogisticRegression()], ids=name_of)
 def test_what_cannot_go_back_is_refused(display, estimator, wine):
     estimator.fit(wine, load_wine().target)
     with pytest.raises(TypeError, match=rf"{display.__name__} needs.*`transform`.*lacks"):
@@ -193,8 +187,8 @@ def test_a_pipeline_that_predicts_is_told_what_to_leave_out(display, wine):
 @each_of_rows
 @pytest.mark.parametrize(
     "as_container",
-    [pd.DataFrame, pl.DataFrame, sparse.csr_array, sparse.coo_matrix, torch.from_numpy, list],
-    ids=["pandas", "polars", "csr", "coo", "tensor", "list"],
+    [pd.DataFrame, sparse.csr_array, torch.from_numpy, list],
+    ids=["frame", "sparse", "tensor", "list"],
 )
 def test_containers_change_nothing(display, as_container, wine):
     estimator = make_fast().fit(as_container(wine))
