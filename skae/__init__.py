@@ -1,6 +1,6 @@
 """Autoencoders as scikit-learn estimators."""
 
-from skae import densities, export, metrics, noise
+from skae import densities, displays, export, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
 from skae._denoising import DenoisingAutoencoder
 from skae._dimension_search import LatentDimensionSearch
@@ -13,6 +13,7 @@ __all__ = [
     "LatentDimensionSearch",
     "VAETransformer",
     "densities",
+    "displays",
     "export",
     "metrics",
     "noise",
