@@ -2,6 +2,7 @@
 
 from skae import densities, export, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
+from skae._compare import compare
 from skae._denoising import DenoisingAutoencoder
 from skae._vae import VAETransformer
 from skae._version import __version__ as __version__
@@ -10,6 +11,7 @@ __all__ = [
     "AutoencoderTransformer",
     "DenoisingAutoencoder",
     "VAETransformer",
+    "compare",
     "densities",
     "export",
     "metrics",
