@@ -332,6 +332,8 @@ def _check_estimators(estimators: Any) -> tuple[dict[str, Any], str]:
     if reference is None:
         reference = "PCA" if "PCA" not in named else "plain PCA"
         named = {reference: PCA(svd_solver="full"), **named}
+    if len(named) < 2:
+        raise ValueError("estimators holds nothing to compare with PCA.")
     return named, reference
 
 
@@ -347,7 +349,10 @@ def _named(estimators: Iterable[Any]) -> dict[str, Any]:
 
 
 def _name_of(estimator: Any) -> str:
-    return type(estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator).__name__
+    steps = (
+        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    )
+    return "+".join(type(step).__name__ for step in steps)
 
 
 def _prepared(estimator: BaseEstimator, name: str, size: int, seed: int) -> Any:

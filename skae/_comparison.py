@@ -16,7 +16,7 @@ LABELS = {
     "fit_time": "fit time, s",
     "transform_time": "transform time, s",
 }
-ON_TOP = {"explained_variance", "downstream_score", "trustworthiness"}
+SCORES = {"explained_variance", "downstream_score", "trustworthiness"}
 MARKERS = "osD^vPX*"
 
 
@@ -39,7 +39,8 @@ class ComparisonDisplay:
     lines_ : list of matplotlib Line2D
         Means over folds, one line an estimator.
     error_bars_ : list of matplotlib LineCollection
-        One standard deviation over folds to both sides.
+        One standard deviation over folds to both sides; of scores only, times have a
+        logarithmic axis.
     """
 
     def __init__(self, summary: Any, *, measure: str, label: str):
@@ -71,7 +72,7 @@ class ComparisonDisplay:
         ax.set_xticks(range(len(sizes)), sizes)
         ax.set(xlabel="n_components", ylabel=self.label)
         ax.margins(x=0.08)
-        if self.measure not in ON_TOP:
+        if self.measure not in SCORES:
             ax.set_yscale("log")
         ax.grid(axis="y", alpha=0.3)
         ax.legend()
@@ -84,7 +85,7 @@ class ComparisonDisplay:
         line, _, bars = self.ax_.errorbar(
             places,
             rows[self.measure],
-            yerr=rows[f"{self.measure}_std"],
+            yerr=rows[f"{self.measure}_std"] if self.measure in SCORES else None,
             marker=MARKERS[i % len(MARKERS)],
             capsize=3,
             label=name,
@@ -119,7 +120,7 @@ class Comparison:
     differences : DataFrame
         Each estimator minus the reference, over the same folds: `difference` and its interval
         from `lower` to `upper`, `share_of_left` (the difference divided by what the reference
-        leaves to 1) and `outcome`.
+        leaves to 1) and `outcome`: "better", "worse", "undecided" or "alike".
     verdict : str
         What it comes to, in a sentence or two.
     pca_suffices : bool
@@ -157,20 +158,24 @@ class Comparison:
     def _summarise(self) -> Any:
         groups = self.results.groupby(KEYS, sort=False)[list(self.labels)]
         means, spreads = groups.mean(), groups.std(ddof=1)
-        joined = means.join(spreads, rsuffix="_std")
+        joined = means.join(spreads.add_suffix("_std"))
         ordered = [name + end for name in self.labels for end in ("", "_std")]
         return joined[ordered].reset_index()
 
     def readable(self) -> Any:
-        """Make the summary a table for people: mean ± standard deviation.
+        """Make the summary a table for people: means ± standard deviations, smallest code first.
 
         Returns
         -------
         table : DataFrame of str
         """
-        table = self.summary[KEYS].astype(str)
+        summary = self.summary.sort_values("n_components", kind="stable")
+        table = summary[["n_components", "estimator"]].astype(str)
+        table = table.rename(columns={"n_components": "components"})
         for name, label in self.labels.items():
-            mean, spread = self.summary[name], self.summary[f"{name}_std"]
+            if name == "transform_time":  # milliseconds, in `summary`
+                continue
+            mean, spread = summary[name], summary[f"{name}_std"]
             table[label] = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, spread, strict=True)]
         return table
 

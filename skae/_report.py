@@ -20,7 +20,7 @@ from skae._version import __version__
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.25rem 1rem 3rem; background: #fff;
+body { margin: 0 auto; max-width: 66rem; padding: 1.25rem 1rem 3rem; background: #fff;
   color: #1c2430; font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
@@ -33,18 +33,24 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .35rem .8rem .35rem 0; text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; border-bottom: 2px solid #1c2430; }
 td { border-bottom: 1px solid #d9dee5; }
-th:first-child, td:first-child, .text { text-align: left; }
+.text { text-align: left; }
 .figures { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; }
 figcaption { color: #4d5866; font-size: .9rem; }
 pre { overflow-x: auto; padding: .7rem .9rem; background: #f3f5f7; font-size: .9rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.2rem; margin: 0; }
+dl { display: grid; grid-template-columns: fit-content(16rem) 1fr; gap: .3rem 1.2rem; margin: 0; }
 dt { font-weight: 600; }
 dd { margin: 0; }
 summary { cursor: pointer; font-weight: 600; margin-top: 2rem; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
+@media (max-width: 34rem) {
+  table { font-size: .82rem; }
+  th { white-space: normal; min-width: 4.5rem; }
+  th, td { padding-right: .6rem; }
+  .text { white-space: normal; overflow-wrap: anywhere; min-width: 6.2rem; }
+  dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
+}
 """
 FIGURES = {
     "explained_variance": "Share of the variance of held-out rows that the codes keep. "
@@ -53,13 +59,15 @@ FIGURES = {
     "trustworthiness": "How many of the nearest neighbours of codes are neighbours of rows too.",
     "fit_time": "Seconds of one fit, on a logarithmic scale.",
 }
+TEXTS = {"estimator", "measure", "outcome"}
 TEXT = ' class="text"'
 PACKAGES = ("numpy", "scikit-learn", "torch", "pandas")
 RULE = (
     "Differences are paired over the folds, with the standard error of Nadeau and Bengio (2003), "
-    "which allows for training parts that overlap; the 95 % intervals of one column of scores "
-    "hold together (Bonferroni). Better means an interval above zero and a gain of at least 5 % "
-    "of what {reference} leaves: of 1 minus its score."
+    "which allows for training parts that overlap; the 95 % intervals of one measure hold "
+    "together (Bonferroni). Alike: the difference is less than 5 % of what {reference} leaves, "
+    "which is 1 minus its score, or less than 0.01 of a downstream score. Otherwise better or "
+    "worse if the interval excludes zero, undecided if it does not."
 )
 
 
@@ -80,14 +88,13 @@ def fragment(comparison: Any) -> str:
     )
 
 
-def table(frame: Any, n_texts: int = 1) -> str:
+def table(frame: Any) -> str:
     """Write a frame as an HTML table in a box of its own that scrolls.
 
     Parameters
     ----------
     frame : DataFrame
-    n_texts : int, default=1
-        So many columns hold text, aligned left.
+        Columns "estimator", "measure" and "outcome" are text, aligned left.
 
     Returns
     -------
@@ -97,8 +104,8 @@ def table(frame: Any, n_texts: int = 1) -> str:
     def cells(tag: str, values: Sequence[Any]) -> str:
         scope = ' scope="col"' if tag == "th" else ""
         return "".join(
-            f"<{tag}{scope}{TEXT if i < n_texts else ''}>{escape(str(value))}</{tag}>"
-            for i, value in enumerate(values)
+            f"<{tag}{scope}{TEXT if name in TEXTS else ''}>{escape(str(value))}</{tag}>"
+            for name, value in zip(frame.columns, values, strict=True)
         )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in frame.to_numpy().tolist())
@@ -158,7 +165,7 @@ def _page(
         '<p class="note">Means over folds ± standard deviations between folds.</p>',
         f'<h2>Figures</h2>\n<div class="figures">\n{_figures(comparison)}</div>',
         f"<h2>Differences from {escape(comparison.reference)}</h2>\n"
-        f"{table(_differences(comparison), 2)}"
+        f"{table(_differences(comparison))}"
         f'<p class="note">{escape(RULE.format(reference=comparison.reference))}</p>',
         f"<h2>What was done to the table</h2>\n<dl>\n{columns}</dl>" if preparation else "",
         f"<h2>How it was done</h2>\n<dl>\n{_settings(comparison)}</dl>",
@@ -204,17 +211,21 @@ def _in_words(comparison: Any, measure: str) -> str:
 
 def _differences(comparison: Any) -> Any:
     frame = comparison.differences
-    shown = frame[["estimator"]].copy()
+    shown = frame[["n_components", "estimator"]].rename(columns={"n_components": "components"})
     shown["measure"] = frame["measure"].map(comparison.labels)
-    shown["n_components"] = frame["n_components"]
-    shown["difference"] = [f"{value:+.3f}" for value in frame["difference"]]
+    shown["difference"] = [_signed(value) for value in frame["difference"]]
     ends = zip(frame["lower"], frame["upper"], strict=True)
-    shown["interval"] = [f"{lower:+.3f} to {upper:+.3f}" for lower, upper in ends]
-    shown[f"share of what {comparison.reference} leaves"] = [
-        f"{100 * value:+.1f} %" for value in frame["share_of_left"]
+    shown["interval"] = [f"{_signed(lower)} to {_signed(upper)}" for lower, upper in ends]
+    shown[f"of what {comparison.reference} leaves"] = [
+        f"{_signed(100 * value, 1)} %" for value in frame["share_of_left"]
     ]
     shown["outcome"] = frame["outcome"]
     return shown
+
+
+def _signed(value: float, n_digits: int = 3) -> str:
+    rounded = round(value, n_digits)
+    return f"{rounded:+.{n_digits}f}".replace("-", "−") if rounded else f"{0:.{n_digits}f}"
 
 
 def _settings(comparison: Any) -> str:

@@ -21,6 +21,7 @@ from skae._validation import import_optional
 PARQUET = {".parquet", ".pq"}
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 MAX_CATEGORIES, MIN_FREQUENCY = 20, 0.01
+MOST_NAMES = 40
 ABSENT = "(missing)"
 WHAT = {
     "numbers": "standardised",
@@ -137,7 +138,8 @@ def _read_parquet(path: Path) -> Any:
     except ImportError as error:
         raise TableError(f"{path} is read by pyarrow: pip install pyarrow") from error
     frame = import_optional("pandas", extra="compare").read_parquet(path)
-    return frame.set_axis([str(name) for name in frame.columns], axis=1)
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    return frame.reset_index(drop=True)
 
 
 def _first_line(error: BaseException) -> str:
@@ -237,6 +239,11 @@ def _sort_columns(table: Table, columns: Any) -> None:
         raise TableError(f"no column is left to compress. {reasons}")
     table.notes += [(WHAT[kind], _listed(told[kind])) for kind in WHAT if kind in told]
     _tell_gaps(table)
+    counts = [name for name in told.get("numbers", []) if _counts_rows(table.X[name])]
+    if counts:
+        table.notes.append(
+            ("looks like a row number", f"{_listed(counts)}; leave it out with --drop if it is one")
+        )
 
 
 def _settle(column: Any) -> tuple[str, Any]:
@@ -316,16 +323,13 @@ def _tell_gaps(table: Table) -> None:
     absent = [name for name in table.categorical if (table.X[name] == ABSENT).any()]
     if absent:
         table.notes.append(("missing categories", "a category of their own: " + _listed(absent)))
-    counts = [n for n in table.numeric if _counts_rows(table.X[n].to_numpy())]
-    if counts:
-        table.notes.append(
-            ("looks like a row number", f"{_listed(counts)}; leave it out with --drop if it is one")
-        )
 
 
-def _counts_rows(values: np.ndarray) -> bool:
-    return len(values) > 2 and bool(np.all(np.diff(values) == 1))
+def _counts_rows(column: Any) -> bool:
+    return len(column) > 2 and float(np.ptp(column.to_numpy() - column.index)) == 0
 
 
 def _listed(names: Sequence[Any], joint: str = ", ") -> str:
-    return joint.join(map(str, names))
+    shown = [str(name) for name in names[:MOST_NAMES]]
+    more = len(names) - len(shown)
+    return joint.join(shown) + (f" and {more} more" if more else "")

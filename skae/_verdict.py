@@ -9,7 +9,8 @@ from scipy import stats
 
 LEVEL = 0.05  # of all intervals of one measure together
 PAIR = ("estimator", "n_components")
-WORTH = 0.05  # least share of what the reference leaves that a gain must take
+WORTH = 0.05  # least share of what the reference leaves to 1 that a gain must take
+WORTH_OF_SCORES = 0.01  # and least gain of a downstream score
 
 
 def corrected_interval(
@@ -70,8 +71,9 @@ def paired_differences(
     Returns
     -------
     rows : list of dict
-        One for each measure, other estimator and size; `outcome` is "better", "worse" or
-        "no clear difference".
+        One for each measure, other estimator and size; `outcome` is "alike" where the
+        difference is too small to matter, else "better" or "worse" if the interval excludes
+        zero, and "undecided" if it does not.
     """
     rows = []
     for measure in measures:
@@ -80,34 +82,35 @@ def paired_differences(
         for name, size in others:
             theirs, own = (table[label, size].to_numpy() for label in (reference, name))
             level = LEVEL / len(others)
+            least = WORTH_OF_SCORES if measure == "downstream_score" else 0.0
             rows.append(
                 {"measure": measure, "estimator": name, "n_components": int(size)}
-                | _difference(theirs, own, test_ratio, level)
+                | _difference(theirs, own, test_ratio, level, least)
             )
     return rows
 
 
-def _difference(theirs: np.ndarray, own: np.ndarray, ratio: float, level: float) -> dict[str, Any]:
+def _difference(
+    theirs: np.ndarray, own: np.ndarray, ratio: float, level: float, least: float
+) -> dict[str, Any]:
     mean, lower, upper = corrected_interval(own - theirs, ratio, level)
     left = 1 - float(theirs.mean())
-    share = mean / left if left > 0 else 0.0
+    matters = left > 0 and abs(mean) >= max(least, WORTH * left)
     return {
         "reference_mean": float(theirs.mean()),
         "mean": float(own.mean()),
         "difference": mean,
         "lower": lower,
         "upper": upper,
-        "share_of_left": share,
-        "outcome": _outcome(lower, upper, share),
+        "share_of_left": mean / left if left > 0 else 0.0,
+        "outcome": _outcome(lower, upper) if matters else "alike",
     }
 
 
-def _outcome(lower: float, upper: float, share: float) -> str:
-    if lower > 0 and share >= WORTH:
+def _outcome(lower: float, upper: float) -> str:
+    if lower > 0:
         return "better"
-    if upper < 0 and share <= -WORTH:
-        return "worse"
-    return "no clear difference"
+    return "worse" if upper < 0 else "undecided"
 
 
 def verdict_of(
@@ -132,19 +135,21 @@ def verdict_of(
     parts = [[row for row in rows if row["measure"] == measure] for measure in measures]
     best = [_strongest([r for r in part if r["outcome"] == "better"]) for part in parts]
     label = list(measures.values())[-1] if len(parts) > 1 else None
-    suffices = not any(best)
-    if best[0] is None:
-        sentences = [_no_gain(parts[0], reference, alone=suffices)]
-    else:
-        sentences = [_gain(best[0], reference)]
+    suffices, restores = not any(best), best[0] is not None
+    named = best[0] or max(parts[0], key=_size_of_gain)
+    first = _gain(named, reference) if restores else _no_gain(named, reference, alone=suffices)
+    sentences = [first]
     if label is not None:
-        named = best[0] or _strongest(parts[0])
-        sentences.append(_downstream(parts[1], named, label, reference, restores=bool(best[0])))
+        sentences.append(_downstream(parts[1], named, label, reference, restores=restores))
     return " ".join(sentences), suffices
 
 
 def _strongest(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return max(rows, key=lambda row: row["difference"], default=None)
+    return max(rows, key=_size_of_gain, default=None)
+
+
+def _size_of_gain(row: dict[str, Any]) -> float:
+    return row["difference"]
 
 
 def _percent(share: float) -> str:
@@ -165,13 +170,10 @@ def _gain(row: dict[str, Any], reference: str) -> str:
     )
 
 
-def _no_gain(rows: list[dict[str, Any]], reference: str, *, alone: bool) -> str:
-    row = _strongest(rows)
+def _no_gain(row: dict[str, Any], reference: str, *, alone: bool) -> str:
     head = f"{reference} suffices" if alone else f"{reference} suffices to restore rows"
-    if row is None:
-        return f"{head}: nothing else was compared."
     share = row["share_of_left"]
-    unclear = "" if share < WORTH else ", which the folds do not tell from chance"
+    unclear = "" if share < WORTH else ", which the folds cannot tell from chance"
     closest = (
         f"takes {_percent(share)} of the variance that {reference} leaves unexplained{unclear}"
         if share >= 0.0005
@@ -185,7 +187,7 @@ def _no_gain(rows: list[dict[str, Any]], reference: str, *, alone: bool) -> str:
 
 def _downstream(
     rows: list[dict[str, Any]],
-    named: dict[str, Any] | None,
+    named: dict[str, Any],
     label: str,
     reference: str,
     *,
@@ -197,15 +199,19 @@ def _downstream(
         return f"The {label} is {'also ' * restores}higher: {_scores(better, reference)}."
     worse = [row for row in rows if row["outcome"] == "worse"]
     if worse:
-        lowest = min(worse, key=lambda row: row["difference"])
-        return f"The {label} is {'lower, though' if restores else 'lower'}: " + (
-            f"{_scores(lowest, reference)}."
-        )
-    if named is None:
-        return ""
+        though = ", though" if restores else ""
+        return f"The {label} is lower{though}: {_scores(min(worse, key=_size_of_gain), reference)}."
     shown = next(row for row in rows if all(row[key] == named[key] for key in PAIR))
+    gains = [row for row in rows if row["outcome"] == "undecided" and row["difference"] > 0]
+    open_gain = shown if shown in gains else _strongest(gains)
+    if open_gain is not None:
+        return (
+            f"The folds leave open whether the {label} gains{' too' * restores}: "
+            f"{_scores(open_gain, reference)} (interval of the difference "
+            f"{open_gain['lower']:.3f} to {open_gain['upper']:.3f})."
+        )
     head = f"For prediction {reference} suffices all the same: the" if restores else "The"
-    return f"{head} {label} shows no clear gain at any size ({_scores(shown, reference)})."
+    return f"{head} {label} shows no gain worth naming at any size ({_scores(shown, reference)})."
 
 
 def _scores(row: dict[str, Any], reference: str) -> str:
