@@ -3,12 +3,15 @@
 from skae import densities, export, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
 from skae._compare import compare
+from skae._comparison import Comparison, ComparisonDisplay
 from skae._denoising import DenoisingAutoencoder
 from skae._vae import VAETransformer
 from skae._version import __version__ as __version__
 
 __all__ = [
     "AutoencoderTransformer",
+    "Comparison",
+    "ComparisonDisplay",
     "DenoisingAutoencoder",
     "VAETransformer",
     "compare",

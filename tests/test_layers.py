@@ -132,7 +132,6 @@ def test_global_state_is_left_alone(path):
         ("metrics", set()),
         ("export", {"_as_module", "__name__"}),
         ("_compare", {"__name__"}),
-        ("_comparison", set()),
     ],
 )
 def test_public_modules_use_estimators_by_their_public_methods(module, admitted):
