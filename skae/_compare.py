@@ -262,7 +262,7 @@ def _trust(rows: np.ndarray, codes: np.ndarray, seed: int) -> float:
 def _check_table(X: Any, preprocessor: Any) -> Any:
     if preprocessor is None or isinstance(preprocessor, str):
         return check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=4)
-    return X
+    return X if hasattr(X, "shape") else np.asarray(X)
 
 
 def _int_seed(random_state: Any) -> int:
