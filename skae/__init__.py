@@ -2,6 +2,8 @@
 
 from skae import densities, displays, export, metrics, noise
 from skae._autoencoder import AutoencoderTransformer
+from skae._compare import compare
+from skae._comparison import Comparison, ComparisonDisplay
 from skae._denoising import DenoisingAutoencoder
 from skae._dimension_search import LatentDimensionSearch
 from skae._vae import VAETransformer
@@ -9,9 +11,12 @@ from skae._version import __version__ as __version__
 
 __all__ = [
     "AutoencoderTransformer",
+    "Comparison",
+    "ComparisonDisplay",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
     "VAETransformer",
+    "compare",
     "densities",
     "displays",
     "export",
