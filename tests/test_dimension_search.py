@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler, minmax_scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from skae import LatentDimensionSearch, VAETransformer
-from skae._dimension_search import elbow, largest, one_standard_error
+from skae._search_rules import elbow, largest, one_standard_error
 from skae.metrics import reconstruction_score
 
 SIZES = [1, 2, 5]
