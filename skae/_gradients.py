@@ -165,7 +165,8 @@ def _squares(matrix: Any) -> Any:
 
 
 def _squares_of_each(matrices: np.ndarray) -> np.ndarray:
-    return np.einsum("mij,mij->m", matrices, matrices)
+    rows = matrices.reshape(len(matrices), 1, -1)
+    return (rows @ rows.swapaxes(1, 2))[:, 0, 0]
 
 
 def _squares_of_each_in_torch(matrices: Tensor) -> Tensor:

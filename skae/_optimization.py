@@ -85,7 +85,9 @@ class FlatStack:
 
     def __init__(self, modules: list[nn.Module]):
         self.modules = modules
-        rows = [torch.cat([p.detach().reshape(-1) for p in m.parameters()]) for m in modules]
+        rows = [
+            torch.cat([_lengthwise(p.detach()).flatten() for p in m.parameters()]) for m in modules
+        ]
         self.values = nn.Parameter(torch.stack(rows))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
@@ -98,7 +100,11 @@ class FlatStack:
     def _split(self, flat: Tensor) -> list[Tensor]:
         parameters = list(self.modules[0].parameters())
         pieces = flat.split([p.numel() for p in parameters], dim=1)
-        return [piece.view(-1, *p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+        views = []
+        for piece, p in zip(pieces, parameters, strict=True):
+            view = piece.view(-1, *_lengthwise(p).shape)
+            views.append(view if _lengthwise(p) is p else view.swapaxes(1, 2))
+        return views
 
     def joined(self, values: Tensor) -> nn.Module:
         """One module whose parameters and buffers have a leading axis.
@@ -151,9 +157,16 @@ class FlatStack:
             lengths = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
             self.gradient.mul_((largest / (lengths + TINY)).clamp_(max=1.0))
             return
-        norms = np.sqrt(np.einsum("ij,ij->i", self.array, self.array))
-        if (norms > largest).any():
-            self.array *= (largest / np.maximum(norms, largest))[:, None]
+        rows = self.array[:, None, :]
+        norms = np.sqrt(rows @ rows.swapaxes(1, 2))[:, 0, 0].tolist()
+        for gradient, norm in zip(self.array, norms, strict=True):
+            if norm > largest:
+                gradient *= largest / norm
+
+
+def _lengthwise(p: Tensor) -> Tensor:
+    """A matrix, transposed if it is taller than wide: products of many are faster along rows."""
+    return p.T if p.ndim == 2 and p.shape[0] > p.shape[1] else p
 
 
 class FusedAdamW(torch.optim.AdamW):

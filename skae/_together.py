@@ -125,7 +125,7 @@ Plan = Generator[list[Training], list[AutoencoderNet], Any]  # asks for training
 
 
 def carry_out(plan: Plan) -> Any:
-    """Do the trainings that a plan asks for, one after another.
+    """Do the trainings that a plan asks for, such as those of folds, of one shape as one.
 
     Parameters
     ----------
@@ -137,17 +137,16 @@ def carry_out(plan: Plan) -> Any:
     object
         What the plan returns.
     """
-    (result,) = carry_out_together([plan], together=False)
+    (result,) = carry_out_together([plan])
     return result
 
 
-def carry_out_together(plans: list[Plan], *, together: bool = True) -> list[Any]:
+def carry_out_together(plans: list[Plan]) -> list[Any]:
     """Do the trainings that plans ask for, those of one shape as one.
 
     Parameters
     ----------
     plans : list of generators
-    together : bool, default=True
 
     Returns
     -------
@@ -163,8 +162,7 @@ def carry_out_together(plans: list[Plan], *, together: bool = True) -> list[Any]
                 asked[i] = plans[i].send(answer)
             except StopIteration as stop:
                 results[i] = stop.value
-        trainings = [training for each in asked.values() for training in each]
-        trained = iter(train_together(trainings) if together else [t.run() for t in trainings])
+        trained = iter(train_together([one for each in asked.values() for one in each]))
         answers = {i: [next(trained) for _ in each] for i, each in asked.items()}
     return results
 
@@ -414,6 +412,8 @@ class NetOfMany(AutoencoderNet):
         Tensor of shape (n_models, n_rows)
         """
         if self.judge_ is not None:
+            if rows.shape[1] <= JUDGED_ROWS:
+                return self._evaluate_at_once(rows, noise)
             parts = rows.split(JUDGED_ROWS, dim=1)
             given = [None] * len(parts) if noise is None else noise.split(JUDGED_ROWS, dim=1)
             return torch.cat(list(map(self._evaluate_at_once, parts, given)), dim=1)
@@ -451,7 +451,7 @@ class NetOfMany(AutoencoderNet):
         for epoch in self.history:
             of_one = {name: epoch[name][i] for name in OF_EACH if name in epoch}
             history.append({"batches": [], "epoch": epoch["epoch"], **of_one})
-        results: dict[str, Any] = {"best_epoch_": int(best.epochs_[i])}
+        results: dict[str, Any] = {"best_epoch_": best.epochs_[i]}
         if net.keep_losses:
             results["held_out_losses_"] = torch.stack([each[i] for each in best.losses_]).numpy()
         net = net.trained_elsewhere(history, results)
@@ -469,50 +469,60 @@ class BestWeightsOfMany(Callback):
 
     def on_train_begin(self, net: NetOfMany, **kwargs: Any) -> None:
         judges = net.rows_ if net.held_out_ is None else net.held_out_
-        losses = net.evaluate(judges, net.held_out_noise_)
+        losses = net.evaluate(judges, net.held_out_noise_).cpu()
         self.scale_ = Scale(losses, net.criterion_.positive)
         self.start_ = self.scale_.score(losses)
         self.scores_ = self.start_.clone()
+        self.means_ = self.start_.mean(1)
         self.failed_ = ~self.start_.isfinite().all(1)
-        self.epochs_ = torch.zeros(len(losses), dtype=torch.long)
+        self.epochs_ = [0] * len(losses)
         self.values_ = net.flat_.detached.clone()
         self.buffers_ = [buffer.clone() for buffer in net.flat_.buffers]
         self.start_values_ = self.values_.clone()
         self.start_buffers_ = [buffer.clone() for buffer in net.flat_.buffers]
-        self.losses_ = [losses.cpu()]
+        self.losses_ = [losses]
 
     def on_epoch_end(self, net: NetOfMany, **kwargs: Any) -> None:
-        better = torch.tensor(net.history[-1]["train_loss"]).isfinite()
-        self.failed_ |= ~better
-        if net.held_out_ is not None:
-            losses = net.evaluate(net.held_out_, net.held_out_noise_)
-            net.history.record("valid_loss", losses.mean(1).tolist())
-            if net.keep_losses:
-                self.losses_.append(losses.cpu())
-            scores = self.scale_.score(losses)
-            self.failed_ |= ~scores.isfinite().all(1).cpu()
-            better &= (scores.mean(1) < self.scores_.mean(1)).cpu()
-            self.scores_[better] = scores[better]
-        better &= ~self.failed_
-        net.history.record("valid_loss_best", better.tolist())
-        self._keep(better, net.history[-1]["epoch"], net.average_, net.flat_.buffers)
+        trained = torch.tensor(net.history[-1]["train_loss"]).isfinite()
+        better = self._judge(net, trained) if net.held_out_ is not None else trained
+        self.failed_ |= ~trained
+        better = (better & ~self.failed_).tolist()
+        net.history.record("valid_loss_best", better)
+        for i, is_better_now in enumerate(better):
+            if is_better_now:
+                self._keep(i, net.history[-1]["epoch"], net.average_, net.flat_.buffers)
         if self.failed_.all():
             raise StopTraining
 
-    def _keep(self, which: Tensor, epoch: int, values: Tensor, buffers: list[Tensor]) -> None:
-        """Take the weights of some models."""
-        self.epochs_[which] = epoch
-        self.values_[which] = values[which]
+    def _judge(self, net: NetOfMany, trained: Tensor) -> Tensor:
+        """Whether each model is better than before, by its held-out rows."""
+        losses = net.evaluate(net.held_out_, net.held_out_noise_).cpu()
+        net.history.record("valid_loss", losses.mean(1).tolist())
+        if net.keep_losses:
+            self.losses_.append(losses)
+        scores = self.scale_.score(losses)
+        means = scores.mean(1)  # not finite, if any score is not
+        self.failed_ |= ~means.isfinite()
+        better = trained & (means < self.means_)
+        self.means_ = torch.where(better, means, self.means_)
+        self.scores_ = torch.where(better[:, None], scores, self.scores_)
+        return better
+
+    def _keep(self, i: int, epoch: int, values: Tensor, buffers: list[Tensor]) -> None:
+        """Take the weights of one model."""
+        self.epochs_[i] = epoch
+        self.values_[i] = values[i]
         for kept, buffer in zip(self.buffers_, buffers, strict=True):
-            kept[which] = buffer[which]
+            kept[i] = buffer[i]
 
     def on_train_end(self, net: NetOfMany, **kwargs: Any) -> None:
-        back = self.failed_.clone()  # to where they can start alone
-        if net.held_out_ is not None:
-            for i, one in enumerate(net.nets):
+        for i, one in enumerate(net.nets):
+            back = bool(self.failed_[i])  # to where it can start alone
+            if net.held_out_ is not None and one.cautious:
                 gained = is_better(self.scores_[i], self.start_[i], n_errors=one.n_errors)
-                back[i] |= one.cautious and not gained
-        self._keep(back, 0, self.start_values_, self.start_buffers_)
+                back |= not gained
+            if back:
+                self._keep(i, 0, self.start_values_, self.start_buffers_)
 
 
 def _architecture(module: nn.Module) -> tuple[Any, ...]:

@@ -2,8 +2,8 @@
 
 Run from the root of the repository::
 
-    python examples/benchmarks/fractions.py
-    python examples/benchmarks/fractions.py --only digits wine --fractions 0.9
+    python examples/benchmarks/explained_share.py
+    python examples/benchmarks/explained_share.py --only digits wine --fractions 0.9
 
 ``AutoencoderTransformer(n_components=fraction)`` beside ``PCA(n_components=fraction)``, both
 fitted to the same 70 % of the rows, standardised there; *held out* is the share of variance
