@@ -34,6 +34,7 @@ from skae._optimization import FlatStack
 from skae._validation import is_better, limited_threads
 from skae.losses import Objective
 from skae.networks import Output, run
+from skae.noise import joined
 
 SHARED = (  # settings that networks must have in common
     "optimizer",
@@ -367,6 +368,7 @@ class NetOfMany(AutoencoderNet):
             noise if noise is None else noise.to(self.device, self.rows_.dtype).train()
             for noise in noises
         ]
+        self.noise_ = None if self.noises_[0] is None else joined(self.noises_)
         return self
 
     def _initialize_optimizer(self, reason: str | None = None) -> NetOfMany:
@@ -395,6 +397,8 @@ class NetOfMany(AutoencoderNet):
         if self.noises_[0] is None:
             return None
         with torch.no_grad():
+            if self.noise_ is not None:
+                return self.noise_(rows)
             each = [noise(its) for noise, its in zip(self.noises_, rows, strict=True)]
         return torch.stack(each)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +37,8 @@ class Noise(nn.Module):
 
     Shape
     -----
-    Input and output (n_rows, n_features); the input is not written to.
+    Input and output (..., n_rows, n_features); the input is not written to. Tables along
+    leading axes are corrupted by the same draws.
     """
 
     mean: Tensor
@@ -78,17 +81,18 @@ class Noise(nn.Module):
         raise NotImplementedError
 
     def uniform(self, x: Tensor) -> Tensor:
-        """Draw one number in [0, 1) for each entry.
+        """Draw one number in [0, 1) for each entry of a table.
 
         Parameters
         ----------
-        x : Tensor of shape (n_rows, n_features)
+        x : Tensor of shape (..., n_rows, n_features)
 
         Returns
         -------
         Tensor of shape (n_rows, n_features)
         """
-        return torch.rand(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        shape = x.shape[-2:]
+        return torch.rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
 
 
 class GaussianNoise(Noise):
@@ -105,7 +109,8 @@ class GaussianNoise(Noise):
     level_is = "in standard deviations of each feature"
 
     def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
-        drawn = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        shape = x.shape[-2:]
+        drawn = torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)
         return torch.addcmul(x, drawn, self.std, value=self.level)
 
 
@@ -159,13 +164,14 @@ class SwapNoise(Noise):
     """
 
     def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
-        n_rows = x.shape[0]
+        n_rows = x.shape[-2]
         if n_rows == 1:
             return x
         # Some rows further, around the end: never the row itself.
         steps = (1 + self.uniform(x) * (n_rows - 1)).long().clamp_(max=n_rows - 1)
         others = (torch.arange(n_rows, device=x.device)[:, None] + steps) % n_rows
-        return torch.where(self.uniform(x) < self.level, x.gather(0, others), x)
+        swapped = x.gather(-2, others.expand(x.shape))
+        return torch.where(self.uniform(x) < self.level, swapped, x)
 
 
 NOISES: dict[str, type[Noise]] = {
@@ -187,7 +193,8 @@ class Draws(nn.Module):
 
     Shape
     -----
-    Input (n_rows, n_features), output (n_rows, n_components).
+    Input (..., n_rows, n_features), output (..., n_rows, n_components): the same for all tables
+    along leading axes.
     """
 
     def __init__(self, n_components: int, generator: torch.Generator):
@@ -205,5 +212,33 @@ class Draws(nn.Module):
         -------
         Tensor of shape (n_rows, n_components)
         """
-        shape = len(x), self.n_components
-        return torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        shape = x.shape[-2], self.n_components
+        drawn = torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        return drawn.expand(*x.shape[:-2], *shape)
+
+
+def joined(noises: Sequence[nn.Module]) -> nn.Module | None:
+    """One noise for tables along a leading axis, of noises that draw alike.
+
+    Parameters
+    ----------
+    noises : sequence of nn.Module
+        One for each table.
+
+    Returns
+    -------
+    nn.Module or None
+        None if they are not all of one of the kinds above, of one level and one seed.
+    """
+    first: Any = noises[0]
+    if type(first) not in (*NOISES.values(), Draws):
+        return None
+    alike = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in noises}
+    if len(alike) > 1:
+        return None
+    one = copy.copy(first)
+    one._buffers = {
+        name: torch.stack([noise.get_buffer(name) for noise in noises]).unsqueeze(-2)
+        for name, _ in first.named_buffers()
+    }
+    return one
