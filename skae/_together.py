@@ -479,7 +479,7 @@ class BestWeightsOfMany(Callback):
         self.scores_ = self.start_.clone()
         self.means_ = self.start_.mean(1)
         self.failed_ = ~self.start_.isfinite().all(1)
-        self.epochs_ = [0] * len(losses)
+        self.epochs_: list[int] = [0] * len(losses)
         self.values_ = net.flat_.detached.clone()
         self.buffers_ = [buffer.clone() for buffer in net.flat_.buffers]
         self.start_values_ = self.values_.clone()
@@ -490,17 +490,17 @@ class BestWeightsOfMany(Callback):
         trained = torch.tensor(net.history[-1]["train_loss"]).isfinite()
         better = self._judge(net, trained) if net.held_out_ is not None else trained
         self.failed_ |= ~trained
-        better = (better & ~self.failed_).tolist()
-        net.history.record("valid_loss_best", better)
-        for i, is_better_now in enumerate(better):
-            if is_better_now:
-                self._keep(i, net.history[-1]["epoch"], net.average_, net.flat_.buffers)
+        keeps = (better & ~self.failed_).tolist()
+        net.history.record("valid_loss_best", keeps)
+        for i in np.flatnonzero(keeps):
+            self._keep(i, net.history[-1]["epoch"], net.average_, net.flat_.buffers)
         if self.failed_.all():
             raise StopTraining
 
     def _judge(self, net: NetOfMany, trained: Tensor) -> Tensor:
         """Whether each model is better than before, by its held-out rows."""
-        losses = net.evaluate(net.held_out_, net.held_out_noise_).cpu()
+        held_out: Any = net.held_out_
+        losses = net.evaluate(held_out, net.held_out_noise_).cpu()
         net.history.record("valid_loss", losses.mean(1).tolist())
         if net.keep_losses:
             self.losses_.append(losses)

@@ -233,7 +233,8 @@ def joined(noises: Sequence[nn.Module]) -> nn.Module | None:
     first: Any = noises[0]
     if type(first) not in (*NOISES.values(), Draws):
         return None
-    alike = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in noises}
+    each: Any = noises
+    alike = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in each}
     if len(alike) > 1:
         return None
     one = copy.copy(first)
