@@ -42,6 +42,8 @@ def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     if any("matplotlib" in block for block in blocks):
         pytest.importorskip("matplotlib").use("Agg")
+    if any("dask.distributed" in block for block in blocks):
+        pytest.importorskip("distributed")
     if any("array_api_dispatch" in block for block in blocks):
         run_where_arrays_are_followed("".join(blocks))
         return
