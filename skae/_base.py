@@ -435,7 +435,9 @@ class BaseAutoencoder(
             return self._make_noise(rows, torch.Generator(device).manual_seed(noise_seed))
 
         return Trainer(
-            {**self.get_params(deep=False), "lr": self.lr * rate},
+            # By name: a derived kind need not repeat the parameters that it leaves as they are.
+            {name: getattr(self, name) for name in BaseAutoencoder._parameter_constraints}
+            | {"lr": self.lr * rate},
             self._make_objective(),
             self._starts_at_pca(),
             device,

@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from types import ModuleType
 
 import pytest
 from conftest import ESTIMATORS, make_fast, name_of
@@ -48,9 +49,10 @@ def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
         run_where_arrays_are_followed("".join(blocks))
         return
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__main__"}
+    main = ModuleType("__main__")  # where pickle looks for classes that a page defines
+    monkeypatch.setitem(sys.modules, "__main__", main)
     for i, block in enumerate(blocks):
-        exec(compile(block, f"{page.name}, block {i + 1}", "exec"), namespace)
+        exec(compile(block, f"{page.name}, block {i + 1}", "exec"), vars(main))
 
 
 @each_page
