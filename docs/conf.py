@@ -6,8 +6,10 @@ stay TeX, which MathJax draws in the reader's browser.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
@@ -35,8 +37,8 @@ exclude_patterns = ["_build", "**/*.ipynb", "gallery/**/*.md5"]
 templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]
-# Pages that a later release may add.
-suppress_warnings = ["toc.empty_glob", "config.cache"]
+# Docstrings list references that their text need not cite; `mean` is the name of several things.
+suppress_warnings = ["config.cache", "ref.footnote", "ref.python"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -84,3 +86,20 @@ html_theme_options = {
     "show_version_warning_banner": False,
 }
 html_sidebars = {"index": [], "start": [], "api": [], "gallery/index": []}
+
+
+def escape_trailing_underscores(
+    app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep ``n_components_`` outside of backticks a name: to Sphinx it would be a link."""
+    for i, line in enumerate(lines):
+        head, colon, rest = line.partition(" : ")  # names of attributes are escaped already
+        text = rest if colon else line
+        pieces = re.split(r"(`+[^`]*`+_?)", text)
+        pieces[::2] = [re.sub(r"(?<=[a-z])_(?![\w\\])", r"\\_", piece) for piece in pieces[::2]]
+        lines[i] = head + colon + "".join(pieces) if colon else "".join(pieces)
+
+
+def setup(app: Any) -> None:
+    """Ask to see docstrings before they are taken apart."""
+    app.connect("autodoc-process-docstring", escape_trailing_underscores, priority=400)

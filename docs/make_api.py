@@ -1,7 +1,7 @@
 """Write the pages of the API reference: one a module, and from it one a public name.
 
-Everything public is found by looking: `skae.__all__`, and of each module without underscore the
-classes and functions without underscore that it defines.
+Everything public is found by looking: in each module without underscore, the classes and functions
+of its `__all__`, or those without underscore that it defines.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import skae
 
 def public_names() -> dict[str, list[str]]:
     """Public names of every public module, in the order of the source."""
-    names = {"skae": [n for n in skae.__all__ if not inspect.ismodule(getattr(skae, n))]}
-    for module in sorted(found.name for found in iter_modules(skae.__path__)):
-        if not module.startswith("_"):
-            names[f"skae.{module}"] = own_names(f"skae.{module}")
-    return names
+    found = [module.name for module in iter_modules(skae.__path__)]
+    modules = ["skae", *(f"skae.{name}" for name in sorted(found) if not name.startswith("_"))]
+    return {module: names_of(module) for module in modules}
 
 
-def own_names(module: str) -> list[str]:
-    """Classes and functions without underscore that a module defines."""
+def names_of(module: str) -> list[str]:
+    """Classes and functions that a module offers: its `__all__`, or those that it defines."""
+    contents = vars(import_module(module))
+    offered = contents.get("__all__") or [
+        name for name, thing in contents.items() if getattr(thing, "__module__", None) == module
+    ]
     return [
         name
-        for name, thing in vars(import_module(module)).items()
+        for name in offered
         if not name.startswith("_")
-        and (inspect.isclass(thing) or inspect.isfunction(thing))
-        and thing.__module__ == module
+        and (inspect.isclass(contents[name]) or inspect.isfunction(contents[name]))
     ]
 
 

@@ -84,9 +84,10 @@ search = GridSearchCV(
 search.fit(X, y)
 
 # %%
-# Reading cv_results_
+# Reading the results
 # -------------------
-# A frame with one line a candidate. Parameters that a candidate does not have are masked.
+# ``cv_results_`` as a frame with one line a candidate. Parameters that a candidate does not have
+# are masked.
 
 
 def name_of(params: dict[str, object]) -> str:
