@@ -43,9 +43,8 @@ def broken_links(root: Path) -> list[str]:
     -------
     list of str
     """
-    pages = {
-        path.resolve(): Page(path.read_text(encoding="utf-8")) for path in root.rglob("*.html")
-    }
+    found = [path for path in root.rglob("*.html") if "_static" not in path.parts]
+    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in found}
     return [
         f"{path.relative_to(root.resolve())}: {link}"
         for path, page in pages.items()

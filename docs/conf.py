@@ -45,6 +45,7 @@ myst_heading_anchors = 3
 
 default_role = "literal"  # names stand in single backticks in docstrings
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # docstrings say types, with shapes
 autodoc_member_order = "bysource"
 autosummary_generate = True
@@ -81,6 +82,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
+    "show_toc_level": 2,
     "show_prev_next": True,
     "navigation_with_keys": False,
     "show_version_warning_banner": False,

@@ -38,8 +38,8 @@ def names_of(module: str) -> list[str]:
 def page(module: str, names: list[str]) -> str:
     """One module: what it is for, and a line for each of its names."""
     summary = inspect.getdoc(import_module(module)) or ""
-    title = f"``{module}``: {summary.splitlines()[0].rstrip('.')}"
-    lines = [title, "=" * len(title), "", f".. currentmodule:: {module}", ""]
+    title, first = f"``{module}``", summary.splitlines()[0]
+    lines = [title, "=" * len(title), "", first, "", f".. currentmodule:: {module}", ""]
     lines += [".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
     return "\n".join([*lines, *(f"   {name}" for name in names)]) + "\n"
 
