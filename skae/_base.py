@@ -30,6 +30,7 @@ from skae._persistence import PersistenceMixin
 from skae._rows import Rows, constant_columns, weighted_mean
 from skae._sampling import SamplingMixin
 from skae._streaming import StreamingMixin
+from skae._threads import algebra_threads, limited_threads
 from skae._together import Plan, carry_out, models_at_once
 from skae._training import MIN_ROWS_TO_HOLD_OUT, Trainer, auto_batch_size
 from skae._validation import (
@@ -40,7 +41,6 @@ from skae._validation import (
     derive_seeds,
     in_canonical_form,
     in_numpy,
-    limited_threads,
     resolve_device,
     seeded_globally,
 )
@@ -435,7 +435,9 @@ class BaseAutoencoder(
             return self._make_noise(rows, torch.Generator(device).manual_seed(noise_seed))
 
         return Trainer(
-            {**self.get_params(deep=False), "lr": self.lr * rate},
+            # By name: a derived kind need not repeat the parameters that it leaves as they are.
+            {name: getattr(self, name) for name in BaseAutoencoder._parameter_constraints}
+            | {"lr": self.lr * rate},
             self._make_objective(),
             self._starts_at_pca(),
             device,
@@ -455,12 +457,13 @@ class BaseAutoencoder(
 
     def _describe_network(self, rows: Rows, *, whole: bool = True) -> None:
         """Order the code and describe what the network makes of all rows."""
-        if self._is_at_pca():
-            self._describe_as_pca(rows)
-        else:
-            self._order(self._mean_slopes(rows), self._moments_of(rows))
-            if whole:
-                self._describe(rows)
+        with algebra_threads(rows.shape):
+            if self._is_at_pca():
+                self._describe_as_pca(rows)
+            else:
+                self._order(self._mean_slopes(rows), self._moments_of(rows))
+                if whole:
+                    self._describe(rows)
 
     def _left_over(self, rows: np.ndarray) -> np.ndarray:
         if self._is_at_pca():

@@ -7,7 +7,8 @@ import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from skae._callbacks import BestWeights, ProgressBar, StopTraining
 from skae._gradients import Gradient, make_gradient
 from skae._optimization import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
 from skae._persistence import packed, signed, unpacked, verified
+from skae._threads import inference_threads
 from skae._validation import resolve_device
 from skae.losses import Objective, squared_error
 from skae.networks import has_modes, jacobian, run
@@ -586,9 +588,10 @@ class AutoencoderNet(NeuralNet):
             Where the rows are.
         """
         x = tensor_on(self.device, rows)
-        result = getattr(self.at_precision(x.dtype), method)(x)
-        if link is not None:
-            result = link(result)
+        with self._threads_for(x):
+            result = getattr(self.at_precision(x.dtype), method)(x)
+            if link is not None:
+                result = link(result)
         if isinstance(rows, Tensor):
             return result.to(rows.device, rows.dtype)
         return result.cpu().numpy().astype(rows.dtype, copy=False)
@@ -607,7 +610,8 @@ class AutoencoderNet(NeuralNet):
             On the CPU.
         """
         x = tensor_on(self.device, rows)
-        mean, log_var = self.at_precision(x.dtype).posterior(x)
+        with self._threads_for(x):
+            mean, log_var = self.at_precision(x.dtype).posterior(x)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         return mean.to("cpu", dtype), log_var.to("cpu", dtype)
 
@@ -626,7 +630,18 @@ class AutoencoderNet(NeuralNet):
         """
         z = tensor_on(self.device, codes)
         network = self.at_precision(z.dtype)
-        return jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
+        with self._threads_for(z):
+            return jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
+
+    def _threads_for(self, rows: Tensor) -> AbstractContextManager[Any]:
+        """Limit the threads of the network to what this many rows are worth."""
+        if not rows.is_cpu or torch.get_num_threads() == 1:
+            return nullcontext()
+        return inference_threads(len(rows) * self._n_weights)
+
+    @cached_property
+    def _n_weights(self) -> int:
+        return self.n_parameters()
 
     def n_parameters(self) -> int:
         """Number of weights of the network, the anchor's included."""

@@ -18,6 +18,7 @@ from sklearn.utils.sparsefuncs import min_max_axis
 from torch import Tensor
 
 from skae._array_api import like
+from skae._threads import algebra_threads
 from skae._validation import in_numpy, is_on_disk, rows_per_batch, taken
 
 SMALLEST_SQUARE = 1e-280  # sums of squares below it, or infinite, need care
@@ -296,7 +297,7 @@ class Rows:
         ndarray of shape (n_features, n_features)
         """
         total = np.zeros((self.shape[1], self.shape[1]))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), algebra_threads(self.shape):
             for block in self._balanced_blocks():
                 total += block.T @ block
         return total
@@ -321,10 +322,11 @@ class Rows:
             along = np.einsum("ij,ij->i", components @ self.scatter, components)
             return along, max(0.0, float(np.trace(self.scatter) - along.sum()))
         along, left = np.zeros(len(components)), 0.0
-        for block in self._balanced_blocks():
-            codes = block @ components.T
-            along += np.square(codes).sum(axis=0)
-            left += float(np.square(block - codes @ components).sum())
+        with algebra_threads(self.shape):
+            for block in self._balanced_blocks():
+                codes = block @ components.T
+                along += np.square(codes).sum(axis=0)
+                left += float(np.square(block - codes @ components).sum())
         return along, left
 
     def root_mean_square(self) -> float:
@@ -361,20 +363,22 @@ class Rows:
             If rows stay outside of memory, are about as many as features, and so many
             components are asked for that only a decomposition of all of them would do.
         """
-        n_rows, n_features = self.shape
-        components = np.zeros((n_components, n_features))
-        n_kept = min(n_components, n_rows, n_features)
-        if self.are_many:
-            vectors = np.linalg.eigh(self.scatter)[1][:, ::-1].T
-            found = svd_flip(None, vectors, u_based_decision=False)[1][:n_kept]
-            constant = np.diag(self.scatter) == 0
-        elif self.stay_outside:
-            found, constant = self._leading_components(n_kept), self._zero_columns()
-        else:
-            found, constant = self._components_at_once(n_kept)
+        components = np.zeros((n_components, self.shape[1]))
+        with algebra_threads(self.shape):
+            found, constant = self._found_components(min(n_components, *self.shape))
         components[: len(found)] = found
         components[:, constant] = 0.0  # rounding
         return components
+
+    def _found_components(self, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+        """As many components as there are, and the columns that are zero."""
+        if self.are_many:
+            vectors = np.linalg.eigh(self.scatter)[1][:, ::-1].T
+            found = svd_flip(None, vectors, u_based_decision=False)[1][:n_components]
+            return found, np.diag(self.scatter) == 0
+        if self.stay_outside:
+            return self._leading_components(n_components), self._zero_columns()
+        return self._components_at_once(n_components)
 
     def _components_at_once(self, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Components of all rows together, and the columns that are zero."""

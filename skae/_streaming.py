@@ -22,6 +22,7 @@ from skae._callbacks import check_callbacks
 from skae._dimension import pca_dimension
 from skae._rows import MEMORY_BYTES, Rows
 from skae._running import Moments
+from skae._threads import limited_threads
 from skae._training import Trainer
 from skae._validation import (
     all_or_nothing,
@@ -29,7 +30,6 @@ from skae._validation import (
     check_rows,
     check_weights,
     derive_seeds,
-    limited_threads,
     resolve_device,
 )
 from skae.densities import Gaussian

@@ -31,7 +31,8 @@ from skae._gradients import (
     written_out,
 )
 from skae._optimization import FlatStack
-from skae._validation import is_better, limited_threads
+from skae._threads import limited_threads
+from skae._validation import is_better
 from skae.losses import Objective
 from skae.networks import Output, run
 from skae.noise import joined

@@ -17,8 +17,9 @@ from torch import nn
 from skae._batches import InMemory, Outside, Source
 from skae._engine import AutoencoderNet
 from skae._rows import Rows
+from skae._threads import limited_threads
 from skae._together import Plan, Training
-from skae._validation import is_better, limited_threads
+from skae._validation import is_better
 from skae.losses import Objective
 from skae.networks import in_precision
 

@@ -1,11 +1,10 @@
-"""Arrays in and out: checks, devices, private random numbers, thread limits."""
+"""Arrays in and out: checks, devices, private random numbers."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from scipy import sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from skae._array_api import place_of, to_numpy, widest
@@ -468,56 +466,6 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-@contextmanager
-def limited_threads(n_threads: int) -> Iterator[None]:
-    """Use at most `n_threads` of the caller's torch threads inside the block, one for BLAS.
-
-    Parameters
-    ----------
-    n_threads : int
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, n_threads))
-    try:
-        with _ONE_BLAS_THREAD:
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class _OneBlasThread:
-    """Limits numpy's BLAS to one thread while any block is inside.
-
-    The limit is the process's own: of blocks in several threads, the first sets it and the
-    last lifts it.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.n_inside = 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if self.n_inside == 0:
-                self.limit = _thread_pools().limit(limits=1, user_api="blas")
-            self.n_inside += 1
-
-    def __exit__(self, *error: Any) -> None:
-        with self.lock:
-            self.n_inside -= 1
-            if self.n_inside == 0:
-                self.limit.restore_original_limits()
-
-
-_ONE_BLAS_THREAD = _OneBlasThread()
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    """Find the thread pools of this process, once: it takes some milliseconds."""
-    return ThreadpoolController()
 
 
 def import_optional(module: str, *, extra: str) -> Any:

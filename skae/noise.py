@@ -115,7 +115,7 @@ class GaussianNoise(Noise):
 
 
 class MaskingNoise(Noise):
-    """Sets a share of the entries to their feature's mean [1]_.
+    """Sets a share of the entries to their feature's mean.
 
     Parameters
     ----------

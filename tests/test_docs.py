@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from types import ModuleType
 
 import pytest
 from conftest import ESTIMATORS, make_fast, name_of
@@ -42,13 +43,16 @@ def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     if any("matplotlib" in block for block in blocks):
         pytest.importorskip("matplotlib").use("Agg")
+    if any("dask.distributed" in block for block in blocks):
+        pytest.importorskip("distributed")
     if any("array_api_dispatch" in block for block in blocks):
         run_where_arrays_are_followed("".join(blocks))
         return
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "__main__"}
+    main = ModuleType("__main__")  # where pickle looks for classes that a page defines
+    monkeypatch.setitem(sys.modules, "__main__", main)
     for i, block in enumerate(blocks):
-        exec(compile(block, f"{page.name}, block {i + 1}", "exec"), namespace)
+        exec(compile(block, f"{page.name}, block {i + 1}", "exec"), vars(main))
 
 
 @each_page

@@ -20,6 +20,7 @@ FLOORS = {
     "noise": 0,
     "densities": 0,
     "_running": 0,
+    "_threads": 0,
     "_frames": 0,
     "_moments": 5,
     "_persistence": 5,

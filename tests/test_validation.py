@@ -1,4 +1,4 @@
-"""Arrays in and out, devices, seeds, threads."""
+"""Arrays in and out, devices, seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from skae._validation import (
     BATCH_BYTES,
@@ -17,7 +16,6 @@ from skae._validation import (
     explained_share,
     import_optional,
     is_better,
-    limited_threads,
     resolve_device,
     rows_per_batch,
     seeded_globally,
@@ -96,37 +94,6 @@ def test_globally_seeded_block_restores_after_an_error():
         torch.rand(3)
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_threads_are_limited_inside_and_restored_even_after_an_error(two_threads):
-    inside = []
-    with suppress(KeyError), limited_threads(1):
-        inside.append(torch.get_num_threads())
-        raise KeyError
-    assert (inside, torch.get_num_threads()) == ([1], two_threads)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_a_limit_never_raises_the_callers_threads():
-    with limited_threads(1):
-        with limited_threads(64):
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 1
-
-
-def blas_threads():
-    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-
-def test_blas_uses_one_thread_until_the_last_of_several_blocks_ends():
-    with threadpool_limits(2, user_api="blas"):
-        first, second = limited_threads(2), limited_threads(2)
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
-        assert blas_threads() == {1}
-        second.__exit__(None, None, None)
-        assert blas_threads() == {2}
 
 
 class Holder:
