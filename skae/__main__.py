@@ -53,9 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--estimators",
         nargs="+",
         choices=list(KINDS),
-        default=["AutoencoderTransformer"],
+        default=["AutoencoderTransformer", "VAETransformer"],
         metavar="KIND",
-        help=f"to compare with PCA, of {', '.join(KINDS)} [AutoencoderTransformer]",
+        help=f"to compare with PCA, of {', '.join(KINDS)} [both but the denoising one]",
     )
     sub.add_argument(
         "--task",

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from skae._autoencoder import AutoencoderTransformer
 from skae._comparison import Comparison
+from skae._vae import VAETransformer
 from skae._validation import derive_seeds, explained_share, import_optional
 
 DEFAULT_SIZES = (2, 4, 8)
@@ -84,7 +85,8 @@ def compare(
     estimators : sequence of estimators or dict of str to estimator, default=None
         Anything with `transform`, `inverse_transform` and a parameter `n_components`, which
         the last step of a Pipeline may have. The first PCA is what the others are compared
-        with; one is added if there is none. None is PCA and `AutoencoderTransformer`.
+        with; one is added if there is none. None is PCA, `AutoencoderTransformer` and
+        `VAETransformer`.
         Parameters `random_state` that are None are set.
     cv : int, splitter or iterable, default=5
         An int is as many shuffled folds, stratified for classes. Rows that follow each other
@@ -126,8 +128,8 @@ def compare(
     >>> comparison = skae.compare(X, y, n_components=2, cv=3)
     >>> comparison.results.columns.tolist()[:4]
     ['estimator', 'n_components', 'fold', 'explained_variance']
-    >>> len(comparison.results)  # two estimators, one size, three folds
-    6
+    >>> len(comparison.results)  # three estimators, one size, three folds
+    9
     """
     import_optional("pandas", extra="compare")
     X = _check_table(X, preprocessor)
@@ -317,7 +319,7 @@ def _check_sizes(n_components: Any, shape: tuple[int, int]) -> list[int]:
 def _check_estimators(estimators: Any) -> tuple[dict[str, Any], str]:
     """Estimators by name, and the name of the PCA that the others are compared with."""
     if estimators is None:
-        estimators = [AutoencoderTransformer()]
+        estimators = [AutoencoderTransformer(), VAETransformer()]
     named = dict(estimators) if isinstance(estimators, Mapping) else _named(estimators)
     for name, estimator in named.items():
         lacking = [

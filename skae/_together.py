@@ -493,7 +493,7 @@ class BestWeightsOfMany(Callback):
         self.failed_ |= ~trained
         keeps = (better & ~self.failed_).tolist()
         net.history.record("valid_loss_best", keeps)
-        for i in np.flatnonzero(keeps):
+        for i in np.flatnonzero(keeps).tolist():
             self._keep(i, net.history[-1]["epoch"], net.average_, net.flat_.buffers)
         if self.failed_.all():
             raise StopTraining

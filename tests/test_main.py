@@ -70,7 +70,7 @@ def test_a_progress_bar_goes_to_the_standard_error(wine_file, capsys):
     with parallel_config(backend="threading"):
         assert main(["compare", str(wine_file), "--n-components", "2", "--cv", "2"]) == 0
     shown = capsys.readouterr()
-    assert "4/4" in shown.err
+    assert "6/6" in shown.err
     assert "4/4" not in shown.out
 
 
