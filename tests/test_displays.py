@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
 
@@ -28,7 +27,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import AutoencoderTransformer, displays
+from skae import AutoencoderTransformer, LatentDimensionSearch, displays
 from skae.displays import (
     DimensionSearchDisplay,
     ExplainedVarianceDisplay,
@@ -701,23 +700,14 @@ def test_curves_are_the_scores_and_bars_their_standard_errors(search):
     assert drawn.ax_.get_xlabel() == "n_components"
 
 
-def chosen_by_rule(search, pca):
-    """A search that knows PCA's scores, and chose another size than the best."""
-    search = copy.copy(search)
-    scores = {f"{m}_pca_score": pca.cv_results_[f"{m}_test_score"] for m in ("mean", "std")}
-    search.cv_results_ = {**search.cv_results_, **scores}
-    search.best_index_, search.rule = 1, "one_standard_error"
-    return search
-
-
-def test_pcas_curve_and_the_rule_are_drawn(search, wine):
-    pca = GridSearchCV(PCA(), {"n_components": [1, 2, 8]}, cv=4).fit(wine)
-    drawn = DimensionSearchDisplay.from_estimator(chosen_by_rule(search, pca))
+def test_pcas_curve_and_the_rule_are_drawn(wine):
+    search = LatentDimensionSearch(make_fast(), [1, 2, 8], cv=4, rule="elbow").fit(wine)
+    drawn = DimensionSearchDisplay.from_estimator(search)
     _, scores, errors = points_and_errors(drawn.pca_errorbar_)
-    np.testing.assert_allclose(scores, pca.cv_results_["mean_test_score"])
-    np.testing.assert_allclose(errors, pca.cv_results_["std_test_score"] / 2)
-    assert drawn.mark_.get_xdata() == [2]
-    assert drawn.mark_.get_label() == "chosen: 2 (one standard error)"
+    np.testing.assert_allclose(scores, search.cv_results_["mean_pca_score"])
+    np.testing.assert_allclose(errors, search.cv_results_["std_pca_score"] / 2)
+    assert drawn.mark_.get_xdata() == [search.n_components_]
+    assert drawn.mark_.get_label() == f"chosen: {search.n_components_} (elbow)"
 
 
 def test_each_combination_of_other_parameters_has_a_line(wine):
