@@ -399,7 +399,10 @@ class AutoencoderNet(NeuralNet):
         rate *= self.rate_factor_
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
-        with self._between() if self.is_endless else nullcontext():
+        if self.is_endless:
+            with self._between():
+                step = self.train_step_single(batch, weights)
+        else:
             step = self.train_step_single(batch, weights)
         if self.hooks_["on_grad_computed"]:
             self.notify(

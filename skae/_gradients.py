@@ -83,8 +83,11 @@ class Derivative(NamedTuple):
     backward: Callable[[Tensor, Tensor], Tensor]
 
 
+_THRESHOLD_BACKWARD = torch.ops.aten.threshold_backward.grad_input._op  # without its wrapper
+
+
 def _relu_backward(slope: Tensor, result: Tensor) -> Tensor:
-    return torch.ops.aten.threshold_backward.grad_input(slope, result, 0, grad_input=slope)
+    return _THRESHOLD_BACKWARD(slope, result, 0, grad_input=slope)
 
 
 def _tanh_backward(slope: Tensor, result: Tensor) -> Tensor:
