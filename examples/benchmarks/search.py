@@ -186,7 +186,7 @@ def tables(directory: Path | None) -> dict[str, np.ndarray]:
         for path in sorted(directory.glob("*.csv")):
             rows = np.genfromtxt(path, delimiter=",", skip_header=1)
             rows = rows[:, np.isfinite(rows).all(axis=0)]
-            if 300 < len(rows) <= 6_000 and 6 <= rows.shape[1] <= 64:
+            if 300 < len(rows) <= 2_000 and 6 <= rows.shape[1] <= 64:
                 found[path.stem] = rows
     random = np.random.default_rng(0)
     return {
