@@ -48,7 +48,7 @@ summary { cursor: pointer; font-weight: 600; margin-top: 2rem; }
   table { font-size: .82rem; }
   th { white-space: normal; min-width: 4.5rem; }
   th, td { padding-right: .6rem; }
-  .text { white-space: normal; overflow-wrap: anywhere; min-width: 6.2rem; }
+  .text { white-space: normal; overflow-wrap: anywhere; min-width: 7.8rem; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
 }
 """
