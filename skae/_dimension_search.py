@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
-from sklearn.utils import Tags, check_random_state, get_tags, indexable
+from sklearn.utils import Tags, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import available_if
@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from skae._base import BaseAutoencoder
 from skae._search_fits import Judge, Task, do_tasks, last_step, mean_over_seeds, pca_shares
 from skae._search_rules import RULES
-from skae._validation import all_or_nothing, check_rows
+from skae._validation import all_or_nothing, check_rows, derive_seeds
 
 LARGEST_AUTO = 64  # of the candidates that "auto" stands for
 FITS_OF_A_JOB = 16
@@ -297,8 +297,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         """Random states of the fits; None leaves the estimator's own."""
         if self.random_state is None and self.n_seeds == 1:
             return [None]
-        random = check_random_state(self.random_state)
-        return random.randint(np.iinfo(np.int32).max, size=self.n_seeds).tolist()
+        return list(derive_seeds(self.random_state, self.n_seeds))
 
     def _candidate(self, names: tuple[str, str], size: int, seed: int | None) -> Any:
         """Estimator of some size, not fitted."""

@@ -200,21 +200,21 @@ def _absolute_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
     n_rows = x.array.shape[-2]
     loss = decoded.tensor.sub_(x.tensor).abs().sum((-2, -1))
     decoded.tensor.sign_().div_(n_rows)
-    return loss / n_rows
+    return algebra.view(loss / n_rows)
 
 
 def _huber_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
     n_rows = x.array.shape[-2]
     loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none").sum((-2, -1))
     decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(n_rows)
-    return loss / n_rows
+    return algebra.view(loss / n_rows)
 
 
 def _cross_entropy_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
     n_rows = x.array.shape[-2]
     loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="none")
     decoded.tensor.sigmoid_().sub_(x.tensor).div_(n_rows)
-    return loss.sum((-2, -1)) / n_rows
+    return algebra.view(loss.sum((-2, -1)) / n_rows)
 
 
 # Each returns the mean loss of the rows and turns what was decoded into its derivative.

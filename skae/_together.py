@@ -451,7 +451,7 @@ class NetOfMany(AutoencoderNet):
 
     def _one(self, i: int, best: BestWeightsOfMany) -> AutoencoderNet:
         """One of the nets, trained."""
-        training, net = self.trainings[i], self.nets[i]
+        net = self.nets[i]
         history = History()
         for epoch in self.history:
             of_one = {name: epoch[name][i] for name in OF_EACH if name in epoch}
@@ -460,9 +460,8 @@ class NetOfMany(AutoencoderNet):
         if net.keep_losses:
             results["held_out_losses_"] = torch.stack([each[i] for each in best.losses_]).numpy()
         net = net.trained_elsewhere(history, results)
-        net.optimism_ = optimism(
-            net.module_, (training.source.sample, None), (training.held_out, None)
-        )
+        held_out = None if self.held_out_ is None else self.held_out_[i]
+        net.optimism_ = optimism(net.module_, (self.rows_[i], None), (held_out, None))
         return net
 
 
