@@ -158,10 +158,9 @@ class FlatStack:
             self.gradient.mul_((largest / (lengths + TINY)).clamp_(max=1.0))
             return
         rows = self.array[:, None, :]
-        norms = np.sqrt(rows @ rows.swapaxes(1, 2))[:, 0, 0].tolist()
-        for gradient, norm in zip(self.array, norms, strict=True):
-            if norm > largest:
-                gradient *= largest / norm
+        norms = np.sqrt(rows @ rows.swapaxes(1, 2))[:, 0]
+        if (norms > largest).any():
+            self.array *= largest / np.maximum(norms, largest)
 
 
 def _lengthwise(p: Tensor) -> Tensor:
