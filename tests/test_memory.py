@@ -80,7 +80,7 @@ def allow(megabytes):
 @on_linux
 @pytest.mark.parametrize("kind", ESTIMATORS, ids=name_of)
 def test_a_memory_map_longer_than_the_memory_is_fitted(kind, tmp_path):
-    path, n_rows = tmp_path / "rows.npy", 1_000_000  # 160 MB in float32
+    path, n_rows = tmp_path / "rows.npy", 2_000_000  # 320 MB in float32
     X = np.lib.format.open_memmap(path, mode="w+", dtype=np.int8, shape=(n_rows, 40))
     some = np.random.default_rng(0).normal(20, 20, size=(n_rows // 100, 40)).astype(np.int8)
     for start in range(0, n_rows, len(some)):
@@ -91,7 +91,7 @@ def test_a_memory_map_longer_than_the_memory_is_fitted(kind, tmp_path):
         + """
 import skae
 X = np.load(sys.argv[1], mmap_mode="r")
-allow(150)
+allow(300)
 kind = getattr(skae, sys.argv[2])(2, batch_size=5000, **quick).fit(X)
 codes = kind.transform(X[:100_000])
 print(int(np.abs(codes.mean(axis=0)).max() < 1e-6 * np.abs(codes).max()))

@@ -222,13 +222,13 @@ def test_equal_rows_are_drawn_again(kind):
 def test_the_density_takes_a_small_part_of_the_fit():
     X = np.random.default_rng(0).normal(size=(3000, 20)) ** 3
     model = AutoencoderTransformer(8, max_epochs=60, random_state=0)
-    start = time.perf_counter()
+    start = time.process_time()
     model.fit(X)
-    whole = time.perf_counter() - start
+    whole = time.process_time() - start
     model.set_params(latent_density="standard_normal")
-    start = time.perf_counter()
+    start = time.process_time()
     model.fit(X)
-    without = time.perf_counter() - start
+    without = time.process_time() - start
     assert whole - without < 0.5 * whole  # a fifth, and what the machine does meanwhile
 
 
