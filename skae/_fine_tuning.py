@@ -21,8 +21,9 @@ from skae._validation import as_dense, rows_per_batch
 from skae.losses import Objective
 from skae.networks import MLP
 
-PENALTIES = 10.0 ** np.arange(-4, 1)  # of squared coefficients, against the mean loss
-FEW_ROWS, PENALTY_OF_FEW = 10, 1e-2  # rows of which nothing can be learned about the penalty
+PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # of squared coefficients, against the mean loss
+FEW_ROWS = 10  # too few to judge anything by
+PENALTY_OF_FEW = 1e-2  # of too few rows to hold some out for the penalty
 JUDGED_ROWS = 1000  # at most, that choose penalty and reach
 REACHES = 0.8, 0.95, 0.99
 POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # of probabilities, which spreading makes too uncertain
@@ -73,7 +74,8 @@ class HeadStart:
     ):
         self.target, self.codes, self.columns, self.weights = target, codes, columns, weights
         self.folds = list(alike_folds(columns, seed)) if len(codes) >= FEW_ROWS else []
-        self.penalty = self._choose_penalty() if self.folds else PENALTY_OF_FEW
+        enough = len(codes) >= MIN_ROWS_TO_HOLD_OUT
+        self.penalty = self._choose_penalty() if enough else PENALTY_OF_FEW
 
     def fit(self, index: Any = slice(None)) -> Linear:
         """Fit a head to some of the labelled rows.
@@ -305,7 +307,8 @@ class FineTuning:
     def _network(self, linear: Linear) -> HeadedNetwork:
         """Encoder as it is, below a linear head."""
         encoder = copy.deepcopy(self.coder.net_.module_)
-        head = MLP([self.coder.n_components_, self.start.target.n_columns], zero_last=True)
+        widths = [self.coder.n_components_, self.start.target.n_columns]
+        head = MLP(widths, zero_last=True, generator=torch.Generator())  # of its own: unused
         unit = torch.tensor(self.unit, dtype=torch.float64)
         network = HeadedNetwork(encoder, head, unit, self.n_features)
         network.head.to(next(encoder.parameters()).dtype)
