@@ -72,10 +72,10 @@ def few(y, n_labeled, blank=-1):
     [
         {},
         {"freeze": True},
-        {"autoencoder": VAETransformer(10, max_epochs=2, random_state=0)},
+        {"autoencoder": AutoencoderTransformer(10, hidden_layer_sizes=(), whiten=True)},
         {"autoencoder": DenoisingAutoencoder(10, anchor=None, max_epochs=2), "batch_size": 16},
     ],
-    ids=["default", "frozen", "variational", "denoising"],
+    ids=["default", "frozen", "linear", "denoising"],
 )
 @BOTH
 def test_scikit_learns_checks_pass_without_exception(kind, params):
