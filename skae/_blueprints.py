@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._heads import HeadedNetwork
 from skae.networks import (
     ACTIVATIONS,
     MLP,
@@ -59,6 +60,8 @@ def describe(network: nn.Module) -> Blueprint | None:
     """
     if type(network) is MLP:
         return _describe_mlp(network)
+    if type(network) is HeadedNetwork:
+        return _describe_headed(network)
     if type(network) not in NETWORKS:
         return None
     parts, tensors = NETWORKS[type(network)]
@@ -81,6 +84,19 @@ def _describe_mlp(network: MLP) -> Blueprint | None:
         "activation": names.pop() if names else "identity",
         "weights": [_array(layer.weight) for layer in linear],
         "biases": [_array(layer.bias) for layer in linear],
+    }
+
+
+def _describe_headed(network: HeadedNetwork) -> Blueprint | None:
+    inner = describe(network.network)
+    if inner is None:
+        return None
+    return {
+        "kind": "HeadedNetwork",
+        "network": inner,
+        "head": describe(network.head),
+        "scale": _array(network.scale),
+        "n_features": network.n_features,
     }
 
 
@@ -152,6 +168,8 @@ def rebuild(blueprint: Blueprint) -> nn.Module:
     kind = _entry(blueprint, "kind")
     if kind == "MLP":
         return _rebuild_mlp(blueprint)
+    if kind == "HeadedNetwork":
+        return _rebuild_headed(blueprint)
     if kind not in KINDS:
         raise ValueError(f"There is no network of kind {kind!r}: the blueprint is damaged.")
     parts, tensors = NETWORKS[KINDS[kind]]
@@ -192,6 +210,18 @@ def _rebuild_mlp(blueprint: Blueprint) -> MLP:
     network = MLP.__new__(MLP)  # its constructor would draw weights
     nn.Sequential.__init__(network, *layers[:-1])
     return network
+
+
+def _rebuild_headed(blueprint: Blueprint) -> HeadedNetwork:
+    network, head = rebuild(_entry(blueprint, "network")), _rebuild_mlp(_entry(blueprint, "head"))
+    sizes, layer = sizes_of(network), head[0]
+    if sizes is None or sizes != (_entry(blueprint, "n_features"), layer.in_features):
+        raise ValueError(
+            f"A head and a network of {sizes} features and components do not belong together: "
+            "the blueprint is damaged."
+        )
+    scale: Any = _checked(blueprint, "scale", ("",), sizes)
+    return HeadedNetwork(network, head, scale, sizes[0]).eval()
 
 
 def _linear(weight: Tensor, bias: Tensor) -> Linear:

@@ -459,12 +459,15 @@ def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     nn.Module
         The network itself.
     """
-    linear = {}
-    if isinstance(network, AnchoredAutoencoder | VariationalAutoencoder):
-        linear = dict(network.named_buffers(recurse=False))
+    linear = [
+        (part, name, buffer)
+        for part in network.modules()
+        if isinstance(part, AnchoredAutoencoder | VariationalAutoencoder)
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
     network.to(dtype)
-    for name, buffer in linear.items():
-        network.register_buffer(name, buffer)
+    for part, name, buffer in linear:
+        part.register_buffer(name, buffer)
     return network
 
 

