@@ -508,6 +508,21 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         columns = self._apply(X, "predict", target.predict, target.n_columns)
         return [columns[:, block] for block in target.blocks]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of rows whose label is predicted.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, y, sample_weight)
+
     def predict_proba(self, X: Any) -> Any:
         """Probabilities of the classes.
 
@@ -607,6 +622,21 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
         mean = weighted_mean(y, weights)
         scale = np.sqrt(weighted_mean(np.square(y - mean), weights))
         return Quantities(mean, np.where(scale > 0, scale, 1.0))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination of the predictions, R².
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict quantities.
