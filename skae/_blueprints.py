@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._sparse_networks import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks import (
     ACTIVATIONS,
     MLP,
@@ -37,6 +38,12 @@ NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]
             "gates": ("2", "None"),
         },
     ),
+    TopKNetwork: (("network",), {"n_active": ("",), "n_kept": ("",), "idle": ("k",)}),
+    RectifiedNetwork: (
+        ("network",),
+        {"n_active": ("",), "penalty": ("",), "threshold": ("",), "idle": ("k",)},
+    ),
+    LogisticNetwork: (("network",), {"n_active": ("",), "floor": ("",), "idle": ("k",)}),
 }
 KINDS = {kind.__name__: kind for kind in NETWORKS}
 
@@ -163,8 +170,9 @@ def rebuild(blueprint: Blueprint) -> nn.Module:
     if sizes is None:
         raise ValueError(f"{kind} holds no Autoencoder: the blueprint is damaged.")
     given = {name: _checked(blueprint, name, shapes, sizes) for name, shapes in tensors.items()}
-    gates = given.pop("gates")
-    network = KINDS[kind](**inner, **given, gated=gates is not None)
+    gates = given.pop("gates", None)
+    gated = {"gated": gates is not None} if "gates" in tensors else {}
+    network = KINDS[kind](**inner, **given, **gated)
     if gates is not None:
         network.gates = nn.Parameter(gates)
     return network.eval()

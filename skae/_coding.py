@@ -42,6 +42,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     _code_scale: np.ndarray
     _link: Callable[[Tensor], Tensor]
     _decodes_logits: Callable[[], bool]
+    _sparse_codes: str | bool = False  # format of sparse codes that can be decoded
 
     # -- between input units, network units, and the ordered code ------------------
 
@@ -132,7 +133,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         check_code_names(self, X)
-        codes = check_codes(X, self.n_components_)
+        codes = check_codes(X, self.n_components_, accept_sparse=self._sparse_codes)
         return self._in_batches(
             lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
         )

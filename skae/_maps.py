@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae._sparse_networks import SparseNetwork
 from skae.networks import AnchoredAutoencoder, Autoencoder, VariationalAutoencoder
 
 
@@ -194,7 +195,9 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
         offset = None if network.centre is None else -network.centre.double() @ matrix
         affine = Affine(matrix, offset)
     else:
-        return Corrected(_part(network, "encode"), dtype, n_components)
+        # Rounding may decide what is active.
+        wide = torch.float64 if isinstance(network, SparseNetwork) else dtype
+        return Corrected(_part(network, "encode"), wide, n_components)
     part = _part(network.network, "encode")
     return Corrected(part, dtype, n_components, affine, _gate(network, 0))
 
@@ -220,6 +223,7 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
         offset = None if network.offset is None else network.offset.double()
         affine = Affine(network.decoding.double(), offset)
     else:
+        network = network.network if isinstance(network, SparseNetwork) else network
         return Corrected(_part(network, "decode"), dtype, n_features)
     part = _part(network.network, "decode")
     return Corrected(part, dtype, n_features, affine, _gate(network, 1))

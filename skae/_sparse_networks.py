@@ -1,0 +1,310 @@
+"""Networks with sparse codes: an encoder, a rule for what is active, and a dictionary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from skae.networks import Output, SelfRunning
+
+IDLE_TURNS = 50  # times the rows that a unit of average activity waits for its turn: then it is dead
+GAIN = 0.02  # of a step by which threshold and penalty follow the share of active units
+SMALLEST_PENALTY, LARGEST_PENALTY = 1e-6, 1e6
+
+
+class SparseNetwork(SelfRunning):
+    """What networks with sparse codes share: a dictionary, and units that are called back.
+
+    A row is decoded to a sum of atoms, the columns of the decoder's one matrix, weighed by the
+    code, plus a bias. Where `has_unit_atoms`, atoms are divided by their lengths while the
+    network trains, so that the size of a code means something; `finish` leaves them so.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        Its encoder returns what the rule of the code is applied to; its decoder is one layer.
+    n_active : Tensor of shape ()
+        Units that are to be active in a row, or on average.
+    idle : Tensor of shape (n_components,)
+        Rows since each unit was active while training.
+    """
+
+    n_active: Tensor
+    idle: Tensor
+    has_unit_atoms = True
+    calls_back = True
+
+    def __init__(self, network: Any, *, n_active: Tensor, idle: Tensor):
+        super().__init__()
+        self.network = network
+        self.register_buffer("n_active", n_active)
+        self.register_buffer("idle", idle)
+
+    def activate(self, u: Tensor) -> Tensor:
+        """Codes of what the encoder returns.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        z : Tensor of shape (n_rows, n_components)
+        """
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        z : Tensor of shape (n_rows, n_components)
+        """
+        return self.activate(self.network.encode(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows of codes.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        x : Tensor of shape (n_rows, n_features)
+        """
+        return self.network.decode(z)
+
+    def atoms(self) -> Tensor:
+        """Dictionary, of shape (n_features, n_components): an atom a column.
+
+        Returns
+        -------
+        Tensor
+        """
+        weight = self.network.decoder[0].weight
+        return F.normalize(weight, dim=0) if self.has_unit_atoms else weight
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give atoms the lengths that they had in training."""
+        self.network.decoder[0].weight.copy_(self.atoms())
+
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
+        """Encode and decode rows; while training, follow what units do.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        noise : Tensor of shape (n_rows, n_features), default=None
+            Corrupted rows, that are encoded instead.
+        weights : Tensor of shape (n_rows,), default=None
+
+        Returns
+        -------
+        Output
+        """
+        u = self.network.encode(x if noise is None else noise)
+        z, atoms = self._activate_in_training(u), self.atoms()
+        reconstruction = F.linear(z, atoms, self.network.decoder[0].bias)
+        output = Output(reconstruction, z, None if noise is None else noise != x)
+        if not self.training:
+            return output
+        with torch.no_grad():
+            self._follow(z, weights)
+        return output._replace(cost=self._cost(u, output, atoms, x))
+
+    def _activate_in_training(self, u: Tensor) -> Tensor:
+        return self.activate(u)
+
+    def _follow(self, z: Tensor, weights: Tensor | None) -> None:
+        """Count the rows since each unit was active."""
+        self.idle += len(z)
+        self.idle[(z != 0).any(dim=0)] = 0
+
+    def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
+        """What the code of each row costs besides its error."""
+        return self._error_of_dead(u, output.reconstruction, atoms, x)
+
+    def _error_of_dead(
+        self, u: Tensor, reconstruction: Tensor, atoms: Tensor, x: Tensor
+    ) -> Tensor | None:
+        """Squared error of the dead units' attempt at what the others leave over."""
+        turn = len(self.idle) / self.n_active
+        dead = self.idle > IDLE_TURNS * turn.clamp(min=1.0)
+        n_dead = int(dead.sum())
+        if n_dead == 0:
+            return None
+        n_kept = min(n_dead, max(int(self.n_active), x.shape[1] // 2))
+        values, index = u[:, dead].topk(n_kept, dim=1)
+        code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
+        left = (x - reconstruction).detach()
+        return (left - code @ atoms[:, dead].T).square().sum(dim=1) / 32
+
+
+class TopKNetwork(SparseNetwork):
+    """Codes of which the k largest entries are kept.
+
+    Units that stay silent for long are dead: they are trained on what the others leave over [2]_.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    n_active : Tensor of shape ()
+        Entries kept in training.
+    n_kept : Tensor of shape ()
+        Entries kept by `encode`.
+    idle : Tensor of shape (n_components,)
+
+    References
+    ----------
+    .. [1] Makhzani and Frey (2014). k-sparse autoencoders. https://arxiv.org/abs/1312.5663
+    .. [2] Gao et al. (2024). Scaling and evaluating sparse autoencoders.
+       https://arxiv.org/abs/2406.04093
+    """
+
+    n_kept: Tensor
+
+    def __init__(self, network: Any, *, n_active: Tensor, n_kept: Tensor, idle: Tensor):
+        super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("n_kept", n_kept)
+
+    def activate(self, u: Tensor) -> Tensor:  # noqa: D102
+        return keep_largest(u, int(self.n_kept))
+
+    def _activate_in_training(self, u: Tensor) -> Tensor:
+        return keep_largest(u, int(self.n_active))
+
+
+class RectifiedNetwork(SparseNetwork):
+    """Codes that are not negative, and whose sum costs.
+
+    The cost of a unit of code is solved for while training, so that as many units as are asked
+    for are active on average: a threshold brings their share about at once, and the cost rises
+    as long as the threshold has to be positive.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    n_active : Tensor of shape ()
+        Mean number of units active in a row.
+    penalty : Tensor of shape ()
+        Cost of a unit of code.
+    threshold : Tensor of shape ()
+        What is subtracted before negative values are cut.
+    idle : Tensor of shape (n_components,)
+    """
+
+    penalty: Tensor
+    threshold: Tensor
+
+    def __init__(
+        self, network: Any, *, n_active: Tensor, penalty: Tensor, threshold: Tensor, idle: Tensor
+    ):
+        super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("penalty", penalty)
+        self.register_buffer("threshold", threshold)
+
+    def activate(self, u: Tensor) -> Tensor:  # noqa: D102
+        return (u - self.threshold).relu()
+
+    def _activate_in_training(self, u: Tensor) -> Tensor:
+        if self.training:
+            return self.activate(u)
+        return (u - self.calibrated(u)).relu()  # rows that are judged have the share asked for
+
+    def calibrated(self, u: Tensor) -> Tensor:
+        """Threshold that as many values exceed as units are to be active.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+            What the encoder returns.
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        n_active = int(self.n_active * len(u))
+        if n_active >= u.numel():
+            return u.min() - 1
+        return u.flatten().kthvalue(u.numel() - n_active).values
+
+    def _follow(self, z: Tensor, weights: Tensor | None) -> None:
+        super()._follow(z, weights)
+        active = (z > 0).to(z.dtype).sum(dim=1)
+        n_active = active.mean() if weights is None else (weights * active).mean() / weights.mean()
+        size = z.sum() / active.sum().clamp(min=1) + 1e-3
+        excess = (n_active / self.n_active - 1).clamp(-1, 1)
+        self.threshold += GAIN * excess * size
+        self.penalty *= (GAIN * (self.threshold / size).clamp(-1, 1)).exp()
+        self.penalty.clamp_(SMALLEST_PENALTY, LARGEST_PENALTY)
+
+    def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
+        cost = self.penalty * output.code.sum(dim=1)
+        attempt = super()._cost(u, output, atoms, x)
+        return cost if attempt is None else cost + attempt
+
+
+class LogisticNetwork(SparseNetwork):
+    """Codes between 0 and 1, which are zero below a floor.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    n_active : Tensor of shape ()
+        Sum of a code on average.
+    floor : Tensor of shape ()
+        The floor.
+    idle : Tensor of shape (n_components,)
+    """
+
+    floor: Tensor
+    has_unit_atoms = False
+    calls_back = False
+
+    def __init__(self, network: Any, *, n_active: Tensor, floor: Tensor, idle: Tensor):
+        super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("floor", floor)
+
+    def activate(self, u: Tensor) -> Tensor:  # noqa: D102
+        a = u.sigmoid()
+        return torch.where(a > self.floor, a, 0)
+
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:  # noqa: D102
+        a = self.network.encode(x if noise is None else noise).sigmoid()
+        cut = torch.where(a > self.floor, a, 0)
+        z = a + (cut - a).detach()  # the cut has no slope, what is cut keeps its own
+        activity = a.mean(dim=0) if weights is None else weights @ a / weights.sum()
+        corrupted = None if noise is None else noise != x
+        return Output(self.decode(z), z, corrupted, activity=activity)
+
+
+def keep_largest(u: Tensor, n_kept: int) -> Tensor:
+    """Set all but the largest entries of each row to zero.
+
+    Of equal entries the first are kept, whatever the other rows are.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n_rows, n_columns)
+    n_kept : int
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns)
+    """
+    if n_kept >= u.shape[1]:
+        return u
+    least = u.detach().topk(n_kept, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    above, level = u > least, u == least
+    room = n_kept - above.sum(dim=1, keepdim=True)
+    kept = above | (level & (level.to(torch.int32).cumsum(dim=1) <= room))
+    return torch.where(kept, u, 0)
