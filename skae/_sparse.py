@@ -19,7 +19,7 @@ from skae._base import BaseAutoencoder
 from skae._description import INCREMENT_PRODUCTS, JACOBIAN_ROWS, Smooth, as_it_is
 from skae._docstrings import inherit_entries
 from skae._moments import CODES_PER_COMPONENT, MOMENT_CODES
-from skae._rows import Rows
+from skae._rows import Rows, constant_columns
 from skae._running import Moments
 from skae._sparse_networks import (
     LogisticNetwork,
@@ -37,8 +37,7 @@ from skae.networks import MLP, Autoencoder
 
 OVERCOMPLETE = 2  # components a feature, where their number is not given
 CALIBRATION_ROWS = 5000  # at most, of which the threshold is learned
-FEW_EPOCHS = 100  # of a few rows, where none are asked for
-FLOOR = 0.1  # of an activation, in units of its target mean
+FEW_EPOCHS = 30  # of a few rows, where none are asked for
 SUPPORTS = {"topk": "real", "l1": "positive", "kl": "unit"}
 
 
@@ -68,7 +67,7 @@ class SparseAutoencoder(BaseAutoencoder):
         more than were trained with [1]_. None is `n_active`.
     rho : float, default=0.05
         Mean activation of each unit that "kl" aims at.
-    beta : float, default=3.0
+    beta : float, default=1.0
         Weight of the divergence of mean activations from `rho`, beside the squared error in
         units of the mean feature variance.
     sparse_output : bool, default=False
@@ -113,7 +112,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     "l1" reaches `n_active` exactly on the training rows, by a threshold that is learned last;
     other rows differ by as much as their number of active units does. "kl" sets activations
-    below a tenth of `rho` to zero. Held-out rows judge weights by the squared error at the
+    below `rho` to zero, while it trains and after. Held-out rows judge weights by the squared error at the
     stated sparsity; "kl" adds its divergence.
 
     References
@@ -176,7 +175,7 @@ class SparseAutoencoder(BaseAutoencoder):
         n_active: int | float = 0.05,
         transform_n_active: int | float | None = None,
         rho: float = 0.05,
-        beta: float = 3.0,
+        beta: float = 1.0,
         sparse_output: bool = False,
         hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
         activation: str | Callable[[], nn.Module] = "relu",
@@ -288,15 +287,25 @@ class SparseAutoencoder(BaseAutoencoder):
 
     def _first_atoms(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """Dictionary that training starts with, of shape (n_components, n_features)."""
-        atoms = torch.randn(self.n_components_, rows.shape[1], generator=generator)
+        shape = self.n_components_, rows.shape[1]
+        atoms = torch.randn(shape, generator=generator, dtype=torch.float32)
+        atoms[:, torch.from_numpy(constant_columns(rows.X))] = 0.0  # and so they stay
         return torch.nn.functional.normalize(atoms, dim=1)
 
     def _with_rule(self, network: Autoencoder) -> SparseNetwork:
         """Network with the rule by which its units are active."""
-        idle = torch.zeros(self.n_components_)
+        idle = torch.zeros(self.n_components_, dtype=torch.float32)
         if self._is_kl():
-            n_active, floor = self.rho * self.n_components_, FLOOR * self.rho
-            return LogisticNetwork(network, n_active=number(n_active), floor=number(floor), idle=idle)
+            n_active = self.rho * self.n_components_
+            length = math.sqrt(self.n_features_in_ / n_active)  # of as many as make up a row
+            return LogisticNetwork(
+                network,
+                n_active=number(n_active),
+                floor=number(self.rho),
+                length=number(length),
+                activity=torch.full_like(idle, self.rho),
+                idle=idle,
+            )
         n_active = number(self._mean_active())
         if self.sparsity == "topk":
             return TopKNetwork(network, n_active=n_active, n_kept=number(self._n_kept()), idle=idle)
@@ -322,7 +331,7 @@ class SparseAutoencoder(BaseAutoencoder):
     def _calibrate(self, network: SparseNetwork, rows: Rows) -> None:
         """Set the threshold of "l1" to what has the number of active units that is asked for."""
         if isinstance(network, RectifiedNetwork):
-            weight = network.network.decoder[0].weight
+            weight: Any = network.network.decoder[0].weight
             some = rows[rows.spread(CALIBRATION_ROWS)]
             x = torch.from_numpy(some).to(weight.device, weight.dtype)
             network.threshold.copy_(network.calibrated(network.network.encode(x)))

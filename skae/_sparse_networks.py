@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from skae.networks import Output, SelfRunning
 
 IDLE_TURNS = 50  # times the rows that a unit of average activity waits for its turn: then it is dead
+TINY = 1e-24  # square of the length below which an atom has no direction
 GAIN = 0.02  # of a step by which threshold and penalty follow the share of active units
 SMALLEST_PENALTY, LARGEST_PENALTY = 1e-6, 1e6
 
@@ -19,8 +21,8 @@ class SparseNetwork(SelfRunning):
     """What networks with sparse codes share: a dictionary, and units that are called back.
 
     A row is decoded to a sum of atoms, the columns of the decoder's one matrix, weighed by the
-    code, plus a bias. Where `has_unit_atoms`, atoms are divided by their lengths while the
-    network trains, so that the size of a code means something; `finish` leaves them so.
+    code, plus a bias. Atoms are divided by their lengths while the network trains, so that the
+    size of a code means something; `finish` leaves them so.
 
     Parameters
     ----------
@@ -34,8 +36,6 @@ class SparseNetwork(SelfRunning):
 
     n_active: Tensor
     idle: Tensor
-    has_unit_atoms = True
-    calls_back = True
 
     def __init__(self, network: Any, *, n_active: Tensor, idle: Tensor):
         super().__init__()
@@ -90,7 +90,16 @@ class SparseNetwork(SelfRunning):
         Tensor
         """
         weight = self.network.decoder[0].weight
-        return F.normalize(weight, dim=0) if self.has_unit_atoms else weight
+        return weight * (self.size() / weight.square().sum(dim=0).clamp_min(TINY).sqrt())
+
+    def size(self) -> Any:
+        """Length of an atom.
+
+        Returns
+        -------
+        float or Tensor of shape ()
+        """
+        return 1.0
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -137,16 +146,15 @@ class SparseNetwork(SelfRunning):
         self, u: Tensor, reconstruction: Tensor, atoms: Tensor, x: Tensor
     ) -> Tensor | None:
         """Squared error of the dead units' attempt at what the others leave over."""
-        turn = len(self.idle) / self.n_active
-        dead = self.idle > IDLE_TURNS * turn.clamp(min=1.0)
+        dead = self.idle > IDLE_TURNS * len(self.idle) / self.n_active
         n_dead = int(dead.sum())
         if n_dead == 0:
             return None
-        n_kept = min(n_dead, max(int(self.n_active), x.shape[1] // 2))
+        n_kept = min(n_dead, math.ceil(self.n_active))
         values, index = u[:, dead].topk(n_kept, dim=1)
         code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
         left = (x - reconstruction).detach()
-        return (left - code @ atoms[:, dead].T).square().sum(dim=1) / 32
+        return (left - code @ atoms[:, dead].T).square().sum(dim=1)
 
 
 class TopKNetwork(SparseNetwork):
@@ -180,7 +188,8 @@ class TopKNetwork(SparseNetwork):
         return keep_largest(u, int(self.n_kept))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
-        return keep_largest(u, int(self.n_active))
+        n_active = int(self.n_active)
+        return torch.where(u >= least_kept(u, n_active), u, 0) if n_active < u.shape[1] else u
 
 
 class RectifiedNetwork(SparseNetwork):
@@ -260,19 +269,38 @@ class LogisticNetwork(SparseNetwork):
     ----------
     network : Autoencoder
     n_active : Tensor of shape ()
-        Sum of a code on average.
+        What the entries of a code add up to on average.
     floor : Tensor of shape ()
         The floor.
+    length : Tensor of shape ()
+        Of an atom.
+    activity : Tensor of shape (n_components,)
+        Running mean of each unit's activations: that of a batch alone would fluctuate more
+        than the units differ.
     idle : Tensor of shape (n_components,)
     """
 
+    activity: Tensor
     floor: Tensor
-    has_unit_atoms = False
-    calls_back = False
+    length: Tensor
 
-    def __init__(self, network: Any, *, n_active: Tensor, floor: Tensor, idle: Tensor):
+    def __init__(
+        self,
+        network: Any,
+        *,
+        n_active: Tensor,
+        floor: Tensor,
+        length: Tensor,
+        activity: Tensor,
+        idle: Tensor,
+    ):
         super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("activity", activity)
         self.register_buffer("floor", floor)
+        self.register_buffer("length", length)
+
+    def size(self) -> Any:  # noqa: D102
+        return self.length
 
     def activate(self, u: Tensor) -> Tensor:  # noqa: D102
         a = u.sigmoid()
@@ -282,9 +310,15 @@ class LogisticNetwork(SparseNetwork):
         a = self.network.encode(x if noise is None else noise).sigmoid()
         cut = torch.where(a > self.floor, a, 0)
         z = a + (cut - a).detach()  # the cut has no slope, what is cut keeps its own
-        activity = a.mean(dim=0) if weights is None else weights @ a / weights.sum()
+        activity = self.activity
+        if self.training:
+            mean = z.mean(dim=0) if weights is None else weights @ z / weights.sum()
+            with torch.no_grad():
+                activity += GAIN * (mean - activity)
+            activity = activity + mean - mean.detach()  # that of many rows, with its slope here
         corrupted = None if noise is None else noise != x
-        return Output(self.decode(z), z, corrupted, activity=activity)
+        reconstruction = F.linear(z, self.atoms(), self.network.decoder[0].bias)
+        return Output(reconstruction, z, corrupted, activity=activity)
 
 
 def keep_largest(u: Tensor, n_kept: int) -> Tensor:
@@ -303,8 +337,23 @@ def keep_largest(u: Tensor, n_kept: int) -> Tensor:
     """
     if n_kept >= u.shape[1]:
         return u
-    least = u.detach().topk(n_kept, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    least = least_kept(u, n_kept)
     above, level = u > least, u == least
     room = n_kept - above.sum(dim=1, keepdim=True)
     kept = above | (level & (level.to(torch.int32).cumsum(dim=1) <= room))
     return torch.where(kept, u, 0)
+
+
+def least_kept(u: Tensor, n_kept: int) -> Tensor:
+    """Smallest of the largest entries of each row.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n_rows, n_columns)
+    n_kept : int
+
+    Returns
+    -------
+    Tensor of shape (n_rows, 1)
+    """
+    return u.detach().topk(n_kept, dim=1).values[:, -1:]

@@ -10,13 +10,19 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
+from skae import (
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    SparseAutoencoder,
+    VAETransformer,
+)
 
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
     DenoisingAutoencoder(random_state=0),
     VAETransformer(random_state=0),
+    SparseAutoencoder(random_state=0),
 ]
 # Enough where the point is not how well something trains.
 FAST = {"max_epochs": 3}
@@ -64,10 +70,31 @@ class OwnVariational(OwnModule):
 
 
 def suited(estimator, params):
-    """Parameters as this estimator needs them: the kind of network that it can use."""
+    """Parameters as this estimator needs them: the kind of network that it can use.
+
+    Where it has no such parameters, there is nothing to test.
+    """
+    if missing := params.keys() - estimator.get_params().keys():
+        pytest.skip(f"{name_of(estimator)} has no {', '.join(sorted(missing))}")
     if isinstance(estimator, VAETransformer) and params.get("network") is OwnModule:
         return {**params, "network": OwnVariational}
     return params
+
+
+def starts_at_pca(estimator):
+    """Whether training starts at PCA, with its components and its error."""
+    return "anchor" in estimator.get_params()
+
+
+def selects(estimator):
+    """Whether a code has zeros, so that what is active may change at once."""
+    return hasattr(estimator, "sparse_output")
+
+
+def needs(estimator, *methods):
+    """Skip a test of methods that the estimator does not have."""
+    if missing := [method for method in methods if not hasattr(estimator, method)]:
+        pytest.skip(f"{name_of(estimator)} has no {', '.join(missing)}")
 
 
 def assert_close(actual, desired, tolerance):
