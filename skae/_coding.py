@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skae._array_api import empty_like, follows, in_type_of, like, product
 from skae._frames import check_code_names, rows_in_frames
-from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of
+from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of, rules_of
 from skae._validation import (
     SMALLEST_BATCH,
     as_dense,
@@ -239,6 +239,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         else:
             steps.append(Standardise(tensor(self._shift), tensor(self._scale)))
             steps.append(encoder_of(network, dtype, self.n_components_))
+            steps += rules_of(network)
         if method == "transform":
             steps.append(Affine(tensor(arrange), tensor(-self._code_mean @ arrange)))
         else:

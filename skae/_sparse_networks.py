@@ -17,6 +17,71 @@ GAIN = 0.02  # of a step by which threshold and penalty follow the share of acti
 SMALLEST_PENALTY, LARGEST_PENALTY = 1e-6, 1e6
 
 
+class Rule(nn.Module):
+    """Makes codes of what an encoder returns.
+
+    Parameters
+    ----------
+    value : float
+        The number that it depends on.
+    """
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = value
+
+
+class KeepLargest(Rule):
+    """Keeps so many entries of each row, the largest, and of equal ones the first."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Codes.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        return keep_largest(u, int(self.value))
+
+
+class Rectify(Rule):
+    """Subtracts a threshold and cuts what is negative."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Codes.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        return (u - self.value).relu()
+
+
+class Squash(Rule):
+    """Squashes to the unit interval, and cuts what does not exceed a floor."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Codes.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        return above_floor(u.sigmoid(), self.value)
+
+
 class SparseNetwork(SelfRunning):
     """What networks with sparse codes share: a dictionary, and units that are called back.
 
@@ -43,16 +108,12 @@ class SparseNetwork(SelfRunning):
         self.register_buffer("n_active", n_active)
         self.register_buffer("idle", idle)
 
-    def activate(self, u: Tensor) -> Tensor:
-        """Codes of what the encoder returns.
-
-        Parameters
-        ----------
-        u : Tensor of shape (n_rows, n_components)
+    def rule(self) -> Rule:
+        """How codes are made of what the encoder returns.
 
         Returns
         -------
-        z : Tensor of shape (n_rows, n_components)
+        Rule
         """
         raise NotImplementedError
 
@@ -67,7 +128,7 @@ class SparseNetwork(SelfRunning):
         -------
         z : Tensor of shape (n_rows, n_components)
         """
-        return self.activate(self.network.encode(x))
+        return self.rule()(self.network.encode(x))
 
     def decode(self, z: Tensor) -> Tensor:
         """Rows of codes.
@@ -131,7 +192,7 @@ class SparseNetwork(SelfRunning):
         return output._replace(cost=self._cost(u, output, atoms, x))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
-        return self.activate(u)
+        return self.rule()(u)
 
     def _follow(self, z: Tensor, weights: Tensor | None) -> None:
         """Count the rows since each unit was active."""
@@ -184,8 +245,8 @@ class TopKNetwork(SparseNetwork):
         super().__init__(network, n_active=n_active, idle=idle)
         self.register_buffer("n_kept", n_kept)
 
-    def activate(self, u: Tensor) -> Tensor:  # noqa: D102
-        return keep_largest(u, int(self.n_kept))
+    def rule(self) -> Rule:  # noqa: D102
+        return KeepLargest(float(self.n_kept))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
         n_active = int(self.n_active)
@@ -221,13 +282,12 @@ class RectifiedNetwork(SparseNetwork):
         self.register_buffer("penalty", penalty)
         self.register_buffer("threshold", threshold)
 
-    def activate(self, u: Tensor) -> Tensor:  # noqa: D102
-        return (u - self.threshold).relu()
+    def rule(self) -> Rule:  # noqa: D102
+        return Rectify(float(self.threshold))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
-        if self.training:
-            return self.activate(u)
-        return (u - self.calibrated(u)).relu()  # rows that are judged have the share asked for
+        # Rows that are judged have the share of active units that is asked for.
+        return (u - (self.threshold if self.training else self.calibrated(u))).relu()
 
     def calibrated(self, u: Tensor) -> Tensor:
         """Threshold that as many values exceed as units are to be active.
@@ -302,13 +362,12 @@ class LogisticNetwork(SparseNetwork):
     def size(self) -> Any:  # noqa: D102
         return self.length
 
-    def activate(self, u: Tensor) -> Tensor:  # noqa: D102
-        a = u.sigmoid()
-        return torch.where(a > self.floor, a, 0)
+    def rule(self) -> Rule:  # noqa: D102
+        return Squash(float(self.floor))
 
     def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:  # noqa: D102
         a = self.network.encode(x if noise is None else noise).sigmoid()
-        cut = torch.where(a > self.floor, a, 0)
+        cut = above_floor(a, self.floor)
         z = a + (cut - a).detach()  # the cut has no slope, what is cut keeps its own
         activity = self.activity
         if self.training:
@@ -357,3 +416,18 @@ def least_kept(u: Tensor, n_kept: int) -> Tensor:
     Tensor of shape (n_rows, 1)
     """
     return u.detach().topk(n_kept, dim=1).values[:, -1:]
+
+
+def above_floor(a: Tensor, floor: Any) -> Tensor:
+    """Set what does not exceed a floor to zero.
+
+    Parameters
+    ----------
+    a : Tensor
+    floor : float or Tensor of shape ()
+
+    Returns
+    -------
+    Tensor of the shape of `a`
+    """
+    return torch.where(a > floor, a, 0)

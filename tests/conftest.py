@@ -81,20 +81,13 @@ def suited(estimator, params):
     return params
 
 
-def starts_at_pca(estimator):
-    """Whether training starts at PCA, with its components and its error."""
-    return "anchor" in estimator.get_params()
+def is_dense(estimator):
+    """Whether it has the promises of a dense code.
 
-
-def selects(estimator):
-    """Whether a code has zeros, so that what is active may change at once."""
-    return hasattr(estimator, "sparse_output")
-
-
-def needs(estimator, *methods):
-    """Skip a test of methods that the estimator does not have."""
-    if missing := [method for method in methods if not hasattr(estimator, method)]:
-        pytest.skip(f"{name_of(estimator)} has no {', '.join(missing)}")
+    Training starts at PCA; codes are centred and have a density in the space of the rows, and a
+    share of variance may choose their size. A sparse code has none of this.
+    """
+    return not hasattr(estimator, "sparse_output")
 
 
 def assert_close(actual, desired, tolerance):
@@ -115,6 +108,12 @@ def device(request):
 @pytest.fixture(params=ESTIMATORS, ids=name_of)
 def kind(request):
     """Every public estimator, as its defaults are."""
+    return clone(request.param)
+
+
+@pytest.fixture(params=filter(is_dense, ESTIMATORS), ids=name_of)
+def dense(request):
+    """Every public estimator whose code is dense."""
     return clone(request.param)
 
 
