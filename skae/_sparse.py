@@ -310,7 +310,7 @@ class SparseAutoencoder(BaseAutoencoder):
         if self.sparsity == "topk":
             return TopKNetwork(network, n_active=n_active, n_kept=number(self._n_kept()), idle=idle)
         return RectifiedNetwork(
-            network, n_active=n_active, penalty=number(1.0), threshold=number(0.0), idle=idle
+            network, n_active=n_active, penalty=number(0.0), threshold=number(0.0), idle=idle
         )
 
     def _is_kl(self) -> bool:

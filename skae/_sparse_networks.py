@@ -13,8 +13,8 @@ from skae.networks import Output, SelfRunning
 
 IDLE_TURNS = 50  # times the rows that a unit of average activity waits for its turn: then it is dead
 TINY = 1e-24  # square of the length below which an atom has no direction
-GAIN = 0.02  # of a step by which threshold and penalty follow the share of active units
-SMALLEST_PENALTY, LARGEST_PENALTY = 1e-6, 1e6
+GAIN = 0.05  # share of each batch in the running threshold
+ACTIVITY_ROWS = 1000  # that mean activations are averaged over
 
 
 class Rule(nn.Module):
@@ -188,13 +188,13 @@ class SparseNetwork(SelfRunning):
         if not self.training:
             return output
         with torch.no_grad():
-            self._follow(z, weights)
+            self._follow(u, z, weights)
         return output._replace(cost=self._cost(u, output, atoms, x))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
         return self.rule()(u)
 
-    def _follow(self, z: Tensor, weights: Tensor | None) -> None:
+    def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         """Count the rows since each unit was active."""
         self.idle += len(z)
         self.idle[(z != 0).any(dim=0)] = 0
@@ -256,9 +256,10 @@ class TopKNetwork(SparseNetwork):
 class RectifiedNetwork(SparseNetwork):
     """Codes that are not negative, and whose sum costs.
 
-    The cost of a unit of code is solved for while training, so that as many units as are asked
-    for are active on average: a threshold brings their share about at once, and the cost rises
-    as long as the threshold has to be positive.
+    The cost of a unit of code is solved for while training. Of codes that cost λ each, and atoms
+    of length one at right angles, the best are what the atoms see in a row, less λ / 2, and not
+    negative. So the threshold follows what as many units exceed as are to be active, and the
+    cost is twice the threshold.
 
     Parameters
     ----------
@@ -289,32 +290,33 @@ class RectifiedNetwork(SparseNetwork):
         # Rows that are judged have the share of active units that is asked for.
         return (u - (self.threshold if self.training else self.calibrated(u))).relu()
 
-    def calibrated(self, u: Tensor) -> Tensor:
+    def calibrated(self, u: Tensor, weights: Tensor | None = None) -> Tensor:
         """Threshold that as many values exceed as units are to be active.
 
         Parameters
         ----------
         u : Tensor of shape (n_rows, n_components)
             What the encoder returns.
+        weights : Tensor of shape (n_rows,), default=None
 
         Returns
         -------
         Tensor of shape ()
         """
-        n_active = int(self.n_active * len(u))
-        if n_active >= u.numel():
+        share = float(self.n_active) / u.shape[1]
+        if share >= 1:
             return u.min() - 1
-        return u.flatten().kthvalue(u.numel() - n_active).values
+        if weights is None:
+            n_below = u.numel() - round(share * u.numel())
+            return u.flatten().kthvalue(max(1, n_below)).values
+        ordered, order = u.flatten().sort(descending=True)
+        above = weights.repeat_interleave(u.shape[1])[order].cumsum(0)
+        return ordered[int((above <= share * above[-1]).sum())]
 
-    def _follow(self, z: Tensor, weights: Tensor | None) -> None:
-        super()._follow(z, weights)
-        active = (z > 0).to(z.dtype).sum(dim=1)
-        n_active = active.mean() if weights is None else (weights * active).mean() / weights.mean()
-        size = z.sum() / active.sum().clamp(min=1) + 1e-3
-        excess = (n_active / self.n_active - 1).clamp(-1, 1)
-        self.threshold += GAIN * excess * size
-        self.penalty *= (GAIN * (self.threshold / size).clamp(-1, 1)).exp()
-        self.penalty.clamp_(SMALLEST_PENALTY, LARGEST_PENALTY)
+    def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
+        super()._follow(u, z, weights)
+        self.threshold += GAIN * (self.calibrated(u, weights) - self.threshold)
+        self.penalty.copy_(2 * self.threshold.clamp(min=0))
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
         cost = self.penalty * output.code.sum(dim=1)
@@ -373,7 +375,7 @@ class LogisticNetwork(SparseNetwork):
         if self.training:
             mean = z.mean(dim=0) if weights is None else weights @ z / weights.sum()
             with torch.no_grad():
-                activity += GAIN * (mean - activity)
+                activity += len(z) / (len(z) + ACTIVITY_ROWS) * (mean - activity)
             activity = activity + mean - mean.detach()  # that of many rows, with its slope here
         corrupted = None if noise is None else noise != x
         reconstruction = F.linear(z, self.atoms(), self.network.decoder[0].bias)

@@ -147,7 +147,7 @@ def test_a_model_says_what_it_is(quick, wine, tmp_path):
     assert (loaded.producer_name, loaded.producer_version) == ("skae", skae.__version__)
     assert loaded.doc_string == f"{type(quick).__name__}.transform"
     (given,), (returned,) = loaded.graph.input, loaded.graph.output
-    for end, name, n_columns in ((given, "X", 13), (returned, "Y", 2)):
+    for end, name, n_columns in ((given, "X", 13), (returned, "Y", quick.n_components_)):
         rows, columns = end.type.tensor_type.shape.dim
         assert (end.name, rows.dim_param, columns.dim_value) == (name, "n_rows", n_columns)
 

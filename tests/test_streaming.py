@@ -135,7 +135,7 @@ def test_centre_scale_and_anchor_stay_once_training_has_started(streamed, shuffl
     assert streamed._scale == before[1]
     after = streamed.net_.module_.state_dict()
     fixed = {"components", "encoding", "decoding"} & after.keys()
-    assert fixed
+    assert fixed or not is_dense(streamed)
     assert all(torch.equal(after[name], before[2][name]) for name in fixed)
 
 
