@@ -375,7 +375,6 @@ class BaseAutoencoder(
 
     def _locate(self, X: Any, weights: np.ndarray | None, *, warns: bool = True) -> Rows:
         """Learn centre and scale; settle the size of the code."""
-        n_samples, n_features = X.shape
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
         self.mean_ = np.where(constant, in_numpy(X[:1])[0], weighted_mean(X, weights))
@@ -384,7 +383,7 @@ class BaseAutoencoder(
         self._shift, self._scale = rows.shift, rows.scale
         if warns and constant.all():
             warnings.warn(
-                f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
+                f"All rows of X are equal (n_samples={X.shape[0]}): there is no variance to "
                 "learn, every code is the same.",
                 ConvergenceWarning,
                 stacklevel=7,

@@ -43,7 +43,10 @@ NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]
         ("network",),
         {"n_active": ("",), "penalty": ("",), "threshold": ("",), "idle": ("k",)},
     ),
-    LogisticNetwork: (("network",), {"n_active": ("",), "floor": ("",), "length": ("",), "activity": ("k",), "idle": ("k",)}),
+    LogisticNetwork: (
+        ("network",),
+        {"n_active": ("",), "floor": ("",), "length": ("",), "activity": ("k",), "idle": ("k",)},
+    ),
 }
 KINDS = {kind.__name__: kind for kind in NETWORKS}
 

@@ -110,10 +110,10 @@ class SparseAutoencoder(BaseAutoencoder):
     `score_samples`. Codes are computed in double precision and, of equal entries, "topk" keeps
     the first, so that what is active does not depend on the other rows.
 
-    "l1" reaches `n_active` exactly on the training rows, by a threshold that is learned last;
-    other rows differ by as much as their number of active units does. "kl" sets activations
-    below `rho` to zero, while it trains and after. Held-out rows judge weights by the squared error at the
-    stated sparsity; "kl" adds its divergence.
+    "l1" reaches `n_active` on the training rows by a threshold that is learned last, from at most
+    5,000 of them; rows of small tables that were not trained on may have more active units. "kl"
+    sets activations below `rho` to zero, while it trains and after. Held-out rows judge weights
+    by the squared error at the stated sparsity; "kl" adds its divergence.
 
     References
     ----------
@@ -261,11 +261,14 @@ class SparseAutoencoder(BaseAutoencoder):
         """Number of units that a number or share stands for."""
         if isinstance(n_active, RealNotInt):
             n_active = max(1, round(n_active * self.n_components_))
-        return min(n_active, self.n_components_)
+        return int(min(n_active, self.n_components_))
 
     def _make_objective(self) -> Objective:
         if self.sparsity == "kl":
-            terms = {"reconstruction": squared_error, "sparsity": ActivityKL(self.rho)}
+            terms: dict[str, Any] = {
+                "reconstruction": squared_error,
+                "sparsity": ActivityKL(self.rho),
+            }
             return Objective(terms, {"sparsity": self.beta * self.n_features_in_})
         return Objective({"reconstruction": squared_error, "sparsity": code_cost})
 
@@ -296,11 +299,11 @@ class SparseAutoencoder(BaseAutoencoder):
         """Network with the rule by which its units are active."""
         idle = torch.zeros(self.n_components_, dtype=torch.float32)
         if self._is_kl():
-            n_active = self.rho * self.n_components_
-            length = math.sqrt(self.n_features_in_ / n_active)  # of as many as make up a row
+            mean_sum = self.rho * self.n_components_
+            length = math.sqrt(self.n_features_in_ / mean_sum)  # of as many as make up a row
             return LogisticNetwork(
                 network,
-                n_active=number(n_active),
+                n_active=number(mean_sum),
                 floor=number(self.rho),
                 length=number(length),
                 activity=torch.full_like(idle, self.rho),
@@ -411,7 +414,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     # -- description ---------------------------------------------------------------
 
-    def _mean_slopes(self, rows: Rows) -> np.ndarray:
+    def _mean_slopes(self, rows: Any = None) -> np.ndarray:
         return self.net_.module_.network.decoder[0].weight.detach().double().cpu().numpy().T
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
@@ -426,7 +429,7 @@ class SparseAutoencoder(BaseAutoencoder):
         order = np.argsort(-variances, kind="stable")
         self._order_of_units, self._code_mean = order, np.zeros(k)
         self._code_scale = np.full(k, unit)
-        self.components_ = self._mean_slopes(None)[order] * (self._scale / unit)
+        self.components_ = self._mean_slopes()[order] * (self._scale / unit)
         self.explained_variance_ = variances[order] * unit**2
         mean, activity = moments.mean[:k][order] * unit, moments.mean[k:][order]
         squares = moments.scatter[:k][order] * unit**2 / moments.count + mean**2

@@ -11,7 +11,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from skae.networks import Output, SelfRunning
 
-IDLE_TURNS = 50  # times the rows that a unit of average activity waits for its turn: then it is dead
+IDLE_TURNS = (
+    50  # times the rows that a unit of average activity waits for its turn: then it is dead
+)
 TINY = 1e-24  # square of the length below which an atom has no direction
 GAIN = 0.05  # share of each batch in the running threshold
 ACTIVITY_ROWS = 1000  # that mean activations are averaged over
@@ -245,7 +247,7 @@ class TopKNetwork(SparseNetwork):
         super().__init__(network, n_active=n_active, idle=idle)
         self.register_buffer("n_kept", n_kept)
 
-    def rule(self) -> Rule:  # noqa: D102
+    def rule(self) -> Rule:
         return KeepLargest(float(self.n_kept))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
@@ -283,7 +285,7 @@ class RectifiedNetwork(SparseNetwork):
         self.register_buffer("penalty", penalty)
         self.register_buffer("threshold", threshold)
 
-    def rule(self) -> Rule:  # noqa: D102
+    def rule(self) -> Rule:
         return Rectify(float(self.threshold))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
@@ -361,13 +363,13 @@ class LogisticNetwork(SparseNetwork):
         self.register_buffer("floor", floor)
         self.register_buffer("length", length)
 
-    def size(self) -> Any:  # noqa: D102
+    def size(self) -> Any:
         return self.length
 
-    def rule(self) -> Rule:  # noqa: D102
+    def rule(self) -> Rule:
         return Squash(float(self.floor))
 
-    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:  # noqa: D102
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
         a = self.network.encode(x if noise is None else noise).sigmoid()
         cut = above_floor(a, self.floor)
         z = a + (cut - a).detach()  # the cut has no slope, what is cut keeps its own

@@ -49,9 +49,7 @@ def test_more_may_be_active_after_training(digits):
     more = make(n_active=5, transform_n_active=0.25, max_epochs=3).fit(digits[:700])
     assert set(np.count_nonzero(more.transform(digits), axis=1)) == {32}
     weights, others = (model.net_.module_.state_dict() for model in (few, more))
-    assert torch.equal(
-        weights["network.encoder.0.weight"], others["network.encoder.0.weight"]
-    )
+    assert torch.equal(weights["network.encoder.0.weight"], others["network.encoder.0.weight"])
 
 
 @pytest.mark.parametrize("n_active", [3, 12.8, 0.05, 0.2])
@@ -205,9 +203,7 @@ def test_sparse_output_is_the_dense_output(digits, sparsity, dtype):
 def test_sparse_codes_are_decoded(fitted, digits):
     Z = fitted.transform(digits)
     for container in (sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix):
-        assert np.array_equal(
-            fitted.inverse_transform(container(Z)), fitted.inverse_transform(Z)
-        )
+        assert np.array_equal(fitted.inverse_transform(container(Z)), fitted.inverse_transform(Z))
 
 
 def test_sparse_codes_feed_a_classifier(digits):
