@@ -1,0 +1,207 @@
+"""Features of 1,000 units and a linear classifier: test errors on MNIST and Fashion-MNIST.
+
+Features are learned of the 60,000 training images without their classes. Multinomial logistic
+regression is trained on them by minibatches. Its weight decay and the number of units active
+in its input ("topk": more than the features were trained with, as in [1]_) are chosen on the last
+10,000 training images; the test images are used once. Published for 1,000 units [1]_: raw
+pixels 7.2 %, denoising autoencoder 1.95 %, k-sparse autoencoder 1.35 %.
+
+.. [1] Makhzani and Frey (2014). k-sparse autoencoders. https://arxiv.org/abs/1312.5663
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from quality_vs_pca import describe_machine, load_images
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import FunctionTransformer
+from threadpoolctl import threadpool_limits
+from torch.nn.functional import cross_entropy, dropout
+
+from skae import DenoisingAutoencoder, SparseAutoencoder
+
+N_HELD_OUT = 10_000
+DECAYS = (1e-4, 1e-3, 3e-3)
+KEPT = (1, 4, 10)  # times the units active in training
+
+
+class MinibatchLogisticRegression(ClassifierMixin, BaseEstimator):
+    """Multinomial logistic regression on standardised features, by minibatches.
+
+    Parameters
+    ----------
+    decay : float
+        Weight of the sum of squared coefficients.
+    dropout : float
+        Share of a row's features that is left out while training.
+    max_epochs, batch_size : int
+    lr : float
+        Peak of the learning rate.
+    """
+
+    def __init__(
+        self,
+        decay: float = 1e-3,
+        dropout: float = 0.0,
+        max_epochs: int = 10,
+        batch_size: int = 256,
+        lr: float = 5e-3,
+    ):
+        self.decay, self.dropout = decay, dropout
+        self.max_epochs, self.batch_size, self.lr = max_epochs, batch_size, lr
+
+    def fit(self, Z: np.ndarray, y: np.ndarray) -> MinibatchLogisticRegression:
+        """Train."""
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        z, t = torch.from_numpy(Z), torch.from_numpy(targets)
+        self.mean_, spread = z.mean(0), z.std(0)
+        self.scale_ = torch.maximum(spread, 0.1 * spread.median()).clamp(min=1e-6)
+        self.linear_ = torch.nn.Linear(z.shape[1], len(self.classes_))
+        torch.nn.init.zeros_(self.linear_.weight)
+        optimizer = torch.optim.Adam(self.linear_.parameters())
+        generator = torch.Generator().manual_seed(0)
+        n_batches = len(z) // self.batch_size
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.lr, total_steps=self.max_epochs * n_batches
+        )
+        for _ in range(self.max_epochs):
+            order = torch.randperm(len(z), generator=generator)
+            for batch in order[: n_batches * self.batch_size].split(self.batch_size):
+                x = dropout((z[batch] - self.mean_) / self.scale_, self.dropout)
+                loss = cross_entropy(self.linear_(x), t[batch])
+                loss = loss + self.decay * self.linear_.weight.square().sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        return self
+
+    @torch.no_grad()
+    def predict(self, Z: np.ndarray) -> np.ndarray:
+        """Most probable classes."""
+        z = (torch.from_numpy(Z) - self.mean_) / self.scale_
+        return self.classes_[self.linear_(z).argmax(1).numpy()]
+
+    def error(self, Z: np.ndarray, y: np.ndarray) -> float:
+        """Per cent of rows that get another class."""
+        return 100 * float(np.mean(self.predict(Z) != y))
+
+
+def reducers(args: argparse.Namespace) -> dict[str, Any]:
+    """Learners of features, by name."""
+    common = {
+        "batch_size": args.batch_size,
+        "max_epochs": args.max_epochs,
+        "early_stopping": False,
+        "random_state": 0,
+    }
+    n, sparse = args.n_components, {"lr": args.lr, "weight_decay": args.weight_decay, **common}
+    return {
+        "raw": FunctionTransformer(),
+        "pca": PCA(100, random_state=0),
+        "denoising": DenoisingAutoencoder(
+            n, noise="masking", noise_level=0.2, hidden_layer_sizes=(n,), anchor=None, **common
+        ),
+        "topk": SparseAutoencoder(
+            n, n_active=args.n_active, transform_n_active=KEPT[-1] * args.n_active, **sparse
+        ),
+        "l1": SparseAutoencoder(n, sparsity="l1", n_active=args.n_active, **sparse),
+        "kl": SparseAutoencoder(n, sparsity="kl", rho=args.rho, **sparse),
+    }
+
+
+def most(Z: np.ndarray, n_kept: int) -> np.ndarray:
+    """Largest entries of each code: what ``transform_n_active=n_kept`` leaves."""
+    if n_kept >= Z.shape[1]:
+        return Z
+    least = np.partition(Z, -n_kept, axis=1)[:, -n_kept, None]
+    return np.where(least <= Z, Z, np.float32(0))
+
+
+def measure(name: str, reducer: Any, data: dict[str, np.ndarray], args: argparse.Namespace) -> None:
+    """Learn features, choose the classifier on held-out training images, test it once."""
+    clock, processor = time.perf_counter(), time.process_time()
+    Z = reducer.fit(data["X"]).transform(data["X"])
+    fitted = time.perf_counter() - clock
+    kept = [args.n_active * factor for factor in KEPT] if name == "topk" else [Z.shape[1]]
+    y, trials = data["y"], []
+    for n_kept in sorted({min(n, Z.shape[1]) for n in kept}):
+        z = most(Z, n_kept)
+        for decay in DECAYS:
+            model = MinibatchLogisticRegression(decay, args.dropout)
+            model.fit(z[:-N_HELD_OUT], y[:-N_HELD_OUT])
+            trials.append((model.error(z[-N_HELD_OUT:], y[-N_HELD_OUT:]), n_kept, decay))
+    held_out, n_kept, decay = min(trials)
+    chosen = MinibatchLogisticRegression(decay, args.dropout, max_epochs=20)
+    chosen.fit(most(Z, n_kept), y)
+    error = chosen.error(most(reducer.transform(data["X_test"]), n_kept), data["y_test"])
+    wall, cpu = time.perf_counter() - clock, time.process_time() - processor
+    active = np.count_nonzero(most(Z, n_kept), axis=1).mean()
+    dead = len(getattr(reducer, "dead_components_", ()))
+    print(
+        f"{name:>10}{error:9.2f}{held_out:10.2f}{active:9.1f}{dead:6d}{decay:9.0e}"
+        f"{fitted:9.0f}{wall:8.0f}{cpu:8.0f}",
+        flush=True,
+    )
+
+
+def load(directory: Path, n_rows: int) -> dict[str, np.ndarray]:
+    """Training and test images."""
+    X, y = load_images(directory, "train")
+    X_test, y_test = load_images(directory, "t10k")
+    return {"X": X[:n_rows], "y": y[:n_rows], "X_test": X_test, "y_test": y_test}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a table for each set of images."""
+    for directory in args.images:
+        data = load(directory, args.rows)
+        print(f"{directory}: {len(data['X'])} images, {args.n_components} units")
+        print(
+            f"{'features':>10}{'test, %':>9}{'held out':>10}{'active':>9}{'dead':>6}{'decay':>9}"
+            f"{'fit, s':>9}{'all, s':>8}{'CPU, s':>8}"
+        )
+        for name, reducer in reducers(args).items():
+            if name in args.features:
+                measure(name, clone(reducer), data, args)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    names = ("raw", "pca", "denoising", "topk", "l1", "kl")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders")
+    parser.add_argument("--features", nargs="+", default=names, choices=names)
+    parser.add_argument("--n-components", type=int, default=1000)
+    parser.add_argument("--n-active", type=int, default=25)
+    parser.add_argument("--rho", type=float, default=0.05)
+    parser.add_argument("--max-epochs", type=int, default=40)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--dropout", type=float, default=0.0, help="of features, classifier")
+    parser.add_argument("--rows", type=int, default=60_000, help="training images")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run with a fixed number of threads."""
+    args = parse_arguments()
+    print(*(f"{k}: {v}" for k, v in describe_machine(args.threads).items()), sep="\n")
+    torch.set_num_threads(args.threads)
+    with threadpool_limits(args.threads):
+        run(args)
+
+
+if __name__ == "__main__":
+    main()
