@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, dropout
 from skae import DenoisingAutoencoder, SparseAutoencoder
 
 N_HELD_OUT = 10_000
-DECAYS = (1e-4, 1e-3, 3e-3)
+DECAYS = (1e-4, 4e-4, 1e-3)
 KEPT = (1, 4, 10)  # times the units active in training
 
 
@@ -112,7 +112,7 @@ def reducers(args: argparse.Namespace) -> dict[str, Any]:
         "topk": SparseAutoencoder(
             n, n_active=args.n_active, transform_n_active=KEPT[-1] * args.n_active, **sparse
         ),
-        "l1": SparseAutoencoder(n, sparsity="l1", n_active=args.n_active, **sparse),
+        "l1": SparseAutoencoder(n, sparsity="l1", n_active=args.mean_active, **sparse),
         "kl": SparseAutoencoder(n, sparsity="kl", rho=args.rho, **sparse),
     }
 
@@ -182,7 +182,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders")
     parser.add_argument("--features", nargs="+", default=names, choices=names)
     parser.add_argument("--n-components", type=int, default=1000)
-    parser.add_argument("--n-active", type=int, default=25)
+    parser.add_argument("--n-active", type=int, default=25, help='of "topk"')
+    parser.add_argument("--mean-active", type=int, default=50, help='of "l1"')
     parser.add_argument("--rho", type=float, default=0.05)
     parser.add_argument("--max-epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=256)
