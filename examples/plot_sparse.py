@@ -1,6 +1,6 @@
 """
 =====================================
-A dictionary of strokes
+A dictionary of digits
 =====================================
 
 What a sparse autoencoder learns of handwritten digits: a dictionary of atoms, each an image, and
