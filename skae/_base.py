@@ -375,21 +375,24 @@ class BaseAutoencoder(
 
     def _locate(self, X: Any, weights: np.ndarray | None, *, warns: bool = True) -> Rows:
         """Learn centre and scale; settle the size of the code."""
-        n_samples, n_features = X.shape
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
         self.mean_ = np.where(constant, in_numpy(X[:1])[0], weighted_mean(X, weights))
         rows = self._in_network_units(X, weights)
-        self.n_components_ = self.n_components or min(rows.count, n_features)
+        self.n_components_ = self.n_components or self._size_of_none(rows)
         self._shift, self._scale = rows.shift, rows.scale
         if warns and constant.all():
             warnings.warn(
-                f"All rows of X are equal (n_samples={n_samples}): there is no variance to "
+                f"All rows of X are equal (n_samples={X.shape[0]}): there is no variance to "
                 "learn, every code is the same.",
                 ConvergenceWarning,
                 stacklevel=7,
             )
         return rows
+
+    def _size_of_none(self, rows: Rows) -> int:
+        """Number of components that None stands for."""
+        return min(rows.count, rows.shape[1])
 
     def _choose_dimension(
         self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._heads import HeadedNetwork
+from skae._sparse_networks import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks import (
     ACTIVATIONS,
     MLP,
@@ -37,6 +38,15 @@ NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]
             "noise_variance": ("", "d", "None"),
             "gates": ("2", "None"),
         },
+    ),
+    TopKNetwork: (("network",), {"n_active": ("",), "n_kept": ("",), "idle": ("k",)}),
+    RectifiedNetwork: (
+        ("network",),
+        {"n_active": ("",), "penalty": ("",), "threshold": ("",), "idle": ("k",)},
+    ),
+    LogisticNetwork: (
+        ("network",),
+        {"n_active": ("",), "floor": ("",), "length": ("",), "activity": ("k",), "idle": ("k",)},
     ),
 }
 KINDS = {kind.__name__: kind for kind in NETWORKS}
@@ -181,8 +191,9 @@ def rebuild(blueprint: Blueprint) -> nn.Module:
     if sizes is None:
         raise ValueError(f"{kind} holds no Autoencoder: the blueprint is damaged.")
     given = {name: _checked(blueprint, name, shapes, sizes) for name, shapes in tensors.items()}
-    gates = given.pop("gates")
-    network = KINDS[kind](**inner, **given, gated=gates is not None)
+    gates = given.pop("gates", None)
+    gated = {"gated": gates is not None} if "gates" in tensors else {}
+    network = KINDS[kind](**inner, **given, **gated)
     if gates is not None:
         network.gates = nn.Parameter(gates)
     return network.eval()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skae._array_api import empty_like, follows, in_type_of, like, product
 from skae._frames import check_code_names, rows_in_frames
-from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of
+from skae._maps import Affine, Cast, Standardise, decoder_of, encoder_of, rules_of
 from skae._validation import (
     SMALLEST_BATCH,
     as_dense,
@@ -42,6 +42,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     _code_scale: np.ndarray
     _link: Callable[[Tensor], Tensor]
     _decodes_logits: Callable[[], bool]
+    _sparse_codes: str | bool = False  # format of sparse codes that can be decoded
 
     # -- between input units, network units, and the ordered code ------------------
 
@@ -132,7 +133,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_is_fitted(self)
         check_code_names(self, X)
-        codes = check_codes(X, self.n_components_)
+        codes = check_codes(X, self.n_components_, accept_sparse=self._sparse_codes)
         return self._in_batches(
             lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
         )
@@ -238,6 +239,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         else:
             steps.append(Standardise(tensor(self._shift), tensor(self._scale)))
             steps.append(encoder_of(network, dtype, self.n_components_))
+            steps += rules_of(network)
         if method == "transform":
             steps.append(Affine(tensor(arrange), tensor(-self._code_mean @ arrange)))
         else:

@@ -44,6 +44,7 @@ class DescriptionMixin(CodingMixin):
     explained_variance_ratio_: np.ndarray
     noise_variance_: Any
     _codes: Callable[[np.ndarray], np.ndarray]
+    _has_joint_moments = True  # of components, two by two: what a rotation needs
 
     def _describe_as_pca(self, rows: Rows) -> None:
         """Describe a network that is PCA, without running it."""
@@ -61,7 +62,8 @@ class DescriptionMixin(CodingMixin):
         moments = past
         for part in self._batches(len(rows)):
             codes = self._encoded_for_moments(rows[part])
-            moments = Moments(codes.shape[1]) if moments is None else moments
+            if moments is None:
+                moments = Moments(codes.shape[1], joint=self._has_joint_moments)
             moments.add(codes, rows.weights_of(part))
         assert moments is not None
         return moments

@@ -21,6 +21,7 @@ from skae._drawing import (
     with_defaults,
 )
 from skae._validation import explained_share
+from skae.densities import SpikeAndSlab
 
 SEVERAL_DECADES = 10.0  # ratio of the largest loss to the least that asks for a logarithmic axis
 MAX_MARKERS = 15  # of one curve
@@ -274,10 +275,11 @@ class ExplainedVarianceDisplay:
     ) -> Self:
         """Compute and draw what the components of a code explain of the variance of rows.
 
-        The first j components are kept and the later ones held at zero, their mean over the
-        training rows; the codes are decoded, and the share is one minus the squared error over
-        the squared distance to the *training* mean. With all components that is ``score(X)``,
-        whatever rows X are; on the training rows, the bars are ``explained_variance_ratio_``.
+        The first j components are kept and the later ones held at their mean over the training
+        rows, which is zero but for sparse codes; the codes are decoded, and the share is one
+        minus the squared error over the squared distance to the *training* mean. With all
+        components that is ``score(X)``, whatever rows X are; on the training rows, the bars are
+        ``explained_variance_ratio_``.
         A nonlinear code of fewer components would be a fit of its own, and better than the
         first ones of this code.
 
@@ -373,14 +375,20 @@ class ExplainedVarianceDisplay:
 def _shares(estimator: Any, X: Any) -> np.ndarray:
     """What each component adds to the explained share of variance of rows."""
     codes = in_array(estimator.transform(X))
-    rows = in_array(X)
+    rows, mean = in_array(X), _mean_code(estimator)
     total = np.square(rows - estimator.mean_).sum()
     explained = [0.0]
     for n_kept in range(1, codes.shape[1] + 1):
-        kept = codes * (np.arange(codes.shape[1]) < n_kept)
+        kept = np.where(np.arange(codes.shape[1]) < n_kept, codes, mean)
         lost = np.square(rows - in_array(estimator.inverse_transform(kept))).sum()
         explained.append(explained_share(lost, total))
     return np.diff(explained)
+
+
+def _mean_code(estimator: Any) -> Any:
+    """Mean of the training codes; that of dense codes is zero."""
+    density = getattr(estimator, "latent_density_", None)
+    return density.expectation() if isinstance(density, SpikeAndSlab) else 0.0
 
 
 def _draw_shares(

@@ -14,7 +14,8 @@ def inherit_entries(parent: type) -> Callable[[type], type]:
     """Complete the docstring of a class by its parent's parameters and attributes.
 
     A line that holds only a name takes the parent's entry of that name; a line that holds
-    only ``*`` takes all of the parent's entries that the class does not have.
+    only ``*`` takes all of the parent's entries that the class does not have, parameters only
+    as far as its constructor takes them.
 
     Parameters
     ----------
@@ -31,6 +32,9 @@ def inherit_entries(parent: type) -> Callable[[type], type]:
         def filled(match: re.Match[str]) -> str:
             title, own = match[1], _entries(match[2])
             theirs, lines = inherited[title], []
+            if title == "Parameters":
+                taken = inspect.signature(cls).parameters
+                theirs = {name: text for name, text in theirs.items() if name in taken}
             for name, text in own.items():
                 if name == "*":
                     lines += [text for name, text in theirs.items() if name not in own]

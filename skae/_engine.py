@@ -356,7 +356,8 @@ class AutoencoderNet(NeuralNet):
             return _pairs(rates, shares)
         factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
         # Short runs average over a tenth of the steps so far, not over the random start.
-        shares = torch.clamp(10 / torch.arange(11, n_steps + 11), min=1 - self.averaging)
+        steps = torch.arange(11, n_steps + 11, dtype=torch.float32)  # whatever the default is
+        shares = torch.clamp(10 / steps, min=1 - self.averaging)
         return _pairs(self.lr * factors, shares)
 
     def run_single_epoch(

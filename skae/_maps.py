@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae._sparse_networks import Rule, SparseNetwork
 from skae.networks import AnchoredAutoencoder, Autoencoder, VariationalAutoencoder
 
 
@@ -194,9 +195,25 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
         offset = None if network.centre is None else -network.centre.double() @ matrix
         affine = Affine(matrix, offset)
     else:
+        if isinstance(network, SparseNetwork):  # rounding may decide what is active
+            network, dtype = network.network, torch.float64
         return Corrected(_part(network, "encode"), dtype, n_components)
     part = _part(network.network, "encode")
     return Corrected(part, dtype, n_components, affine, _gate(network, 0))
+
+
+def rules_of(network: Any) -> list[Rule]:
+    """What follows the encoder of a network with sparse codes; of another, nothing.
+
+    Parameters
+    ----------
+    network : nn.Module with `encode` and `decode`
+
+    Returns
+    -------
+    list of Rule
+    """
+    return [network.rule()] if isinstance(network, SparseNetwork) else []
 
 
 def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
@@ -220,6 +237,7 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
         offset = None if network.offset is None else network.offset.double()
         affine = Affine(network.decoding.double(), offset)
     else:
+        network = network.network if isinstance(network, SparseNetwork) else network
         return Corrected(_part(network, "decode"), dtype, n_features)
     part = _part(network.network, "decode")
     return Corrected(part, dtype, n_features, affine, _gate(network, 1))

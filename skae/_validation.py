@@ -250,13 +250,15 @@ def weighted_average(values: Any, weights: np.ndarray | None) -> float:
     return float(np.average(values, weights=weights))
 
 
-def check_codes(Z: Any, n_components: int) -> np.ndarray:
+def check_codes(Z: Any, n_components: int, *, accept_sparse: str | bool = False) -> Any:
     """Validate codes that are to be decoded.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
     n_components : int
+    accept_sparse : str or bool, default=False
+        Format that codes may have, as in scikit-learn's `check_array`.
 
     Returns
     -------
@@ -267,7 +269,7 @@ def check_codes(Z: Any, n_components: int) -> np.ndarray:
     ValueError
         If the number of columns is not `n_components`.
     """
-    Z = check_array(Z, dtype=float_dtypes(Z), input_name="X")
+    Z = check_array(Z, dtype=float_dtypes(Z), input_name="X", accept_sparse=accept_sparse)
     if Z.shape[1] != n_components:
         raise ValueError(
             f"X has {Z.shape[1]} columns, but inverse_transform expects codes of "

@@ -7,7 +7,7 @@ import inspect
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.stats import multivariate_normal
+from scipy.stats import beta, gamma, multivariate_normal, norm
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
@@ -17,6 +17,7 @@ MAX_COMPONENTS = 16  # of a mixture
 MIN_ROWS_PER_COMPONENT = 50
 REGULARISATION = 1e-3  # added to the variances of a mixture's components, codes standardised
 NEGLIGIBLE = 1e-12  # share of the largest variance below which a component does not vary
+SMALLEST_SHARE = 1e-9  # distance from 0 and 1 of a mean that lies between them
 MAX_FACTORS = 8  # of a residual's covariance
 
 
@@ -280,6 +281,98 @@ class Estimated:
             In nats.
         """
         return np.asarray(self.estimator_.score_samples(X), dtype=float)
+
+
+class SpikeAndSlab:
+    """Independent units, each zero or drawn from a distribution of its own.
+
+    Parameters
+    ----------
+    activity : ndarray of shape (n_components,)
+        Probability of each unit to be other than zero.
+    mean, variance : ndarray of shape (n_components,)
+        Of a unit that is not zero.
+    support : {"real", "positive", "unit"}
+        Where such values lie: their distribution is normal, gamma, or (between 0 and 1) beta.
+
+    References
+    ----------
+    Mitchell and Beauchamp (1988). Bayesian variable selection in linear regression.
+    https://doi.org/10.1080/01621459.1988.10478694
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae.densities import SpikeAndSlab
+    >>> density = SpikeAndSlab(np.full(3, 0.1), np.ones(3), np.full(3, 0.2), "positive")
+    >>> codes = density.sample(1000, random_state=0)
+    >>> bool((codes >= 0).all()), round(float((codes > 0).mean()), 1)
+    (True, 0.1)
+    """
+
+    def __init__(
+        self, activity: np.ndarray, mean: np.ndarray, variance: np.ndarray, support: str = "real"
+    ):
+        self.activity = np.asarray(activity, dtype=float)
+        self.mean = np.asarray(mean, dtype=float)
+        self.variance = np.asarray(variance, dtype=float)
+        self.support = support
+
+    def expectation(self) -> np.ndarray:
+        """Mean code, zeros included.
+
+        Returns
+        -------
+        ndarray of shape (n_components,)
+        """
+        return self.activity * self.mean
+
+    def _slab(self) -> Any:
+        """Distribution of values other than zero; a narrow one where they do not vary."""
+        scale = np.maximum(np.abs(self.mean), np.finfo(float).tiny)
+        variance = np.maximum(self.variance, NEGLIGIBLE * scale**2)
+        if self.support == "real":
+            return norm(self.mean, np.sqrt(variance))
+        if self.support == "positive":
+            return gamma(scale**2 / variance, scale=variance / scale)
+        inside = scale.clip(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+        largest = (1 - SMALLEST_SHARE) * inside * (1 - inside)
+        strength = inside * (1 - inside) / np.clip(variance, NEGLIGIBLE, largest) - 1
+        return beta(inside * strength, (1 - inside) * strength)
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        random = check_random_state(random_state)
+        shape = n_samples, len(self.activity)
+        codes = self._slab().rvs(size=shape, random_state=random)
+        return np.where(random.uniform(size=shape) < self.activity, codes, 0.0)
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Log-density of codes: of a zero, the logarithm of its probability.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats; minus infinity where a unit is active that never was.
+        """
+        with np.errstate(divide="ignore"):
+            silent, active = np.log1p(-self.activity), np.log(self.activity)
+            each = np.where(X == 0, silent, active + self._slab().logpdf(X))
+        return each.sum(axis=1)
 
 
 class Residual:

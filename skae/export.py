@@ -13,6 +13,7 @@ from torch import nn
 
 from skae._blueprints import activation_name
 from skae._maps import Affine, Cast, Corrected, Standardise
+from skae._sparse_networks import KeepLargest, Rectify, Squash
 from skae._validation import import_optional
 from skae._version import __version__
 from skae.networks import MLP
@@ -146,25 +147,26 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def add(self, operator: str, *inputs: Any, **attributes: Any) -> str:
+    def add(self, operator: str, *inputs: Any, n_outputs: int = 1, **attributes: Any) -> Any:
         """Add a node.
 
         Parameters
         ----------
         operator : str
         inputs : str, or Tensor for a constant
+        n_outputs : int, default=1
         attributes : keyword arguments
             Of the operator.
 
         Returns
         -------
-        str
-            Name of the node's output.
+        str, or list of str
+            Name of the node's output, or names of its outputs.
         """
         names = [name if isinstance(name, str) else self.constant(name) for name in inputs]
-        output = f"{operator}_{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node(operator, names, [output], **attributes))
-        return output
+        outputs = [f"{operator}_{len(self.nodes)}" + "_" * i for i in range(n_outputs)]
+        self.nodes.append(self.onnx.helper.make_node(operator, names, outputs, **attributes))
+        return outputs if n_outputs > 1 else outputs[0]
 
     def constant(self, tensor: torch.Tensor) -> str:
         """Add a constant.
@@ -240,11 +242,31 @@ def _write_corrected(graph: Graph, x: str, step: Any) -> str:
     return graph.add("Add", added, _write_affine(graph, x, step.affine))
 
 
+def _write_largest(graph: Graph, x: str, step: Any) -> str:
+    values, places = graph.add("TopK", x, torch.tensor([int(step.value)]), n_outputs=2)
+    zeros = graph.add("Sub", x, x)
+    return graph.add("ScatterElements", zeros, places, values, axis=1)
+
+
+def _write_rectify(graph: Graph, x: str, step: Any) -> str:
+    threshold = torch.tensor(step.value, dtype=torch.float64)
+    return graph.add("Relu", graph.add("Sub", x, threshold))
+
+
+def _write_squash(graph: Graph, x: str, step: Any) -> str:
+    squashed = graph.add("Sigmoid", x)
+    above = graph.add("Greater", squashed, torch.tensor(step.value, dtype=torch.float64))
+    return graph.add("Mul", squashed, graph.cast(above, torch.float64))
+
+
 WRITERS: dict[type[nn.Module], Callable[[Graph, str, Any], str]] = {
     Cast: lambda graph, x, step: graph.cast(x, step.dtype),
     Standardise: _write_standardise,
     Affine: _write_affine,
     Corrected: _write_corrected,
+    KeepLargest: _write_largest,
+    Rectify: _write_rectify,
+    Squash: _write_squash,
     nn.Sigmoid: lambda graph, x, step: graph.add("Sigmoid", x),
 }
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from skae.networks import Output
 
 Term = Callable[[Output, Tensor], Tensor]
+SMALLEST_ACTIVITY = 1e-6  # and the distance of the largest from 1, so that logarithms exist
 
 
 def squared_error(output: Output, x: Tensor) -> Tensor:
@@ -148,6 +149,59 @@ class KL:
         if self.free_bits:
             divergence = divergence.clamp(min=self.free_bits)
         return divergence.sum(dim=1)
+
+
+def code_cost(output: Any, x: Tensor) -> Tensor:
+    """What the code costs, as the network weighs it; nothing where it does not say.
+
+    Parameters
+    ----------
+    output : Output
+    x : Tensor of shape (n_rows, n_features)
+
+    Returns
+    -------
+    Tensor of shape (n_rows,)
+    """
+    return x.new_zeros(len(x)) if output.cost is None else output.cost
+
+
+class ActivityKL:
+    """Divergence of each unit's mean activation over the rows from a target, summed over units.
+
+    That of a Bernoulli distribution of mean ρ from one of the unit's mean, the same for all rows.
+
+    Parameters
+    ----------
+    rho : float
+        Target, in (0, 1).
+
+    References
+    ----------
+    Ng (2011). Sparse autoencoder. CS294A lecture notes, Stanford University.
+    https://web.stanford.edu/class/cs294a/sparseAutoencoder.pdf
+    """
+
+    def __init__(self, rho: float):
+        self.rho = rho
+
+    def __call__(self, output: Any, x: Tensor) -> Tensor:
+        """Sum over units.
+
+        Parameters
+        ----------
+        output : Output
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+            In nats.
+        """
+        rho = self.rho
+        mean = output.activity.clamp(SMALLEST_ACTIVITY, 1 - SMALLEST_ACTIVITY)
+        divergence = rho * (rho / mean).log() + (1 - rho) * ((1 - rho) / (1 - mean)).log()
+        return divergence.sum().clamp(min=0).expand(len(x))  # rounding could have it negative
 
 
 class Emphasised:

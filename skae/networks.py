@@ -40,6 +40,10 @@ class Output(NamedTuple):
         Of the code's posterior, where the network has one.
     noise_variance : Tensor of shape () or (n_features,), or None
         Of rows around their reconstructions, where the network knows it.
+    cost : Tensor of shape (n_rows,), or None
+        What the code of each row costs besides its error, where the network knows it.
+    activity : Tensor of shape (n_components,), or None
+        Mean over the rows of each unit's activation, where it is to be sparse.
     """
 
     reconstruction: Tensor
@@ -48,6 +52,8 @@ class Output(NamedTuple):
     mean: Tensor | None = None
     log_var: Tensor | None = None
     noise_variance: Tensor | None = None
+    cost: Tensor | None = None
+    activity: Tensor | None = None
 
 
 class Codec(Protocol):
@@ -252,7 +258,27 @@ class AnchoredAutoencoder(Autoencoder):
         return not any(p.any() for layer in last for p in layer.parameters())
 
 
-class VariationalAutoencoder(nn.Module):
+class SelfRunning(nn.Module):
+    """A network that says itself what it makes of rows while it trains."""
+
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
+        """Encode and decode rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        noise : Tensor of shape (n_rows, n_columns), default=None
+            What noise made of the rows.
+        weights : Tensor of shape (n_rows,), default=None
+
+        Returns
+        -------
+        Output
+        """
+        raise NotImplementedError
+
+
+class VariationalAutoencoder(SelfRunning):
     """An autoencoder whose code is a normal distribution, anchored at a linear one.
 
     The posterior of the code of a row x has mean ``E (x - c) + f(x)`` and log-variance
@@ -359,13 +385,13 @@ class VariationalAutoencoder(nn.Module):
             correction = correction + self.offset.to(z.dtype)
         return torch.addmm(correction, z, self.decoding.to(z.dtype))
 
-    def run(self, x: Tensor, draws: Tensor | None = None, weights: Tensor | None = None) -> Output:
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
         """Encode rows, draw codes, decode them.
 
         Parameters
         ----------
         x : Tensor of shape (n_rows, n_features)
-        draws : Tensor of shape (n_rows, n_components), default=None
+        noise : Tensor of shape (n_rows, n_components), default=None
             Standard normal: where in its posterior each code lies. Means if not given.
         weights : Tensor of shape (n_rows,), default=None
 
@@ -374,12 +400,12 @@ class VariationalAutoencoder(nn.Module):
         Output
         """
         mean, log_var = self.posterior(x)
-        z = mean if draws is None else torch.addcmul(mean, draws, (0.5 * log_var).exp())
+        z = mean if noise is None else torch.addcmul(mean, noise, (0.5 * log_var).exp())
         reconstruction = self.decode(z)
         if self.noise_variance is None:
             return Output(reconstruction, z, None, mean, log_var)
         noise_variance = self.noise_variance
-        if draws is not None:
+        if noise is not None:
             squares = (reconstruction.detach() - x).square()
             if weights is not None:
                 squares = squares * (weights / weights.mean())[:, None]
@@ -440,7 +466,7 @@ def run(
     -------
     Output
     """
-    if isinstance(network, VariationalAutoencoder):
+    if isinstance(network, SelfRunning):
         return network.run(x, noise, weights)
     z = network.encode(x if noise is None else noise)
     return Output(network.decode(z), z, None if noise is None else noise != x)

@@ -15,13 +15,19 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
+from skae import (
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    SparseAutoencoder,
+    VAETransformer,
+)
 
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
     DenoisingAutoencoder(random_state=0),
     VAETransformer(random_state=0),
+    SparseAutoencoder(random_state=0),
 ]
 # Enough where the point is not how well something trains.
 FAST = {"max_epochs": 3}
@@ -69,10 +75,24 @@ class OwnVariational(OwnModule):
 
 
 def suited(estimator, params):
-    """Parameters as this estimator needs them: the kind of network that it can use."""
+    """Parameters as this estimator needs them: the kind of network that it can use.
+
+    Where it has no such parameters, there is nothing to test.
+    """
+    if missing := params.keys() - estimator.get_params().keys():
+        pytest.skip(f"{name_of(estimator)} has no {', '.join(sorted(missing))}")
     if isinstance(estimator, VAETransformer) and params.get("network") is OwnModule:
         return {**params, "network": OwnVariational}
     return params
+
+
+def is_dense(estimator):
+    """Whether it has the promises of a dense code.
+
+    Training starts at PCA; codes are centred and have a density in the space of the rows, and a
+    share of variance may choose their size. A sparse code has none of this.
+    """
+    return not hasattr(estimator, "sparse_output")
 
 
 def assert_close(actual, desired, tolerance):
@@ -93,6 +113,12 @@ def device(request):
 @pytest.fixture(params=ESTIMATORS, ids=name_of)
 def kind(request):
     """Every public estimator, as its defaults are."""
+    return clone(request.param)
+
+
+@pytest.fixture(params=filter(is_dense, ESTIMATORS), ids=name_of)
+def dense(request):
+    """Every public estimator whose code is dense."""
     return clone(request.param)
 
 

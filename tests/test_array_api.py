@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ESTIMATORS, OwnModule, assert_close, fast, make_fast, name_of, suited
+from conftest import ESTIMATORS, OwnModule, assert_close, fast, is_dense, make_fast, name_of, suited
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -31,7 +31,7 @@ FOLLOWED = os.environ.get("SCIPY_ARRAY_API") == "1"
 only_there = pytest.mark.skipif(not FOLLOWED, reason="runs in a process of its own")
 CHECKED = [
     *(fast(estimator) for estimator in ESTIMATORS),
-    *(fast(estimator, anchor=None, whiten=True) for estimator in ESTIMATORS),
+    *(fast(estimator, anchor=None, whiten=True) for estimator in ESTIMATORS if is_dense(estimator)),
     *(fast(estimator, hidden_layer_sizes=()) for estimator in ESTIMATORS),
     make_fast(network=OwnModule),
     fast(VAETransformer(observation_variance="per_feature", random_state=0)),
@@ -50,7 +50,7 @@ def test_in_a_process_where_scipy_follows_arrays():
         check=False,
     )
     assert result.returncode == 0, result.stdout
-    (passed,) = re.findall(r"(\d+) passed, 1 skipped", result.stdout)
+    (passed,) = re.findall(r"(\d+) passed", result.stdout)
     assert int(passed) > 50
 
 
@@ -94,7 +94,8 @@ def test_tensors_in_tensors_out_with_numpys_values(quick, wine, tensor, dtype):
     X = tensor.to(dtype)
     expected = clone(quick).fit(X.numpy())
     quick.fit(X)
-    for method in ("transform", "reconstruct", "reconstruction_error", "score_samples"):
+    methods = "transform", "reconstruct", "reconstruction_error", "score_samples"
+    for method in (m for m in methods if hasattr(quick, m)):
         result = getattr(quick, method)(X)
         assert isinstance(result, torch.Tensor)
         exact = method == "score_samples"  # in float64, whatever comes in
@@ -187,6 +188,8 @@ def test_weights_and_validation_rows_may_be_tensors_too(quick, wine, tensor):
 @pytest.mark.usefixtures("followed")
 @pytest.mark.parametrize("params", [{"anchor": None}, {"n_components": 0.5}], ids=str)
 def test_other_ways_to_fit(quick, tensor, params):
+    if "n_components" in params and not is_dense(quick):
+        pytest.skip("no share of variance chooses the size of a sparse code")
     quick.set_params(**suited(quick, params)).fit(tensor)
     assert isinstance(quick.transform(tensor), torch.Tensor)
 

@@ -20,11 +20,13 @@ from conftest import (
     OwnVariational,
     assert_close,
     fast,
+    is_dense,
     make_fast,
     name_of,
     suited,
 )
 from joblib import Parallel, delayed
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris
@@ -39,7 +41,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import nn
 
 import skae
-from skae import DenoisingAutoencoder, VAETransformer
+from skae import DenoisingAutoencoder, SparseAutoencoder, VAETransformer
 from skae._base import BaseAutoencoder
 
 # A value other than the default for every constructor parameter of every kind.
@@ -54,6 +56,11 @@ OTHER_VALUES = {
     "likelihood": "bernoulli",
     "observation_variance": "per_feature",
     "beta": 0.5,
+    "sparsity": "l1",
+    "n_active": 2,
+    "transform_n_active": 0.5,
+    "rho": 0.1,
+    "sparse_output": True,
     "kl_warmup": 2,
     "free_bits": 0.1,
     "network": OwnModule,
@@ -142,6 +149,21 @@ CHECKED = [
             {"network": OwnVariational},
         ]
     ),
+    *(
+        fast(SparseAutoencoder(random_state=0), **params)
+        for params in [
+            {"sparsity": "l1"},
+            {"sparsity": "kl"},
+            {"n_components": 3, "n_active": 1},
+            {"n_components": 3, "n_active": 5},
+            {"n_components": 1, "sparsity": "l1"},
+            {"n_active": 0.2, "transform_n_active": 0.4},
+            {"hidden_layer_sizes": (8,), "n_active": 4},
+            {"sparse_output": True},
+            {"sparsity": "l1", "lr_schedule": "constant", "early_stopping": False},
+            {"sparsity": "kl", "hidden_layer_sizes": (8,)},
+        ]
+    ),
 ]
 STARTS = [{}, {"anchor": None}, {"network": OwnModule}]
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
@@ -215,7 +237,7 @@ def test_every_parameter_has_another_value_to_test(kind):
     ids=lambda value: value if isinstance(value, str) else name_of(value),
 )
 def test_clone_and_set_params_of_every_parameter(kind, name, wine):
-    value = suited(kind, OTHER_VALUES)[name]
+    value = suited(kind, {name: OTHER_VALUES[name]})[name]
     changed = clone(kind).set_params(**{name: value})
     assert getattr(changed, name) is value
     assert getattr(type(kind)(**{name: value}), name) is value
@@ -225,7 +247,8 @@ def test_clone_and_set_params_of_every_parameter(kind, name, wine):
         assert cloned.get_params() == changed.get_params()
     if name != "max_epochs":
         cloned.set_params(max_epochs=2)
-    assert np.isfinite(cloned.fit_transform(minmax_scale(wine[:60]))).all()
+    Z = cloned.fit_transform(minmax_scale(wine[:60]))
+    assert np.isfinite(Z.toarray() if sparse.issparse(Z) else Z).all()
     assert getattr(changed, name) is value
 
 
@@ -266,7 +289,8 @@ def test_in_a_column_transformer(quick, wine):
     columns = frame.columns[:6]
     both = ColumnTransformer([("code", quick, columns), ("kind", OneHotEncoder(), ["kind"])])
     Z = both.fit_transform(frame)
-    assert np.array_equal(Z[:, :2], clone(quick).fit_transform(frame[columns]))
+    expected = clone(quick).fit_transform(frame[columns])
+    assert np.array_equal(Z[:, : expected.shape[1]], expected)
     prefix = type(quick).__name__.lower()
     assert list(both.get_feature_names_out())[:2] == [f"code__{prefix}0", f"code__{prefix}1"]
 
@@ -274,15 +298,17 @@ def test_in_a_column_transformer(quick, wine):
 def test_in_a_feature_union(quick, wine):
     union = FeatureUnion([("scaled", StandardScaler()), ("code", quick)])
     Z = union.fit_transform(wine)
-    assert Z.shape == (178, 15)
-    assert np.array_equal(Z[:, 13:], clone(quick).fit_transform(wine))
+    expected = clone(quick).fit_transform(wine)
+    assert Z.shape == (178, 13 + expected.shape[1])
+    assert np.array_equal(Z[:, 13:], expected)
 
 
 def test_a_pipeline_goes_back(quick, raw_cancer):
     pipeline = make_pipeline(StandardScaler(), quick.set_params(n_components=10)).fit(raw_cancer)
     back = pipeline.inverse_transform(pipeline.transform(raw_cancer))
     lost = ((back - raw_cancer) ** 2).sum(axis=0) / (raw_cancer.var(axis=0) * len(back))
-    assert lost.mean() < 0.06
+    assert lost.mean() < (0.06 if is_dense(quick) else 1)
+    assert lost.mean() == pytest.approx(1 - pipeline[-1].score(pipeline[0].transform(raw_cancer)))
 
 
 # -- frames ------------------------------------------------------------------------
@@ -295,7 +321,7 @@ def test_frames_in_and_out_with_names(quick, make, output):
     frame = X if make is pd.DataFrame else pl.from_pandas(X)
     quick.set_output(transform=output)
     Z = quick.fit_transform(frame)
-    names = [f"{type(quick).__name__.lower()}{i}" for i in range(2)]
+    names = [f"{type(quick).__name__.lower()}{i}" for i in range(quick.n_components_)]
     assert list(quick.get_feature_names_out()) == names
     assert list(quick.feature_names_in_) == list(X.columns)
     assert (
@@ -438,8 +464,10 @@ def test_units_that_differ_by_a_power_of_two_change_no_bit(quick, wine, exponent
 def test_an_offset_of_a_million_changes_next_to_nothing(quick, wine):
     shifted = clone(quick).fit(wine + 1e6)
     quick.fit(wine)
-    assert_close(shifted.transform(wine + 1e6), quick.transform(wine), 1e-4)
-    assert_close(shifted.reconstruct(wine + 1e6) - 1e6, quick.reconstruct(wine), 1e-4)
+    # Which units are active changes at once, and with it the way that training takes.
+    tolerance = 1e-4 if is_dense(quick) else 1e-3
+    assert_close(shifted.transform(wine + 1e6), quick.transform(wine), tolerance)
+    assert_close(shifted.reconstruct(wine + 1e6) - 1e6, quick.reconstruct(wine), tolerance)
     assert shifted.score(wine + 1e6) == pytest.approx(quick.score(wine), abs=1e-4)
 
 
@@ -476,7 +504,7 @@ def test_equal_rows_warn_and_come_back(quick, value):
 def test_a_few_rows(quick, wine, n_rows, params, dtype):
     X = wine[:n_rows].astype(dtype)
     Z = quick.set_params(**suited(quick, params)).fit_transform(X)
-    assert Z.shape == (n_rows, 2)
+    assert Z.shape == (n_rows, quick.n_components_)
     assert np.isfinite(Z).all()
     assert np.isfinite(quick.reconstruct(X)).all()
     assert np.isfinite([quick.score(X), quick.noise_variance_]).all()
@@ -506,7 +534,8 @@ class NormedVariational(Normed):
 def test_no_batch_is_a_single_row(quick, n_rows, batch_size, early_stopping):
     X = np.random.default_rng(0).normal(size=(n_rows, 5))
     network = NormedVariational if isinstance(quick, VAETransformer) else Normed
-    quick.set_params(network=network, batch_size=batch_size, early_stopping=early_stopping)
+    params = {"network": network, "batch_size": batch_size, "early_stopping": early_stopping}
+    quick.set_params(**suited(quick, params))
     assert np.isfinite(quick.fit_transform(X)).all()
 
 

@@ -28,9 +28,9 @@ may_bind = pytest.mark.filterwarnings(AT_CAP)
 
 
 @pytest.fixture
-def quick(kind):
+def quick(dense):
     """Every public estimator, asked for a share of variance, trained for a moment."""
-    return fast(kind, n_components=0.8)
+    return fast(dense, n_components=0.8)
 
 
 def curve_of(estimator):
@@ -61,9 +61,9 @@ def test_the_cap_is_pcas_choice(cancer, wine, digits, fraction):
 
 @may_bind
 @pytest.mark.parametrize("fraction", [0.6, 0.9])
-def test_the_size_below_explains_less_than_asked_for(kind, cancer, fraction):
+def test_the_size_below_explains_less_than_asked_for(dense, cancer, fraction):
     cancer = cancer[:, :20]
-    estimator = fast(kind, n_components=fraction).fit(cancer)
+    estimator = fast(dense, n_components=fraction).fit(cancer)
     curve, chosen = curve_of(estimator), estimator.n_components_
     cap = PCA(fraction).fit(cancer).n_components_
     sizes = estimator.dimension_curve_["n_components"]
@@ -173,9 +173,9 @@ def test_one_feature_needs_one_component(quick, wine, fraction):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, 1.5, -0.5, np.nan])
-def test_what_is_no_share_is_refused(kind, wine, fraction):
+def test_what_is_no_share_is_refused(dense, wine, fraction):
     with pytest.raises(ValueError, match=r"'n_components' parameter.*\(0\.0, 1\.0\)"):
-        kind.set_params(n_components=fraction).fit(wine)
+        dense.set_params(n_components=fraction).fit(wine)
 
 
 # -- every way to train ------------------------------------------------------------
@@ -287,11 +287,11 @@ def network_of(estimator, X, size):
 
 
 @pytest.mark.parametrize(("size", "new_size"), [(2, 5), (5, 2), (3, 3)])
-def test_common_components_encode_as_before(kind, wine, size, new_size):
-    source, target = (network_of(kind, wine, k) for k in (size, new_size))
+def test_common_components_encode_as_before(dense, wine, size, new_size):
+    source, target = (network_of(dense, wine, k) for k in (size, new_size))
     copy_weights(source, target, size, new_size)
     x, common = torch.from_numpy(wine[:9]).float(), min(size, new_size)
-    if isinstance(kind, VAETransformer):  # the linear map is that of the other size's PPCA
+    if isinstance(dense, VAETransformer):  # the linear map is that of the other size's PPCA
         source, target = source.network, target.network
     before, after = source.encode(x), target.encode(x)
     for part in range(before.shape[1] // size):  # means, and log-variances beside them

@@ -65,7 +65,8 @@ def through_pickle(estimator):
 
 def assert_same(one, other, X):
     for method in METHODS:
-        assert np.array_equal(getattr(one, method)(X), getattr(other, method)(X))
+        if hasattr(one, method):
+            assert np.array_equal(getattr(one, method)(X), getattr(other, method)(X))
     narrow = X.astype(np.float32)
     assert np.array_equal(one.reconstruct(narrow), other.reconstruct(narrow))
     assert np.array_equal(one.sample(3, 0), other.sample(3, 0))
@@ -100,7 +101,7 @@ FORMATS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_skops_trusts_nothing_but_scikit_learn_and_skae(quick, wine, variant):
-    quick.set_params(**VARIANTS[variant]).fit(wine)
+    quick.set_params(**suited(quick, VARIANTS[variant])).fit(wine)
     assert_same(load_skops(dump_skops(quick)), quick, wine)
 
 
@@ -116,7 +117,7 @@ def test_models_of_either_precision_answer_with_the_same_bits(quick, wine, form,
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_files_of_equal_fits_are_equal(quick, wine, variant):
-    quick.set_params(**VARIANTS[variant])
+    quick.set_params(**suited(quick, VARIANTS[variant]))
     once, again = (clone(quick).fit(wine) for _ in range(2))
     once.transform(wine)  # leaves no trace in the file
     assert joblib.hash(once) == joblib.hash(again)
@@ -211,7 +212,7 @@ KEPT = sorted((Path(__file__).parent / "pickles").glob("*/*.pkl"))
 def test_pickles_of_earlier_releases_load(path):
     answers = np.load(path.with_suffix(".npz"))
     estimator = pickle.loads(path.read_bytes())
-    for method in METHODS:
+    for method in answers.keys() - {"X"}:
         assert_close(getattr(estimator, method)(answers["X"]), answers[method], 1e-5)
 
 
@@ -279,6 +280,8 @@ ARRAYS = sorted({*AutoencoderTransformer._state_shapes})
 @pytest.mark.parametrize("name", [*ARRAYS, "_scale", "latent_density_", "n_features_in_"])
 def test_what_is_missing_is_named(fitted, name):
     state = unsigned(fitted)
+    if name not in state:
+        pytest.skip(f"{name_of(fitted)} has no {name}")
     del state[name]
     assert f"{name} is missing" in refused(fitted, signed(state))
 
@@ -288,6 +291,8 @@ def test_what_is_missing_is_named(fitted, name):
     "damage", [lambda a: a[:-1], lambda a: a[None], lambda a: a.astype("O"), str], ids=range(4)
 )
 def test_an_array_that_does_not_fit_is_named(fitted, name, damage):
+    if name not in fitted._state_shapes:
+        pytest.skip(f"{name_of(fitted)} has no {name}")
     state = unsigned(fitted)
     state[name] = damage(state[name])
     message = refused(fitted, signed(state))
@@ -297,7 +302,9 @@ def test_an_array_that_does_not_fit_is_named(fitted, name, damage):
 def test_a_network_of_another_size_is_refused(fitted, cancer):
     state = unsigned(fitted)
     state["net_"] = clone(fitted).fit(cancer).net_
-    assert "30 features to 2 components, not 13 to 2" in refused(fitted, signed(state))
+    found, k = state["net_"].sizes()[1], fitted.n_components_
+    message = refused(fitted, signed(state))
+    assert f"30 features to {found} components, not 13 to {k}" in message
 
 
 def test_a_changed_number_is_noticed(fitted):
@@ -335,7 +342,7 @@ def test_a_damaged_network_is_refused(fitted, complaint):
 
 @pytest.mark.parametrize("start", [{}, {"anchor": None}])
 def test_every_tensor_of_a_network_is_checked(quick, wine, start):
-    quick.set_params(**start).fit(wine)
+    quick.set_params(**suited(quick, start)).fit(wine)
     blueprint = describe(quick.net_.module_)
     for name, value in blueprint.items():
         if isinstance(value, np.ndarray):
@@ -358,7 +365,10 @@ def arrays_of(fitted):
     yield from (vars(fitted)[name] for name in ("mean_", "_code_mean", "explained_variance_"))
     yield from (p.detach().numpy() for p in fitted.net_.module_.parameters())
     density = fitted.latent_density_
-    yield density.mixture_.means_ if hasattr(density, "mixture_") else density.covariance
+    if hasattr(density, "activity"):
+        yield density.activity
+    else:
+        yield density.mixture_.means_ if hasattr(density, "mixture_") else density.covariance
 
 
 @pytest.mark.parametrize("form", FORMATS)

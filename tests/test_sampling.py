@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import assert_close, fast, make_fast
+from conftest import assert_close, fast, is_dense, make_fast
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.decomposition import PCA
@@ -97,8 +97,8 @@ def test_likelihood_follows_the_units_of_the_rows(cancer):
     assert_close(other.score_samples(1000 * cancer), model.score_samples(cancer) + shift, 1e-5)
 
 
-def test_likelihood_of_one_row_is_that_among_many(kind, cancer):
-    model = fast(kind, n_components=3).fit(cancer)
+def test_likelihood_of_one_row_is_that_among_many(dense, cancer):
+    model = fast(dense, n_components=3).fit(cancer)
     together = model.score_samples(cancer)
     alone = np.concatenate([model.score_samples(row[None]) for row in cancer[:20]])
     assert together.shape == (569,)
@@ -178,7 +178,6 @@ def test_a_number_of_samples_below_one_is_refused(wine, n_samples):
 def test_nothing_is_drawn_before_fit(kind, wine):
     for call in (
         lambda: kind.sample(),
-        lambda: kind.score_samples(wine),
         lambda: kind.interpolate(wine, wine),
     ):
         with pytest.raises(NotFittedError):
@@ -192,9 +191,9 @@ class Unsampled(KernelDensity):
 
 
 @pytest.mark.parametrize("density", [Unsampled(), "mixture", None, 3])
-def test_densities_that_are_none_are_refused(kind, wine, density):
+def test_densities_that_are_none_are_refused(dense, wine, density):
     with pytest.raises(ValueError, match="latent_density"):
-        clone(kind).set_params(latent_density=density).fit(wine)
+        clone(dense).set_params(latent_density=density).fit(wine)
 
 
 def test_a_density_is_cloned_with_a_seed_of_the_fit(wine):
@@ -208,7 +207,8 @@ def test_a_density_is_cloned_with_a_seed_of_the_fit(wine):
 def test_a_few_rows_can_be_sampled_and_scored(kind, wine, n_rows):
     model = fast(kind).fit(wine[:n_rows])
     assert np.isfinite(model.sample(3, 0)).all()
-    assert np.isfinite(model.score_samples(wine[:n_rows])).all()
+    if is_dense(kind):
+        assert np.isfinite(model.score_samples(wine[:n_rows])).all()
 
 
 def test_equal_rows_are_drawn_again(kind):
@@ -216,7 +216,8 @@ def test_equal_rows_are_drawn_again(kind):
         model = fast(kind).fit(np.ones((10, 4)))
     # The variance of a variational model has a floor of 1e-6.
     np.testing.assert_allclose(model.sample(3, 0), np.ones((3, 4)), atol=1e-2)
-    assert np.isfinite(model.score_samples(np.ones((3, 4)))).all()
+    if is_dense(kind):
+        assert np.isfinite(model.score_samples(np.ones((3, 4)))).all()
 
 
 def test_the_density_takes_a_small_part_of_the_fit():

@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from conftest import OwnModule, assert_close, suited
+from conftest import OwnModule, assert_close, is_dense, suited
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA
@@ -47,19 +47,19 @@ def streamed(kind, shuffled):
 
 
 @pytest.mark.parametrize("n_chunks", [1, 5, 40])
-def test_until_there_are_enough_rows_the_model_is_pca_of_them_all(kind, wine, n_chunks):
-    stream(kind, wine, n_chunks)
+def test_until_there_are_enough_rows_the_model_is_pca_of_them_all(dense, wine, n_chunks):
+    stream(dense, wine, n_chunks)
     pca = PCA(2).fit(wine)
-    assert kind.n_iter_ == 0
-    assert kind.n_samples_ == kind.n_samples_seen_ == 178
-    assert_close(kind.mean_, wine.mean(axis=0), 1e-9)
-    if isinstance(kind, VAETransformer):
-        assert kind.score_samples(wine).mean() == pytest.approx(pca.score(wine))
+    assert dense.n_iter_ == 0
+    assert dense.n_samples_ == dense.n_samples_seen_ == 178
+    assert_close(dense.mean_, wine.mean(axis=0), 1e-9)
+    if isinstance(dense, VAETransformer):
+        assert dense.score_samples(wine).mean() == pytest.approx(pca.score(wine))
     else:
-        assert kind.score(wine) == pytest.approx(pca.explained_variance_ratio_.sum())
-        assert_close(np.abs(kind.transform(wine)), np.abs(pca.transform(wine)), 1e-6)
+        assert dense.score(wine) == pytest.approx(pca.explained_variance_ratio_.sum())
+        assert_close(np.abs(dense.transform(wine)), np.abs(pca.transform(wine)), 1e-6)
         incremental = IncrementalPCA(2, batch_size=178).fit(wine)
-        assert_close(np.abs(kind.components_), np.abs(incremental.components_), 1e-6)
+        assert_close(np.abs(dense.components_), np.abs(incremental.components_), 1e-6)
 
 
 @pytest.mark.parametrize("cls", [AutoencoderTransformer, VAETransformer])
@@ -101,22 +101,23 @@ def test_what_describes_the_model_is_current(kind, shuffled, params):
     assert_close(kind.mean_, shuffled.mean(axis=0), 1e-6)
     codes = kind.transform(shuffled)
     spread = codes.std(axis=0)
-    assert (np.abs(codes.mean(axis=0)) < 0.2 * spread).all()
+    if is_dense(kind):
+        assert (np.abs(codes.mean(axis=0)) < 0.2 * spread).all()
+        assert np.isfinite(kind.score_samples(shuffled)).all()
     expected = np.sqrt(kind.explained_variance_) if not kind.whiten else np.ones(4)
     np.testing.assert_allclose(spread, expected, rtol=0.2)
     assert kind.explained_variance_ratio_.sum() == pytest.approx(kind.score(shuffled), abs=0.08)
     drawn = kind.sample(2000, 0)
     assert drawn.var(axis=0).sum() == pytest.approx(shuffled.var(axis=0).sum(), rel=0.15)
-    assert np.isfinite(kind.score_samples(shuffled)).all()
     assert np.isfinite(kind.get_covariance()).all()
 
 
-def test_the_error_falls_below_pcas(kind, shuffled):
-    stream(kind.set_params(n_components=4), shuffled[:1500], 20, n_passes=2)
+def test_the_error_falls_below_pcas(dense, shuffled):
+    stream(dense.set_params(n_components=4), shuffled[:1500], 20, n_passes=2)
     test = shuffled[1500:]
     pca = PCA(4).fit(shuffled[:1500])
     of_pca = np.square(test - pca.inverse_transform(pca.transform(test))).sum(axis=1)
-    assert kind.reconstruction_error(test).mean() < 0.95 * of_pca.mean()
+    assert dense.reconstruction_error(test).mean() < 0.95 * of_pca.mean()
 
 
 def test_ten_passes_come_close_to_a_fit(shuffled):
@@ -134,7 +135,7 @@ def test_centre_scale_and_anchor_stay_once_training_has_started(streamed, shuffl
     assert streamed._scale == before[1]
     after = streamed.net_.module_.state_dict()
     fixed = {"components", "encoding", "decoding"} & after.keys()
-    assert fixed
+    assert fixed or not is_dense(streamed)
     assert all(torch.equal(after[name], before[2][name]) for name in fixed)
 
 
@@ -160,7 +161,8 @@ def test_a_fit_is_continued(kind, shuffled):
     stream(kind, shuffled[:900], 9, n_passes=3)
     assert kind.reconstruction_error(shuffled[900:]).mean() < before
     following = kind.transform(shuffled)
-    assert LinearRegression().fit(following, codes).score(following, codes) > 0.8
+    if is_dense(kind):
+        assert LinearRegression().fit(following, codes).score(following, codes) > 0.8
     np.testing.assert_allclose(following.std(axis=0), np.sqrt(kind.explained_variance_), rtol=0.15)
 
 
@@ -308,23 +310,24 @@ def test_a_linear_model_of_very_many_features_names_a_way_out():
 
 
 def test_a_density_that_cannot_follow_gives_way_with_a_warning(streamed, shuffled):
+    streamed.set_params(**suited(streamed, {"latent_density": "gaussian_mixture"}))
     with pytest.warns(UserWarning, match="latent_density='gaussian_mixture'.*takes its place"):
-        streamed.set_params(latent_density="gaussian_mixture").partial_fit(shuffled[900:])
+        streamed.partial_fit(shuffled[900:])
     assert isinstance(streamed.latent_density_, Gaussian)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_share_of_variance_is_settled_when_training_starts(kind, shuffled):
-    kind.set_params(n_components=0.5, max_epochs=5)
-    kind.partial_fit(shuffled[:300])
+def test_a_share_of_variance_is_settled_when_training_starts(dense, shuffled):
+    dense.set_params(n_components=0.5, max_epochs=5)
+    dense.partial_fit(shuffled[:300])
     of_pca = PCA(0.5).fit(shuffled[:300]).n_components_
-    assert kind.n_components_ == of_pca
-    kind.partial_fit(shuffled[300:600])
-    settled = kind.n_components_
+    assert dense.n_components_ == of_pca
+    dense.partial_fit(shuffled[300:600])
+    settled = dense.n_components_
     assert settled <= PCA(0.5).fit(shuffled[:600]).n_components_
-    assert settled in kind.dimension_curve_["n_components"]
-    kind.partial_fit(shuffled[600:900])
-    assert kind.n_components_ == kind.transform(shuffled).shape[1] == settled
+    assert settled in dense.dimension_curve_["n_components"]
+    dense.partial_fit(shuffled[600:900])
+    assert dense.n_components_ == dense.transform(shuffled).shape[1] == settled
 
 
 class Fail(Callback):

@@ -28,6 +28,7 @@ from skae import (
     AutoencoderRegressor,
     AutoencoderTransformer,
     DenoisingAutoencoder,
+    SparseAutoencoder,
     VAETransformer,
 )
 from skae._fine_tuning import alike_folds, alike_parts
@@ -192,8 +193,11 @@ def test_a_shift_and_scale_of_what_is_predicted_come_back(diabetes):
         make_fast(network=OwnModule),
         VAETransformer(3, max_epochs=2, random_state=0),
         DenoisingAutoencoder(3, max_epochs=2, random_state=0),
+        SparseAutoencoder(20, n_active=5, max_epochs=2, sparse_output=True, random_state=0),
+        SparseAutoencoder(20, sparsity="l1", n_active=5, max_epochs=2, random_state=0),
+        SparseAutoencoder(20, sparsity="kl", max_epochs=2, random_state=0),
     ],
-    ids=["linear", "whitened", "own", "variational", "denoising"],
+    ids=["linear", "whitened", "own", "variational", "denoising", "topk", "l1", "kl"],
 )
 @BOTH
 def test_any_kind(kind, autoencoder, cancer):
@@ -427,11 +431,16 @@ def test_copies_predict_identically_and_are_small(kind, copied, labeled_digits):
     assert b"torch" not in pickle.dumps(model)
 
 
+@pytest.mark.parametrize(
+    "autoencoder",
+    [AutoencoderTransformer(4, **FITTED), SparseAutoencoder(20, max_epochs=2, random_state=0)],
+    ids=["plain", "sparse"],
+)
 @BOTH
-def test_skops_trusts_nothing_but_scikit_learn_and_skae(kind, labeled_digits):
+def test_skops_trusts_nothing_but_scikit_learn_and_skae(kind, autoencoder, labeled_digits):
     skops_io = pytest.importorskip("skops.io")
     X, y = labeled_digits
-    model = quick(kind).fit(X[:100], y[:100])
+    model = quick(kind, autoencoder).fit(X[:100], y[:100])
     blob = skops_io.dumps(model)
     foreign = skops_io.get_untrusted_types(data=blob)
     assert all(name.split(".")[0] in ("skae", "sklearn") for name in foreign)

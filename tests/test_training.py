@@ -55,13 +55,13 @@ def test_a_row_that_alone_makes_a_feature_vary_is_trained_on(trainer, plain_spli
         np.testing.assert_array_equal(held_out, plain_split[1][plain_split[1] != i])
 
 
-def test_rows_of_a_feature_that_varies_once_are_restored_no_worse_than_by_pca(kind):
+def test_rows_of_a_feature_that_varies_once_are_restored_no_worse_than_by_pca(dense):
     # One training row alone has another value in pixel 31; random_state=6 would hold it out.
     train, test = train_test_split(load_digits().data, test_size=0.3, random_state=6)
     scaler = StandardScaler().fit(train)
     lit = scaler.transform(test[test[:, 31] > 0])
     train = scaler.transform(train)
-    estimator = fast(kind, n_components=11, max_epochs=40, random_state=6).fit(train)
+    estimator = fast(dense, n_components=11, max_epochs=40, random_state=6).fit(train)
     pca = PCA(11, svd_solver="full").fit(train)
     lost = np.square(lit - pca.inverse_transform(pca.transform(lit))).sum()
     assert estimator.reconstruction_error(lit).sum() < lost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import OwnModule, assert_close, fast, suited
+from conftest import OwnModule, assert_close, fast, is_dense, suited
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -181,7 +181,8 @@ def test_whatever_describes_a_fit_describes_the_weighted_rows(quick, cancer, cou
     codes = quick.transform(repeated)
     assert_close(quick.mean_, repeated.mean(axis=0), 1e-12)
     assert_close(codes.var(axis=0, ddof=1), quick.explained_variance_, 1e-4)
-    assert np.abs(codes.mean(axis=0)).max() < 1e-4 * np.abs(codes).max()
+    if is_dense(quick):
+        assert np.abs(codes.mean(axis=0)).max() < 1e-4 * np.abs(codes).max()
     assert quick.explained_variance_ratio_.sum() == pytest.approx(quick.score(repeated))
 
 
@@ -189,7 +190,8 @@ def test_scores_of_weighted_rows_are_those_of_repeated_ones(quick, cancer, count
     quick.fit(cancer)
     repeated = np.repeat(cancer, counts, axis=0)
     assert quick.score(cancer, sample_weight=counts) == pytest.approx(quick.score(repeated))
-    for score in (reconstruction_score, log_likelihood_score):
+    likelihood = [log_likelihood_score] if is_dense(quick) else []
+    for score in (reconstruction_score, *likelihood):
         for estimator in (quick, make_pipeline(StandardScaler(), PCA(2)).fit(cancer)):
             weighted = score(estimator, cancer, sample_weight=counts)
             assert weighted == pytest.approx(score(estimator, repeated))
