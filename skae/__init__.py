@@ -6,6 +6,7 @@ from skae._compare import compare
 from skae._comparison import Comparison, ComparisonDisplay
 from skae._denoising import DenoisingAutoencoder
 from skae._dimension_search import LatentDimensionSearch
+from skae._stacked import StackedAutoencoder
 from skae._supervised import AutoencoderClassifier, AutoencoderRegressor
 from skae._vae import VAETransformer
 from skae._version import __version__ as __version__
@@ -18,6 +19,7 @@ __all__ = [
     "ComparisonDisplay",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
+    "StackedAutoencoder",
     "VAETransformer",
     "compare",
     "densities",

@@ -15,13 +15,19 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
+from skae import (
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    VAETransformer,
+)
 
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
     DenoisingAutoencoder(random_state=0),
     VAETransformer(random_state=0),
+    StackedAutoencoder(random_state=0),
 ]
 # Enough where the point is not how well something trains.
 FAST = {"max_epochs": 3}

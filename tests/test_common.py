@@ -39,7 +39,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import nn
 
 import skae
-from skae import DenoisingAutoencoder, VAETransformer
+from skae import DenoisingAutoencoder, StackedAutoencoder, VAETransformer
 from skae._base import BaseAutoencoder
 
 # A value other than the default for every constructor parameter of every kind.
@@ -75,6 +75,8 @@ OTHER_VALUES = {
     "noise": "gaussian",
     "noise_level": 0.3,
     "emphasis": 2.0,
+    "pretraining": None,
+    "fine_tune": False,
 }
 # Variants that pass every check; the first is the default at its full length.
 CHECKED = [
@@ -140,6 +142,19 @@ CHECKED = [
             {"n_components": 50},
             {"latent_density": "gaussian_mixture"},
             {"network": OwnVariational},
+        ]
+    ),
+    *(
+        fast(StackedAutoencoder(random_state=0), **params)
+        for params in [
+            {"anchor": None},
+            {"fine_tune": False},
+            {"fine_tune": False, "anchor": None},
+            {"noise": "masking", "activation": "tanh"},
+            {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5)},
+            {"pretraining": None},
+            {"n_components": 0.9},
+            {"n_components": 50},
         ]
     ),
 ]

@@ -49,6 +49,7 @@ FLOORS = {
     "_autoencoder": 40,
     "_vae": 40,
     "_denoising": 50,
+    "_stacked": 50,
     "_supervised": 55,
     "_drawing": 56,
     "_display_codes": 58,

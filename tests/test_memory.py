@@ -104,7 +104,7 @@ print(int(np.abs(codes.mean(axis=0)).max() < 1e-6 * np.abs(codes).max()))
 
 @on_linux
 @pytest.mark.parametrize(
-    ("kind", "n_rows"), list(zip(ESTIMATORS, [10_000, 5_000, 5_000], strict=True)), ids=str
+    ("kind", "n_rows"), list(zip(ESTIMATORS, [10_000, 5_000, 5_000, 5_000], strict=True)), ids=str
 )
 def test_a_sparse_matrix_is_never_made_dense_at_once(kind, n_rows):
     added, agree = run(
