@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Real
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
@@ -19,12 +20,14 @@ from skae._rows import Rows
 from skae._running import Moments
 from skae._together import Plan, carry_out
 from skae._training import FEW_ROWS, Trainer
+from skae._validation import rows_per_batch
 from skae.losses import LOSSES, Objective
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder, Linear
 from skae.noise import NOISES, check_noise, make_noise
 
 AUTO_SIZES = (128, 64)
-AUTO_SHARE, AUTO_SHARE_OF_FEW = 1 / 3, 0.1  # of the joint training's epochs, for each layer
+AUTO_SHARE = 1 / 3  # of the joint training's epochs, for each layer
+MANY_ROWS = 50_000  # which stand for more where layers are described
 SMALLEST_EIGENVALUE = 1e-10  # of the largest: directions below it have no codes
 
 
@@ -69,7 +72,8 @@ class StackedAutoencoder(AutoencoderTransformer):
         of your own is not pretrained.
     max_epochs : int or "auto", default="auto"
         Passes over the training rows: of each layer's training, and of the joint one. "auto"
-        gives a layer a third as many, a tenth below 64 rows.
+        gives a layer a third as many, and does not pretrain below 64 rows unless `fine_tune`
+        is False.
     callbacks : list of skorch callbacks, default=None
         Of the joint training.
 
@@ -236,17 +240,21 @@ class StackedAutoencoder(AutoencoderTransformer):
         self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None = None
     ) -> nn.Module:
         network = self._make_network(rows, seeds[0])
-        is_given = self.pretraining is None or self.network is not None
-        if is_given or not super()._needs_training(network, rows):
+        if not self._pretrains(len(rows)) or not super()._needs_training(network, rows):
             return network
         pairs = self._make_pairs(seeds[0])
         curves = self._train_one_by_one(pairs, rows, device, seeds, held_out)
-        if not self.layer_loss_curves_:  # those of folds come later
+        if not getattr(self, "layer_loss_curves_", None):  # those of folds come later
             self.layer_loss_curves_, self.layer_validation_loss_curves_ = curves
         self._unroll(pairs, network)
         if isinstance(network, AnchoredAutoencoder):
             self._start_from_code(pairs, network, rows)
         return self._set_trainable(network)
+
+    def _pretrains(self, n_rows: int) -> bool:
+        """Whether layers are trained alone: so few rows are soon done with all of them."""
+        asked = self.max_epochs != "auto" or not self.fine_tune or n_rows >= FEW_ROWS
+        return self.pretraining is not None and self.network is None and asked
 
     def _make_pairs(self, seed: int) -> list[Any]:
         """Make an autoencoder of each layer to pretrain, from the rows upwards.
@@ -297,8 +305,7 @@ class StackedAutoencoder(AutoencoderTransformer):
         """Settle how one layer is trained: as the whole network, but from a random start."""
         trainer = self._make_trainer(below, device, seeds)
         if self.max_epochs == "auto":
-            share = AUTO_SHARE if len(below) >= FEW_ROWS else AUTO_SHARE_OF_FEW
-            trainer = trainer.shortened(share, len(below))
+            trainer = trainer.shortened(AUTO_SHARE, len(below))
         loss = "squared_error" if isinstance(below, Codes) else self.loss
 
         def corrupt() -> nn.Module | None:
@@ -331,12 +338,12 @@ class StackedAutoencoder(AutoencoderTransformer):
         if not pairs:
             return
         encoders = [pair.encoder for pair in pairs]
-        tops = Codes(rows, [*encoders[:-1], encoders[-1][0]])  # before their activation
+        tops = Codes(rows, [*encoders[:-1], encoders[-1][0]]).some()  # before their activation
         k, components = self.n_components_, network.components.cpu().numpy()
         moments = Moments(k + tops.shape[1])
-        for part in rows.parts():
-            both = np.hstack([rows[part] @ components.T, tops[part]])
-            moments.add(both, rows.weights_of(part))
+        for part in tops.parts():
+            both = np.hstack([tops.rows[part] @ components.T, tops[part]])
+            moments.add(both, tops.weights_of(part))
         of_codes = np.linalg.pinv(moments.scatter[:k, :k], SMALLEST_EIGENVALUE, hermitian=True)
         slopes = of_codes @ moments.scatter[:k, k:]
         layer = linear_layers(network)[1][0]
@@ -367,6 +374,7 @@ class Codes(Rows):
         super().__init__(rows.X, np.zeros(width), weights=rows.weights)
         self.rows, self.layers, self.shape = rows, layers, (len(rows), width)
         self.like = parameters[-1]
+        self.widest = max(rows.shape[1], *(len(p) for p in parameters))
 
     @torch.no_grad()
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
@@ -375,6 +383,33 @@ class Codes(Rows):
         for layer in self.layers:
             codes = layer(codes)
         return codes.cpu().double().numpy()
+
+    def parts(self) -> Iterator[slice]:
+        """Slices of all rows, of bounded memory each before and after they are encoded.
+
+        Yields
+        ------
+        slice
+        """
+        yield from gen_batches(len(self), rows_per_batch(self.widest))
+
+    def fill(self, result: Tensor, index: np.ndarray) -> Tensor:
+        """Codes of some rows in a tensor that is there.
+
+        Parameters
+        ----------
+        result : Tensor of shape (n_rows, n_codes)
+            Is overwritten.
+        index : ndarray of shape (n_rows,)
+
+        Returns
+        -------
+        Tensor
+            The result.
+        """
+        for part in gen_batches(len(index), rows_per_batch(self.widest)):
+            result[part] = torch.from_numpy(self[index[part]])
+        return result
 
     def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
         """Codes of some rows in one tensor.
@@ -411,8 +446,19 @@ class Codes(Rows):
         dict of str to ndarray of shape (n_codes,)
         """
         if self.known_ranges is None:
-            self.known_ranges = super().ranges()
+            self.known_ranges = super(Codes, self.some()).ranges()
         return self.known_ranges
+
+    def some(self) -> Codes:
+        """Evenly spread rows, if there are many.
+
+        Returns
+        -------
+        Codes
+        """
+        if len(self) <= MANY_ROWS:
+            return self
+        return self.subset(np.linspace(0, len(self) - 1, MANY_ROWS).astype(int))
 
 
 def make_activation(activation: str | Callable[[], nn.Module]) -> nn.Module:

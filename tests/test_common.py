@@ -147,14 +147,11 @@ CHECKED = [
     *(
         fast(StackedAutoencoder(random_state=0), **params)
         for params in [
-            {"anchor": None},
             {"fine_tune": False},
             {"fine_tune": False, "anchor": None},
             {"noise": "masking", "activation": "tanh"},
             {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5)},
-            {"pretraining": None},
             {"n_components": 0.9},
-            {"n_components": 50},
         ]
     ),
 ]

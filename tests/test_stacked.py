@@ -214,8 +214,12 @@ def test_rows_of_ones_own_judge_the_layers_too(wine):
 
 
 def test_auto_gives_layers_a_share_of_the_epochs(wine):
-    stack = make(max_epochs="auto").fit(wine[:20])
-    assert [len(curve) for curve in stack.layer_loss_curves_] == [1, 1]
+    stack = make(max_epochs="auto").fit(wine[:63])
+    assert stack.layer_loss_curves_ == []
+    stack.set_params(fine_tune=False).fit(wine[:63])
+    assert [len(curve) for curve in stack.layer_loss_curves_] == [10, 10]
+    stack.set_params(fine_tune=True).fit(wine[:64])
+    assert [len(curve) for curve in stack.layer_loss_curves_] == [50, 50]
     stack.set_params(anchor=None).fit(wine[:70])
     assert [len(curve) for curve in stack.layer_loss_curves_] == [100] * 3
 
@@ -267,6 +271,15 @@ def test_noise_of_level_zero_is_none(cancer, noise):
 
 
 # -- rows and other parameters -----------------------------------------------------
+
+
+def test_some_rows_stand_for_very_many():
+    random = np.random.default_rng(0)
+    rows = Rows(random.normal(size=(120_000, 2)), np.zeros(2))
+    codes = Codes(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
+    assert len(codes.some()) == 50_000
+    whole = codes[:].std(axis=0)
+    np.testing.assert_allclose(codes.ranges()["std"], whole, rtol=0.02)
 
 
 def test_codes_are_rows(wine):
