@@ -18,6 +18,7 @@ from skae._autoencoder import AutoencoderTransformer
 from skae._docstrings import inherit_entries
 from skae._rows import Rows
 from skae._running import Moments
+from skae._streaming import Stream
 from skae._together import Plan, carry_out
 from skae._training import FEW_ROWS, Trainer
 from skae._validation import rows_per_batch
@@ -197,14 +198,6 @@ class StackedAutoencoder(AutoencoderTransformer):
                 "allow; set fine_tune=True."
             )
 
-    def _check_can_follow(self) -> None:
-        super()._check_can_follow()
-        if not self.fine_tune:
-            raise ValueError(
-                "partial_fit trains all layers with every call, which fine_tune=False forbids; "
-                "set fine_tune=True, or use fit."
-            )
-
     def _has_own_modules(self) -> bool:
         return super()._has_own_modules() or isinstance(self.noise, nn.Module)
 
@@ -213,8 +206,17 @@ class StackedAutoencoder(AutoencoderTransformer):
         return AUTO_SIZES if is_auto else super()._resolve_hidden_layer_sizes()
 
     def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
-        is_whole = self.anchor is None and not self.fine_tune
-        return not is_whole and super()._needs_training(network, rows)
+        return not self._is_done() and super()._needs_training(network, rows)
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left to train once layers are pretrained."""
+        return self.anchor is None and not self.fine_tune
+
+    def _learn(self, stream: Stream, rows: Rows, device: torch.device) -> None:
+        if self._is_done():
+            stream.pending = (None, None)
+        else:
+            super()._learn(stream, rows, device)
 
     def _set_trainable(self, network: nn.Module) -> nn.Module:
         network.requires_grad_(True)

@@ -250,6 +250,21 @@ def test_a_stream_is_pretrained_on_the_rows_that_waited(digits, anchor):
     assert stack.n_iter_ == 2
 
 
+@each_anchor
+def test_a_stream_leaves_layers_alone_if_it_is_to(digits, anchor):
+    stack = make(anchor=anchor, fine_tune=False).partial_fit(digits[:600])
+    before, score = weights_of(stack), stack.score(digits)
+    stack.partial_fit(digits[600:])
+    moved = [
+        [not torch.equal(one, other) for one, other in zip(*half, strict=True)]
+        for half in zip(before, weights_of(stack), strict=True)
+    ]
+    ends = anchor == "pca"
+    assert moved == [[False, False, ends], [ends, False, ends]]
+    assert np.isfinite(score)
+    assert stack.n_samples_seen_ == 1797
+
+
 # -- noise -------------------------------------------------------------------------
 
 
@@ -347,8 +362,3 @@ def test_the_linear_stack_is_pca(wine):
 def test_parameters_that_contradict_each_other_are_refused(wine, params, complaint):
     with pytest.raises(ValueError, match=complaint):
         make(**params).fit(wine)
-
-
-def test_a_stream_needs_all_layers(wine):
-    with pytest.raises(ValueError, match=r"partial_fit.*fine_tune=True"):
-        make(fine_tune=False).partial_fit(wine)
