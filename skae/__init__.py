@@ -7,6 +7,7 @@ from skae._comparison import Comparison, ComparisonDisplay
 from skae._denoising import DenoisingAutoencoder
 from skae._dimension_search import LatentDimensionSearch
 from skae._sparse import SparseAutoencoder
+from skae._stacked import StackedAutoencoder
 from skae._supervised import AutoencoderClassifier, AutoencoderRegressor
 from skae._vae import VAETransformer
 from skae._version import __version__ as __version__
@@ -20,6 +21,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
     "SparseAutoencoder",
+    "StackedAutoencoder",
     "VAETransformer",
     "compare",
     "densities",

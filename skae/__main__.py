@@ -16,13 +16,20 @@ from skae._compare import compare, predictor
 from skae._comparison import Comparison
 from skae._denoising import DenoisingAutoencoder
 from skae._report import write_report
+from skae._stacked import StackedAutoencoder
 from skae._table import Table, TableError, prepare, read_frame
 from skae._vae import VAETransformer
 from skae._validation import import_optional
 from skae._version import __version__
 
 KINDS = {
-    kind.__name__: kind for kind in (AutoencoderTransformer, DenoisingAutoencoder, VAETransformer)
+    kind.__name__: kind
+    for kind in (
+        AutoencoderTransformer,
+        DenoisingAutoencoder,
+        StackedAutoencoder,
+        VAETransformer,
+    )
 }
 FAILED, INTERRUPTED = 2, 130
 

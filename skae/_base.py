@@ -211,6 +211,16 @@ class BaseAutoencoder(
     def _make_network(self, rows: Rows, seed: int) -> nn.Module:
         """Build the network for rows in network units."""
 
+    def _make_start(
+        self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None = None
+    ) -> nn.Module:
+        """Build the network as training is to find it; some rows may judge what precedes it."""
+        return self._make_network(rows, seeds[0])
+
+    def _set_trainable(self, network: nn.Module) -> nn.Module:
+        """Say which weights of a network training may change."""
+        return network.requires_grad_(True)
+
     @abstractmethod
     def _make_objective(self) -> Objective:
         """Choose what training minimises."""
@@ -371,7 +381,7 @@ class BaseAutoencoder(
                 f"warm_start=True continues a fit of {self.n_components_} components, but "
                 f"n_components={self.n_components}; set warm_start=False to start anew."
             )
-        return copy.deepcopy(self.net_.module_).requires_grad_(True)
+        return self._set_trainable(copy.deepcopy(self.net_.module_))
 
     def _locate(self, X: Any, weights: np.ndarray | None, *, warns: bool = True) -> Rows:
         """Learn centre and scale; settle the size of the code."""
@@ -417,8 +427,8 @@ class BaseAutoencoder(
         trainer, remake = self._make_trainer(rows, device, seeds), None
         with self._own_draws(seeds[0], device):
             if network is None:
-                remake = partial(self._make_network, seed=seeds[0])
-                network = remake(rows)
+                remake = partial(self._make_start, device=device, seeds=seeds)
+                network = remake(rows, held_out=held_out)
             if self._needs_training(network, rows):
                 self.net_, self.validation_loss_curve_ = yield from trainer.train(
                     network, rows, remake, held_out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Literal
@@ -16,7 +15,7 @@ from skae._autoencoder import AutoencoderTransformer
 from skae._docstrings import inherit_entries
 from skae._rows import Rows
 from skae.losses import LOSSES, Emphasised, Objective
-from skae.noise import NOISES, Features
+from skae.noise import NOISES, check_noise, make_noise
 
 
 @inherit_entries(AutoencoderTransformer)
@@ -161,24 +160,13 @@ class DenoisingAutoencoder(AutoencoderTransformer):
                 f"emphasis={self.emphasis} needs a loss that is zero where the reconstruction "
                 "is exact, which loss='binary_cross_entropy' is not; set emphasis=1.0."
             )
-        if isinstance(self.noise, str):
-            noise = NOISES[self.noise]
-            if self.noise_level > noise.largest:
-                raise ValueError(
-                    f"noise_level={self.noise_level} of noise={self.noise!r} is "
-                    f"{noise.level_is}: at most {noise.largest:g}."
-                )
+        check_noise(self.noise, self.noise_level)
 
     def _has_own_modules(self) -> bool:
         return super()._has_own_modules() or isinstance(self.noise, nn.Module)
 
     def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module | None:
-        if isinstance(self.noise, nn.Module):
-            return copy.deepcopy(self.noise)
-        if self.noise_level == 0:
-            return None
-        features = {name: torch.from_numpy(value) for name, value in rows.ranges().items()}
-        return NOISES[self.noise](self.noise_level, Features(**features), generator)
+        return make_noise(self.noise, self.noise_level, rows.ranges, generator)
 
     def _make_objective(self) -> Objective:
         if self.emphasis == 1:

@@ -209,7 +209,7 @@ class Trial:
         candidate.n_components_ = size
         with candidate._own_draws(self.seeds[0], self.device):
             trainer = self._trainer(candidate)
-            remake = partial(candidate._make_network, seed=self.seeds[0])
+            remake = partial(candidate._make_start, device=self.device, seeds=self.seeds)
             n_epochs = self._n_epochs(candidate, trainer, remake)
             lost = [
                 self._lost(candidate, trainer, remake, fold, n_epochs)

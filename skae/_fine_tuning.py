@@ -20,6 +20,7 @@ from skae._training import MIN_ROWS_TO_HOLD_OUT, MIN_ROWS_TO_TRUST_ONE_SPLIT, N_
 from skae._validation import as_dense, rows_per_batch
 from skae.losses import Objective
 from skae.networks import MLP
+from skae.noise import make_noise
 
 PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # of squared coefficients, against the mean loss
 FEW_ROWS = 10  # too few to judge anything by
@@ -205,7 +206,7 @@ class FineTuning:
     ):
         self.params, self.coder, self.start, self.unit = params, coder, start, unit
         self.n_features = coder.n_features_in_
-        self.split_seed, order_seed = seeds
+        self.split_seed, self.order_seed = seeds
         settings = {
             "optimizer": "adamw",
             "lr_schedule": "one_cycle",
@@ -221,7 +222,7 @@ class FineTuning:
             True,
             torch.device(coder.net_.device),
             self.split_seed,
-            order_seed,
+            self.order_seed,
             lenience=LENIENCE,
         )
 
@@ -302,7 +303,18 @@ class FineTuning:
         for part in gen_batches(len(both), rows_per_batch(both.shape[1])):
             both[part, : self.n_features] = self.coder._to_network_units(as_dense(X[part]))
         both[:, self.n_features :] = targets
-        return Rows(both, np.zeros(both.shape[1]), weights=weights)
+        self.rows = Rows(both, np.zeros(both.shape[1]), weights=weights)
+        return self.rows
+
+    def _ranges(self) -> dict[str, np.ndarray]:
+        """Ranges of the features alone."""
+        return {name: its[: self.n_features] for name, its in self.rows.ranges().items()}
+
+    def _make_noise(self) -> Any:
+        """Make what corrupts rows while one network is trained."""
+        generator = torch.Generator(self.trainer.device).manual_seed(self.order_seed)
+        noise, level = self.params["noise"], self.params["noise_level"]
+        return make_noise(noise, level, self._ranges, generator)
 
     def _network(self, linear: Linear) -> HeadedNetwork:
         """Encoder as it is, below a linear head."""
@@ -310,7 +322,7 @@ class FineTuning:
         widths = [self.coder.n_components_, self.start.target.n_columns]
         head = MLP(widths, zero_last=True, generator=torch.Generator())  # of its own: unused
         unit = torch.tensor(self.unit, dtype=torch.float64)
-        network = HeadedNetwork(encoder, head, unit, self.n_features)
+        network = HeadedNetwork(encoder, head, unit, self.n_features, self._make_noise())
         network.head.to(next(encoder.parameters()).dtype)
         network.set_head(*map(torch.from_numpy, linear))
         network.to(self.trainer.device).train_head_and(encoder=not self.params["freeze"])

@@ -258,21 +258,27 @@ class Stack:
         ]
         activations = [type(layer) for layer in mlp if not isinstance(layer, Linear)]
         self.derivative = DERIVATIVES[activations[0] if activations else nn.Identity]
+        self.n_active = len(activations)
+        self.ends_active = self.n_active == len(layers)
         self.product, self.affine = algebra.product, algebra.affine
 
-    def forward(self, x: Batch, results: list[Batch]) -> None:
+    def forward(self, x: Batch, arrays: Arrays) -> None:
         """Compute the results of all layers."""
-        for i, result in enumerate(results):
+        for i, result in enumerate(arrays.results):
             self.affine(self.biases[i], x.array, self.weights[i].transposed, out=result)
-            if result is not results[-1]:
+            if i < self.n_active:
                 self.derivative.forward(result.tensor)
             x = result
+        if arrays.kept is not None:
+            arrays.kept.copy_(x.tensor)
 
     def backward(self, x: Batch, arrays: Arrays, slope: Batch, *, to_input: bool) -> None:
         """Write the parameters' gradients and, if asked for, the slopes of the input.
 
         The slopes are derivatives of the loss, by the result of the last layer as given.
         """
+        if arrays.kept is not None:
+            self.derivative.backward(slope.tensor, arrays.kept)
         for i in range(len(self.weights) - 1, -1, -1):
             weight_gradient, bias_gradient = self.gradients[i]
             below = arrays.results[i - 1] if i else x
@@ -302,6 +308,8 @@ class Arrays:
         Times an array, the sums of its columns.
     linear : Tensor or ndarray of shape (..., n_rows, width of the last result)
         For what bypasses the stack.
+    kept : Tensor or None
+        Copy of the last result, where an activation made it: callers overwrite the result.
     """
 
     def __init__(self, stack: Stack, algebra: Algebra, n_rows: int):
@@ -312,6 +320,8 @@ class Arrays:
         self.slopes = [algebra.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
         self.ones = algebra.view(empty(*n_models, 1, n_rows).fill_(1))
         self.linear = algebra.view(empty(*n_models, n_rows, shapes[-1][0]))
+        last = self.results[-1].tensor
+        self.kept = torch.empty_like(last) if stack.ends_active else None
 
 
 class ClosedFormGradient:
@@ -413,11 +423,11 @@ class ClosedFormGradient:
     def _forward(self, rows: Batch, encoder: Arrays, decoder: Arrays) -> tuple[Batch, Batch]:
         """Codes, and what they are decoded to."""
         V = self.components
-        self.encoder.forward(rows, encoder.results)
+        self.encoder.forward(rows, encoder)
         z = encoder.results[-1]
         if V is not None:
             self._add_product(z, rows, V.transposed, encoder.linear)
-        self.decoder.forward(z, decoder.results)
+        self.decoder.forward(z, decoder)
         decoded = decoder.results[-1]
         if V is not None:
             self._add_product(decoded, z, V.array, decoder.linear)
@@ -516,7 +526,7 @@ class VariationalGradient:
         encoder, decoder, z = self._arrays(x.shape[-2])
         rows, draws = self.algebra.batch(x), self.algebra.view(noise)
         product, exp = self.algebra.product, self.algebra.exp
-        self.encoder.forward(rows, encoder.results)
+        self.encoder.forward(rows, encoder)
         mean, log_var = self._halves(encoder.results[-1])
         mean += product(rows.array, self.encoding.transposed, out=z.array)
         if self.shift is not None:
@@ -527,7 +537,7 @@ class VariationalGradient:
         array[:] = draws
         array *= std
         array += mean
-        self.decoder.forward(z, decoder.results)
+        self.decoder.forward(z, decoder)
         decoded = decoder.results[-1]
         array = decoded.array
         array += product(z.array, self.decoding.array, out=decoder.linear)
@@ -590,7 +600,8 @@ class VariationalGradient:
 
 def _is_written_out(mlp: nn.Module) -> bool:
     activations = {type(layer) for layer in mlp.children()} - {Linear}
-    return type(mlp) is MLP and len(activations) <= 1 and activations <= DERIVATIVES.keys()
+    is_plain = len(activations) <= 1 and activations <= DERIVATIVES.keys()
+    return type(mlp) is MLP and is_plain and all(p.requires_grad for p in mlp.parameters())
 
 
 def written_out(network: Any, objective: Objective) -> Any:

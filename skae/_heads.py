@@ -25,6 +25,8 @@ class HeadedNetwork(nn.Module):
     scale : Tensor of shape (), float64
     n_features : int
         Columns of rows that are encoded.
+    noise : nn.Module, default=None
+        What corrupts rows in training mode.
 
     Shape
     -----
@@ -34,11 +36,19 @@ class HeadedNetwork(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, network: Any, head: MLP, scale: Tensor, n_features: int):
+    def __init__(
+        self,
+        network: Any,
+        head: MLP,
+        scale: Tensor,
+        n_features: int,
+        noise: nn.Module | None = None,
+    ):
         super().__init__()
         self.network = network
         self.head = head
         self.n_features = n_features
+        self.noise = noise
         self.register_buffer("scale", scale)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -52,7 +62,10 @@ class HeadedNetwork(nn.Module):
         -------
         z : Tensor of shape (n_rows, n_components)
         """
-        return self.network.encode(x[:, : self.n_features])
+        x = x[:, : self.n_features]
+        if self.noise is not None and self.training:
+            x = self.noise(x)
+        return self.network.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:
         """What the head makes of codes.

@@ -232,6 +232,8 @@ class StreamingMixin:
     _is_solved: Callable[[], bool]
     _locate: Callable[..., Rows]
     _make_network: Callable[..., nn.Module]
+    _make_start: Callable[..., nn.Module]
+    _set_trainable: Callable[[nn.Module], nn.Module]
     _choose_dimension: Callable[..., None]
     _make_trainer: Callable[..., Trainer]
     _own_draws: Callable[..., AbstractContextManager[None]]
@@ -382,7 +384,10 @@ class StreamingMixin:
             if starts:
                 self._choose_dimension(rows, device, stream.seeds, None)
         with self._own_draws(stream.seeds[0], device):
-            network = self._make_network(rows, seed=stream.seeds[0])
+            if starts:
+                network = self._make_start(rows, device, stream.seeds)
+            else:
+                network = self._make_network(rows, stream.seeds[0])
             self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
         if starts:
@@ -421,7 +426,7 @@ class StreamingMixin:
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
         seeds = [int(seed) for seed in sequence.generate_state(4)]
         trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
-        network = copy.deepcopy(self.net_.module_).requires_grad_(True)
+        network = self._set_trainable(copy.deepcopy(self.net_.module_))
         with self._own_draws(seeds[0], device):
             self.net_, stream.training, n_steps = trainer.learn(
                 network, rows, stream.training, stream.n_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,6 +29,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
     column_or_1d,
 )
+from torch import nn
 
 from skae._autoencoder import AutoencoderTransformer
 from skae._base import BaseAutoencoder
@@ -48,7 +50,9 @@ from skae._validation import (
     derive_seeds,
     in_canonical_form,
     in_numpy,
+    seeded_globally,
 )
+from skae.noise import NOISES, check_noise
 
 DEFAULT_COMPONENTS = 32
 
@@ -79,6 +83,13 @@ class _Supervised(
         held-out labels better than the head.
     n_neighbors : int, default=10
         Neighbours that targets are spread to.
+    noise : str, nn.Module or None, default=None
+        What corrupts rows while fine-tuning, so that predictions depend on no few features:
+        "masking", "gaussian", "salt_pepper", "swap" or a module, as in `DenoisingAutoencoder`.
+        Weights are judged by clean rows.
+    noise_level : float, default=0.25
+        For "gaussian" in standard deviations of each feature, else the share of entries in
+        [0, 1]. Not used by your own module.
     lr : float, default=1e-3
         Peak of the learning rate while fine-tuning.
     weight_decay : float, default=0.01
@@ -123,6 +134,8 @@ class _Supervised(
         "unlabeled": "no_validation",  # type: ignore[dict-item]
         "spread_labels": ["boolean"],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "noise": [StrOptions(set(NOISES)), nn.Module, None],
+        "noise_level": [Interval(Real, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -148,6 +161,8 @@ class _Supervised(
         unlabeled: Any = None,
         spread_labels: bool = True,
         n_neighbors: int = 10,
+        noise: str | nn.Module | None = None,
+        noise_level: float = 0.25,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         batch_size: int | Literal["auto"] = "auto",
@@ -163,6 +178,8 @@ class _Supervised(
         self.unlabeled = unlabeled
         self.spread_labels = spread_labels
         self.n_neighbors = n_neighbors
+        self.noise = noise
+        self.noise_level = noise_level
         self.lr = lr
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -214,6 +231,7 @@ class _Supervised(
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         check_callbacks(self.callbacks)
+        check_noise(self.noise, self.noise_level)
         rows = check_rows(self, X, reset=True)
         y = self._check_y(y, rows)
         rows, weights = check_weights(sample_weight, rows)
@@ -310,8 +328,15 @@ class _Supervised(
             plan = tuning.on_labels(X[labeled])
         else:
             plan = tuning.on_spread(X, targets, weights, labeled)
-        with self.autoencoder_._own_draws(seeds[3], torch.device(self.autoencoder_.net_.device)):
+        with self._own_draws(seeds[3], torch.device(self.autoencoder_.net_.device)):
             self.net_, self.validation_loss_curve_ = carry_out(plan)
+        self.net_.module_.noise = None
+
+    def _own_draws(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
+        """Let a user's modules draw by a seed."""
+        if isinstance(self.noise, nn.Module):
+            return seeded_globally(seed, device)
+        return self.autoencoder_._own_draws(seed, device)
 
     def _raw_codes(self, X: Any) -> np.ndarray:
         """Codes of rows, as the network has them."""
@@ -378,6 +403,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
     unlabeled
     spread_labels
     n_neighbors
+    noise
+    noise_level
     class_shares : "labeled", array-like or None, default=None
         Shares of the classes among all rows, in the order of `classes_`, where you know them;
         targets of unlabelled rows are made to agree. "labeled": as among the labelled rows,
@@ -434,6 +461,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         spread_labels: bool = True,
         n_neighbors: int = 10,
         class_shares: Any = None,
+        noise: str | nn.Module | None = None,
+        noise_level: float = 0.25,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         batch_size: int | Literal["auto"] = "auto",
@@ -450,6 +479,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
             unlabeled=unlabeled,
             spread_labels=spread_labels,
             n_neighbors=n_neighbors,
+            noise=noise,
+            noise_level=noise_level,
             lr=lr,
             weight_decay=weight_decay,
             batch_size=batch_size,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -180,6 +181,57 @@ NOISES: dict[str, type[Noise]] = {
     "salt_pepper": SaltPepperNoise,
     "swap": SwapNoise,
 }
+
+
+def check_noise(noise: Any, noise_level: float) -> None:
+    """Refuse a level that a noise does not admit.
+
+    Parameters
+    ----------
+    noise : str, nn.Module or None
+        Key of ``NOISES``, or anything else, which has no level.
+    noise_level : float
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(noise, str) and noise_level > NOISES[noise].largest:
+        raise ValueError(
+            f"noise_level={noise_level} of noise={noise!r} is {NOISES[noise].level_is}: at most "
+            f"{NOISES[noise].largest:g}."
+        )
+
+
+def make_noise(
+    noise: Any,
+    noise_level: float,
+    ranges: Callable[[], dict[str, np.ndarray]],
+    generator: torch.Generator | None = None,
+) -> nn.Module | None:
+    """Make what corrupts rows in one training.
+
+    Parameters
+    ----------
+    noise : str, nn.Module or None
+        Key of ``NOISES``, or a module, which is copied.
+    noise_level : float
+        Not used by a module.
+    ranges : callable
+        Returns what ``Features`` hold, as arrays by name.
+    generator : torch.Generator, default=None
+
+    Returns
+    -------
+    nn.Module or None
+        None where nothing is corrupted.
+    """
+    if isinstance(noise, nn.Module):
+        return copy.deepcopy(noise)
+    if noise is None or noise_level == 0:
+        return None
+    features = {name: torch.from_numpy(value) for name, value in ranges().items()}
+    return NOISES[noise](noise_level, Features(**features), generator)
 
 
 class Draws(nn.Module):

@@ -19,6 +19,7 @@ from skae import (
     AutoencoderTransformer,
     DenoisingAutoencoder,
     SparseAutoencoder,
+    StackedAutoencoder,
     VAETransformer,
 )
 
@@ -28,6 +29,7 @@ ESTIMATORS = [
     DenoisingAutoencoder(random_state=0),
     VAETransformer(random_state=0),
     SparseAutoencoder(random_state=0),
+    StackedAutoencoder(random_state=0),
 ]
 # Enough where the point is not how well something trains.
 FAST = {"max_epochs": 3}

@@ -41,7 +41,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import nn
 
 import skae
-from skae import DenoisingAutoencoder, SparseAutoencoder, VAETransformer
+from skae import DenoisingAutoencoder, SparseAutoencoder, StackedAutoencoder, VAETransformer
 from skae._base import BaseAutoencoder
 
 # A value other than the default for every constructor parameter of every kind.
@@ -82,6 +82,8 @@ OTHER_VALUES = {
     "noise": "gaussian",
     "noise_level": 0.3,
     "emphasis": 2.0,
+    "pretraining": None,
+    "fine_tune": False,
 }
 # Variants that pass every check; the first is the default at its full length.
 CHECKED = [
@@ -162,6 +164,16 @@ CHECKED = [
             {"sparse_output": True},
             {"sparsity": "l1", "lr_schedule": "constant", "early_stopping": False},
             {"sparsity": "kl", "hidden_layer_sizes": (8,)},
+        ]
+    ),
+    *(
+        fast(StackedAutoencoder(random_state=0), **params)
+        for params in [
+            {"fine_tune": False},
+            {"fine_tune": False, "anchor": None},
+            {"noise": "masking", "activation": "tanh"},
+            {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5)},
+            {"n_components": 0.9},
         ]
     ),
 ]

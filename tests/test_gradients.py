@@ -88,6 +88,22 @@ def test_closed_form_holds_at_any_depth(hidden, anchored):
     torch.testing.assert_close(closed, slope, rtol=0, atol=1e-13 * slope.abs().max())
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", WRITTEN_OUT)
+@pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)], ids=str)
+@both_algebras
+def test_closed_form_holds_where_activations_end_a_perceptron(loss, activation, ends, algebra):
+    network = make_network(activation, anchored=False).double()
+    for mlp, ends_active in zip((network.encoder, network.decoder), ends, strict=True):
+        if ends_active:
+            mlp.append(ACTIVATIONS[activation]())
+    objective = Objective({"reconstruction": LOSSES[loss]})
+    x = make_rows(dtype=torch.float64)
+    (loss, slope), (closed_loss, closed_slope) = gradients(network, objective, x, algebra)
+    assert float(closed_loss) == pytest.approx(float(loss), rel=1e-13)
+    torch.testing.assert_close(closed_slope, slope, rtol=0, atol=1e-13 * slope.abs().max())
+
+
 def test_batches_of_several_sizes_do_not_disturb_each_other():
     network = make_network().double()
     objective = Objective({"reconstruction": squared_error})
@@ -130,9 +146,16 @@ def mixed_activations():
     return network
 
 
+def frozen():
+    network = make_network()
+    network.network.encoder[0].requires_grad_(False)
+    return network
+
+
 SQUARED = Objective({"reconstruction": squared_error})
 NOT_COVERED = {
     "gates": (gated, SQUARED),
+    "frozen layers": (frozen, SQUARED),
     "own layers": (own_layers, SQUARED),
     "mixed activations": (mixed_activations, SQUARED),
     "other activation": (lambda: make_network("elu"), SQUARED),

@@ -51,6 +51,7 @@ FLOORS = {
     "_vae": 40,
     "_denoising": 50,
     "_sparse": 50,
+    "_stacked": 50,
     "_supervised": 55,
     "_drawing": 56,
     "_display_codes": 58,

@@ -104,9 +104,7 @@ print(int(np.allclose(codes.var(axis=0), variances, rtol=1e-3, atol=1e-6 * varia
 
 
 @on_linux
-@pytest.mark.parametrize(
-    ("kind", "n_rows"), list(zip(ESTIMATORS, [10_000, 5_000, 5_000, 5_000], strict=True)), ids=str
-)
+@pytest.mark.parametrize(("kind", "n_rows"), [(kind, 5_000) for kind in ESTIMATORS], ids=str)
 def test_a_sparse_matrix_is_never_made_dense_at_once(kind, n_rows):
     added, agree = run(
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from skae import noise
 from skae.noise import NOISES, Features
 
 
@@ -109,3 +110,28 @@ def test_one_row_has_no_other_and_two_have_each_other(n_rows):
     x = make_rows(n_rows)
     noise = make_noise("swap", 1.0, make_rows())
     assert torch.equal(noise(x), x.flip(0))
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_noises_are_made_by_name(name):
+    x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
+    ranges = dict(zip(Features._fields, (x.mean(0), x.std(0), x.amin(0), x.amax(0)), strict=True))
+    seeds = [torch.Generator().manual_seed(1) for _ in range(2)]
+    made = noise.make_noise(name, 0.5, lambda: {k: v.numpy() for k, v in ranges.items()}, seeds[0])
+    assert torch.equal(made(x), NOISES[name](0.5, Features(**ranges), seeds[1])(x))
+
+
+def test_what_is_no_noise_needs_no_ranges():
+    own = torch.nn.Dropout(0.5)
+    assert noise.make_noise(None, 0.5, dict) is noise.make_noise("swap", 0, dict) is None
+    copied = noise.make_noise(own, 0.5, dict)
+    assert type(copied) is type(own)
+    assert copied is not own
+
+
+@pytest.mark.parametrize("name", sorted(NOISES.keys() - {"gaussian"}))
+def test_a_share_above_one_is_refused(name):
+    with pytest.raises(ValueError, match=rf"noise_level=1.1 of noise='{name}'.*at most 1"):
+        noise.check_noise(name, 1.1)
+    for admitted in (("gaussian", 5.0), (name, 1.0), (None, 3.0), (torch.nn.Dropout(), 9.0)):
+        noise.check_noise(*admitted)

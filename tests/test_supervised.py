@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from skorch.callbacks import Callback
+from torch import nn
 
 from skae import (
     AutoencoderClassifier,
@@ -29,11 +30,13 @@ from skae import (
     AutoencoderTransformer,
     DenoisingAutoencoder,
     SparseAutoencoder,
+    StackedAutoencoder,
     VAETransformer,
 )
 from skae._fine_tuning import alike_folds, alike_parts
 from skae._spreading import neighbor_graph, spread
 from skae._targets import Categories
+from skae.noise import NOISES
 
 BOTH = pytest.mark.parametrize("kind", [AutoencoderClassifier, AutoencoderRegressor])
 FITTED = {"max_epochs": 3, "latent_density": "gaussian", "random_state": 0}
@@ -74,7 +77,11 @@ def few(y, n_labeled, blank=-1):
         {},
         {"freeze": True},
         {"autoencoder": AutoencoderTransformer(10, hidden_layer_sizes=(), whiten=True)},
-        {"autoencoder": DenoisingAutoencoder(10, anchor=None, max_epochs=2), "batch_size": 16},
+        {
+            "autoencoder": DenoisingAutoencoder(10, anchor=None, max_epochs=2),
+            "batch_size": 16,
+            "noise": "masking",
+        },
     ],
     ids=["default", "frozen", "linear", "denoising"],
 )
@@ -196,8 +203,9 @@ def test_a_shift_and_scale_of_what_is_predicted_come_back(diabetes):
         SparseAutoencoder(20, n_active=5, max_epochs=2, sparse_output=True, random_state=0),
         SparseAutoencoder(20, sparsity="l1", n_active=5, max_epochs=2, random_state=0),
         SparseAutoencoder(20, sparsity="kl", max_epochs=2, random_state=0),
+        StackedAutoencoder(3, fine_tune=False, max_epochs=2, random_state=0),
     ],
-    ids=["linear", "whitened", "own", "variational", "denoising", "topk", "l1", "kl"],
+    ids=["linear", "whitened", "own", "variational", "denoising", "topk", "l1", "kl", "stacked"],
 )
 @BOTH
 def test_any_kind(kind, autoencoder, cancer):
@@ -317,6 +325,46 @@ def test_weights_move_predictions(kind, cancer):
     assert weighted.predict(cancer).mean() > plain.predict(cancer).mean()
 
 
+# -- noise while fine-tuning -------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("n_rows", [60, 569])
+@BOTH
+def test_noise_moves_the_fine_tuning_alone_and_level_zero_is_none(kind, noise, n_rows, cancer):
+    X, y = cancer[:n_rows], load_breast_cancer().target[:n_rows]
+    plain, zero, noisy = (
+        quick(kind, noise=n, noise_level=level, early_stopping=False).fit(X, y)
+        for n, level in [(None, 0.3), (noise, 0), (noise, 0.3)]
+    )
+    assert np.array_equal(zero.transform(X), plain.transform(X))
+    assert not np.array_equal(noisy.transform(X), plain.transform(X))
+    assert np.array_equal(noisy.autoencoder_.transform(X), plain.autoencoder_.transform(X))
+
+
+class Large(nn.Module):
+    """Noise of one's own, for rows of one width, that knows no modes."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((30,), 1e4))
+
+    def forward(self, x):
+        return x + self.scale * torch.randn_like(x)
+
+
+@BOTH
+def test_noise_stays_out_of_what_judges_predicts_and_is_kept(kind, cancer):
+    y = load_breast_cancer().target
+    frozen = quick(kind, freeze=True).fit(cancer, y)
+    model = quick(kind, noise=Large()).fit(cancer, y)
+    assert max(model.validation_loss_curve_) < 10 * abs(model.loss_curve_[0])
+    assert model.score(cancer, y) > frozen.score(cancer, y) - 0.05
+    assert np.array_equal(model.predict(cancer), model.predict(cancer))
+    assert model.net_.module_.noise is None
+    assert pickle.loads(pickle.dumps(model)).noise.scale.shape == (30,)
+
+
 # -- mistakes ----------------------------------------------------------------------
 
 
@@ -338,6 +386,7 @@ def bad_nan(y):
         (AutoencoderClassifier, {}, lambda y: y[:-1], "inconsistent numbers of samples"),
         (AutoencoderClassifier, {}, lambda y: None, "requires y to be passed"),
         (AutoencoderClassifier, {"class_shares": [0.5, 0.6]}, lambda y: y, "class_shares"),
+        (AutoencoderClassifier, {"noise": "swap", "noise_level": 1.5}, lambda y: y, "at most 1"),
         (AutoencoderClassifier, {"autoencoder": StandardScaler()}, lambda y: y, "StandardScaler"),
         (
             AutoencoderClassifier,
@@ -369,6 +418,9 @@ def test_a_frozen_autoencoder_must_be_fitted_and_to_such_rows(cancer):
         ("freeze", "yes"),
         ("spread_labels", None),
         ("n_neighbors", 0),
+        ("noise", "pink"),
+        ("noise", 0.3),
+        ("noise_level", -0.1),
         ("lr", 0),
         ("weight_decay", -1),
         ("batch_size", "all"),
@@ -405,12 +457,13 @@ def test_a_failed_fit_loses_nothing(kind, cancer):
 
 
 @BOTH
+@pytest.mark.parametrize("noise", [None, "swap", nn.Dropout(0.2)], ids=str)
 @pytest.mark.parametrize("n_rows", [20, 120, 569])
-def test_one_random_state_gives_the_same_bits_and_leaves_no_trace(kind, n_rows, cancer):
+def test_one_random_state_gives_the_same_bits_and_leaves_no_trace(kind, n_rows, noise, cancer):
     X, y = cancer[:n_rows], load_breast_cancer().target[:n_rows]
     autoencoder = AutoencoderTransformer(3, max_epochs=2)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()  # noqa: NPY002
-    first, second = (quick(kind, autoencoder).fit(X, y).transform(X) for _ in range(2))
+    first, second = (quick(kind, autoencoder, noise=noise).fit(X, y).transform(X) for _ in "12")
     assert np.array_equal(first, second)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
