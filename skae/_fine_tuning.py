@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ PENALTY_OF_FEW = 1e-2  # of too few rows to hold some out for the penalty
 JUDGED_ROWS = 1000  # at most, that choose penalty and reach
 REACHES = 0.8, 0.95, 0.99
 POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # of probabilities, which spreading makes too uncertain
-CERTAINTY = 0.02  # of what the head predicts itself, where that of labels is one
+CERTAINTY = 0.005  # of what the head predicts itself, where that of labels is one
 LENIENCE = 3.0  # standard errors less than for leaving PCA: fine-tuning gains more often
 MAX_EPOCHS = 20
 
@@ -119,13 +120,13 @@ class HeadStart:
         return float(PENALTIES[int(np.argmin(means))])
 
     def spread(
-        self, graph: sparse.csr_matrix, codes: np.ndarray, labeled: np.ndarray
-    ) -> tuple[np.ndarray | None, float | None]:
+        self, graphs: dict[str, sparse.csr_matrix], codes: np.ndarray, labeled: np.ndarray
+    ) -> tuple[np.ndarray | None, str | None, float | None]:
         """Targets of all rows: known ones as they are, others taken from around them.
 
         Parameters
         ----------
-        graph : csr_matrix of shape (n_rows, n_rows)
+        graphs : dict of csr_matrix of shape (n_rows, n_rows)
         codes : ndarray of shape (n_rows, n_components)
         labeled : ndarray of int
             Indices of the rows whose targets are known.
@@ -134,16 +135,18 @@ class HeadStart:
         -------
         targets : ndarray of shape (n_rows, n_columns), or None
             None if held-out targets are not predicted better so than by the head alone.
+        metric : str or None
+            Which graph they were spread over.
         reach : float or None
             How far they were spread.
         """
-        reach, power = self._choose_reach(graph, codes, labeled)
-        if reach is None:
-            return None, None
-        targets = self._spread(graph, codes, labeled, slice(None), reach)
+        metric, reach, power = self._choose_spread(graphs, codes, labeled)
+        if metric is None:
+            return None, None, None
+        targets = self._spread(graphs[metric], codes, labeled, slice(None), reach)
         targets = self.target.sharpened(targets, power)
         targets[labeled] = self.columns
-        return targets, reach
+        return targets, metric, reach
 
     def _spread(
         self, graph: Any, codes: np.ndarray, labeled: np.ndarray, known: Any, reach: float
@@ -155,24 +158,25 @@ class HeadStart:
         certainties[labeled[known]] = 1.0 if self.weights is None else self.weights[known]
         return self.target.adjusted(spread(graph, own, certainties, reach))
 
-    def _choose_reach(
-        self, graph: Any, codes: np.ndarray, labeled: np.ndarray
-    ) -> tuple[float | None, float]:
-        """Reach, and power, that predict held-out targets best; None if the head alone does."""
+    def _choose_spread(
+        self, graphs: dict[str, sparse.csr_matrix], codes: np.ndarray, labeled: np.ndarray
+    ) -> tuple[str | None, float, float]:
+        """Metric, reach and power that predict held-out targets best; no metric: the head."""
         if not self.folds:
-            return None, 1.0
+            return None, 0.0, 1.0
         alone = [
             self.target.predict(outputs_of(self.codes[test], self.fit(train)))
             for train, test in self.folds
         ]
-        found: dict[tuple[float | None, float], float] = {}
-        found |= {(None, power): loss for power, loss in self._losses_by_power(alone)}
-        for reach in REACHES:
+        found: dict[tuple[str | None, float, float], float] = {}
+        found |= {(None, 0.0, power): loss for power, loss in self._losses_by_power(alone)}
+        for (metric, graph), reach in product(graphs.items(), REACHES):
             around = [
                 self._spread(graph, codes, labeled, train, reach)[labeled[test]]
                 for train, test in self.folds
             ]
-            found |= {(reach, power): loss for power, loss in self._losses_by_power(around)}
+            losses = self._losses_by_power(around)
+            found |= {(metric, reach, power): loss for power, loss in losses}
         return min(found, key=lambda key: found[key])
 
     def _losses_by_power(self, predicted: list[np.ndarray]) -> Iterator[tuple[float, float]]:

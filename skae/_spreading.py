@@ -6,8 +6,12 @@ import math
 
 import numpy as np
 from scipy import sparse
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 
+METRICS = "euclidean", "cosine"  # of neighbours; the latter of whitened codes
+FLAT = 1e-6  # standard deviation against the largest, below which there is nothing to whiten
 NARROWNESS = 4.0  # of the weights: those of the farthest neighbour are exp(-4)
 MAX_STEPS, NEGLIGIBLE = 50, 0.05  # steps of spreading; share of what later ones would add
 
@@ -35,6 +39,46 @@ def neighbor_graph(codes: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
     degrees = np.asarray(weights.sum(axis=0)).ravel()
     roots = sparse.diags(1 / np.sqrt(degrees))
     return (roots @ weights @ roots).tocsr().astype(np.float32)
+
+
+def directions(codes: np.ndarray) -> np.ndarray:
+    """Whitened codes, each divided by its norm: their distances are those of cosines.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows, n_components)
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_components or fewer)
+        Without directions in which codes do not vary.
+    """
+    with np.errstate(invalid="ignore"):  # shares of no variance
+        pca = PCA().fit(codes)
+    deviations = np.sqrt(pca.explained_variance_)
+    varied = deviations > FLAT * deviations[0]
+    if not varied.any():
+        return np.zeros((len(codes), 1))
+    return normalize(pca.transform(codes)[:, varied] / deviations[varied])
+
+
+def neighbor_graphs(codes: np.ndarray, n_neighbors: int) -> dict[str, sparse.csr_matrix]:
+    """Graphs of neighbours, by metric.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows, n_components)
+    n_neighbors : int
+
+    Returns
+    -------
+    dict of csr_matrix of shape (n_rows, n_rows)
+    """
+    places = codes, directions(codes)
+    return {
+        metric: neighbor_graph(place, n_neighbors)
+        for metric, place in zip(METRICS, places, strict=True)
+    }
 
 
 def spread(

@@ -38,7 +38,7 @@ from skae._docstrings import inherit_entries
 from skae._fine_tuning import FineTuning, HeadStart
 from skae._persistence import PersistenceMixin
 from skae._rows import weighted_mean
-from skae._spreading import neighbor_graph
+from skae._spreading import neighbor_graphs
 from skae._targets import Categories, Quantities, Target
 from skae._threads import limited_threads
 from skae._together import carry_out
@@ -117,6 +117,9 @@ class _Supervised(
         Encoder and head; its network is ``net_.module_``.
     n_components_ : int
         Of the codes.
+    metric_ : {"euclidean", "cosine"} or None
+        By which rows were neighbours: distance between codes, or the angle between whitened
+        codes; None where nothing was spread.
     reach_ : float or None
         Share that each step of spreading took from neighbours; None where nothing was spread.
     n_iter_ : int
@@ -319,10 +322,10 @@ class _Supervised(
         unit = float(np.sqrt(codes[among].var(axis=0).mean())) or 1.0
         known = None if weights is None else weights[labeled]
         start = HeadStart(self._target, codes[among] / unit, columns[labeled], known, seeds[0])
-        targets, self.reach_ = None, None
-        if spreads:
-            graph = neighbor_graph(codes, self.n_neighbors)
-            targets, self.reach_ = start.spread(graph, codes / unit, labeled)
+        targets, self.metric_, self.reach_ = None, None, None
+        if spreads and start.folds:
+            graphs = neighbor_graphs(codes, self.n_neighbors)
+            targets, self.metric_, self.reach_ = start.spread(graphs, codes / unit, labeled)
         tuning = FineTuning(self.get_params(deep=False), self.autoencoder_, start, unit, seeds[1:3])
         if targets is None:
             plan = tuning.on_labels(X[labeled])
@@ -426,8 +429,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
     Notes
     -----
     Spreading minimises what [1]_ does, with the head's predictions, of small weight, as the
-    targets of unlabelled rows [2]_. Which step of the spreading is best, if any, is found by
-    five-fold cross-validation over the labelled rows; below ten there is none.
+    targets of unlabelled rows [2]_. Which metric and which step of the spreading are best, if
+    any, is found by five-fold cross-validation over the labelled rows; below ten there is none.
 
     References
     ----------

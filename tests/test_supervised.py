@@ -34,7 +34,7 @@ from skae import (
     VAETransformer,
 )
 from skae._fine_tuning import alike_folds, alike_parts
-from skae._spreading import neighbor_graph, spread
+from skae._spreading import directions, neighbor_graph, neighbor_graphs, spread
 from skae._targets import Categories
 from skae.noise import NOISES
 
@@ -131,6 +131,22 @@ def test_unlabeled_rows_help_on_digits(labeled_digits):
     alone = LogisticRegression(max_iter=1000).fit(X[:100], y[:100]).score(X[100:], y[100:])
     assert model.fit(X, few(y, 100)).score(X[100:], y[100:]) > alone + 0.03
     assert model.reach_ in (0.8, 0.95, 0.99)
+    assert model.metric_ in ("euclidean", "cosine")
+
+
+def test_spreading_passes_over_a_metric_under_which_classes_mix(cancer):
+    y = load_breast_cancer().target  # most components are noise, which whitening blows up
+    autoencoder = AutoencoderTransformer(30, hidden_layer_sizes=())
+    some = np.where(np.arange(len(y)) % 10 == 0, y, -1)
+    model = quick(AutoencoderClassifier, autoencoder, unlabeled=-1).fit(cancer, some)
+    assert model.metric_ != "cosine"
+    assert model.score(cancer, y) > 0.94
+
+
+def test_nothing_is_spread_from_too_few_labels(labeled_digits):
+    X, y = labeled_digits
+    model = quick(AutoencoderClassifier, unlabeled=-1).fit(X[:100], few(y[:100], 9))
+    assert model.metric_ is model.reach_ is None
 
 
 def test_noise_is_not_learned(diabetes):
@@ -518,8 +534,17 @@ def test_spreading_keeps_constants_and_follows_neighbors():
 
 
 def test_equal_codes_are_no_obstacle():
-    graph = neighbor_graph(np.zeros((30, 2)), 5)
-    assert np.isfinite(graph.data).all()
+    for graph in neighbor_graphs(np.zeros((30, 2)), 5).values():
+        assert np.isfinite(graph.data).all()
+
+
+def test_directions_ignore_a_linear_map_of_the_codes():
+    random = np.random.default_rng(0)
+    codes = random.normal(size=(50, 3))
+    mapped = 7 + codes @ random.normal(size=(3, 3))
+    one, other = directions(codes), directions(np.column_stack([mapped, np.zeros(50)]))
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1)
+    np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-9)
 
 
 def test_folds_hold_every_row_out_once_and_classes_evenly():
