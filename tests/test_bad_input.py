@@ -82,7 +82,10 @@ BAD_VALUES = {
     "pretraining": ["layers", True, 3],
     "fine_tune": ["yes", None],
 }
-ADMITTED = [("StackedAutoencoder", "noise", None)]  # by one kind, though not by others
+ADMITTED = [  # by one kind, though not by others
+    ("StackedAutoencoder", "noise", None),
+    ("StackedAutoencoder", "noise_level", 1.5),  # of no noise
+]
 
 
 @pytest.fixture(scope="module")
