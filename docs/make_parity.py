@@ -14,10 +14,11 @@ PAGE = DOCS / "pca_parity.md"
 HEAD = """# What PCA's users can do, piece by piece
 
 Each row is a piece of code around PCA as users write it: run once with PCA and once with each
-estimator here, by [tests/test_pca_parity.py](../tests/test_pca_parity.py), where the code can be
-read. ✓ it does what its author relies on, in brackets the class that does it in PCA's place; – PCA
-(for `partial_fit`: IncrementalPCA) has no such thing, and raises; ✗ it fails. What PCA has and an
-autoencoder has not is in [Replacing PCA](replace_pca.md#what-has-no-meaning-here).
+estimator here whose codes are dense, by [tests/test_pca_parity.py](../tests/test_pca_parity.py),
+where the code can be read. ✓ it does what its author relies on, in brackets the class that does it
+in PCA's place; – PCA (for `partial_fit`: IncrementalPCA) has no such thing, and raises; ✗ it fails.
+What PCA has and an autoencoder has not is in
+[Replacing PCA](replace_pca.md#what-has-no-meaning-here).
 
 The table is written by `python docs/make_parity.py` from the outcome of the tests, and a test
 compares it with them.

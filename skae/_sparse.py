@@ -128,7 +128,8 @@ class SparseAutoencoder(BaseAutoencoder):
     >>> from sklearn.datasets import load_digits
     >>> from skae import SparseAutoencoder
     >>> X = load_digits().data
-    >>> autoencoder = SparseAutoencoder(200, n_active=10, random_state=0).fit(X[:1500])
+    >>> autoencoder = SparseAutoencoder(200, n_active=10, max_epochs=30, random_state=0)
+    >>> autoencoder = autoencoder.fit(X[:1500])
     >>> Z = autoencoder.transform(X[1500:])
     >>> Z.shape, set((Z != 0).sum(axis=1).tolist())
     ((297, 200), {10})

@@ -173,7 +173,7 @@ CHECKED = [
             {"fine_tune": False, "anchor": None},
             {"noise": "masking", "activation": "tanh"},
             {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5)},
-            {"n_components": 0.9},
+            {"n_components": 0.9, "hidden_layer_sizes": (8,)},
         ]
     ),
 ]

@@ -79,7 +79,7 @@ def few(y, n_labeled, blank=-1):
         {"autoencoder": AutoencoderTransformer(10, hidden_layer_sizes=(), whiten=True)},
         {
             "autoencoder": DenoisingAutoencoder(10, anchor=None, max_epochs=2),
-            "batch_size": 16,
+            "batch_size": 50,
             "noise": "masking",
         },
     ],
