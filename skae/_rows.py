@@ -53,6 +53,7 @@ class Rows:
     ):
         self.X, self.shift, self.scale, self.weights = X, shift, scale, weights
         self.shape = X.shape
+        self.widest = X.shape[1]  # of what is in memory for a row
         self.known_ranges: dict[str, np.ndarray] | None = None  # of more rows than these
         self.count = len(self) if weights is None else max(1, round(weights.sum()))
 
@@ -72,7 +73,7 @@ class Rows:
         ------
         slice
         """
-        yield from gen_batches(len(self), rows_per_batch(self.shape[1]))
+        yield from gen_batches(len(self), rows_per_batch(self.widest))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows, in blocks of bounded memory.
@@ -150,7 +151,7 @@ class Rows:
         Tensor
             The result.
         """
-        for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
+        for part in gen_batches(len(index), rows_per_batch(self.widest)):
             result[part] = torch.from_numpy(self[index[part]])
         return result
 

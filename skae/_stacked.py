@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Real
@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
@@ -21,9 +20,8 @@ from skae._running import Moments
 from skae._streaming import Stream
 from skae._together import Plan, carry_out
 from skae._training import FEW_ROWS, Trainer
-from skae._validation import rows_per_batch
 from skae.losses import LOSSES, Objective
-from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder, Linear
+from skae.networks import MLP, AnchoredAutoencoder, Autoencoder, Linear, make_activation
 from skae.noise import NOISES, check_noise, make_noise
 
 AUTO_SIZES = (128, 64)
@@ -386,33 +384,6 @@ class Codes(Rows):
             codes = layer(codes)
         return codes.cpu().double().numpy()
 
-    def parts(self) -> Iterator[slice]:
-        """Slices of all rows, of bounded memory each before and after they are encoded.
-
-        Yields
-        ------
-        slice
-        """
-        yield from gen_batches(len(self), rows_per_batch(self.widest))
-
-    def fill(self, result: Tensor, index: np.ndarray) -> Tensor:
-        """Codes of some rows in a tensor that is there.
-
-        Parameters
-        ----------
-        result : Tensor of shape (n_rows, n_codes)
-            Is overwritten.
-        index : ndarray of shape (n_rows,)
-
-        Returns
-        -------
-        Tensor
-            The result.
-        """
-        for part in gen_batches(len(index), rows_per_batch(self.widest)):
-            result[part] = torch.from_numpy(self[index[part]])
-        return result
-
     def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
         """Codes of some rows in one tensor.
 
@@ -461,21 +432,6 @@ class Codes(Rows):
         if len(self) <= MANY_ROWS:
             return self
         return self.subset(np.linspace(0, len(self) - 1, MANY_ROWS).astype(int))
-
-
-def make_activation(activation: str | Callable[[], nn.Module]) -> nn.Module:
-    """Make an activation.
-
-    Parameters
-    ----------
-    activation : str or callable
-        Key of ``ACTIVATIONS``, or what makes a module.
-
-    Returns
-    -------
-    nn.Module
-    """
-    return ACTIVATIONS[activation]() if isinstance(activation, str) else activation()
 
 
 @torch.no_grad()

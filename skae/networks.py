@@ -103,15 +103,29 @@ class MLP(nn.Sequential):
         zero_last: bool = False,
         generator: torch.Generator | None = None,
     ):
-        make_activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
-            layers += [Linear(n_in, n_out, generator), make_activation()]
+            layers += [Linear(n_in, n_out, generator), make_activation(activation)]
         super().__init__(*layers[:-1])
         if zero_last:
             last: Any = self[-1]
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+
+
+def make_activation(activation: str | Callable[[], nn.Module]) -> nn.Module:
+    """Make an activation.
+
+    Parameters
+    ----------
+    activation : str or callable
+        Key of ``ACTIVATIONS``, or what makes a module.
+
+    Returns
+    -------
+    nn.Module
+    """
+    return ACTIVATIONS[activation]() if isinstance(activation, str) else activation()
 
 
 class Linear(nn.Linear):
