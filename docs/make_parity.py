@@ -1,4 +1,4 @@
-"""Run the pieces of tests/test_pca_parity.py and write what they report to pca_parity.md."""
+"""Run the pieces of tests/latent/test_pca_parity.py and write what they report to pca_parity.md."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 DOCS = Path(__file__).parent
-TESTS = DOCS.parent / "tests" / "test_pca_parity.py"
+TESTS = DOCS.parent / "tests" / "latent" / "test_pca_parity.py"
 PAGE = DOCS / "pca_parity.md"
 HEAD = """# What PCA's users can do, piece by piece
 
 Each row is a piece of code around PCA as users write it: run once with PCA and once with each
-estimator here whose codes are dense, by [tests/test_pca_parity.py](../tests/test_pca_parity.py),
-where the code can be read. ✓ it does what its author relies on, in brackets the class that does it
+estimator here whose codes are dense, by
+[tests/latent/test_pca_parity.py](../tests/latent/test_pca_parity.py), where the code can be
+read. ✓ it does what its author relies on, in brackets the class that does it
 in PCA's place; – PCA (for `partial_fit`: IncrementalPCA) has no such thing, and raises; ✗ it fails.
 What PCA has and an autoencoder has not is in
 [Replacing PCA](replace_pca.md#what-has-no-meaning-here).

@@ -1,16 +1,16 @@
 """Autoencoders as scikit-learn estimators."""
 
 from skae import densities, displays, export, metrics, noise
-from skae._autoencoder import AutoencoderTransformer
-from skae._compare import compare
-from skae._comparison import Comparison, ComparisonDisplay
-from skae._denoising import DenoisingAutoencoder
-from skae._dimension_search import LatentDimensionSearch
-from skae._sparse import SparseAutoencoder
-from skae._stacked import StackedAutoencoder
-from skae._supervised import AutoencoderClassifier, AutoencoderRegressor
-from skae._vae import VAETransformer
-from skae._version import __version__ as __version__
+from skae._data.version import __version__ as __version__
+from skae._estimators.autoencoder import AutoencoderTransformer
+from skae._estimators.denoising import DenoisingAutoencoder
+from skae._estimators.sparse import SparseAutoencoder
+from skae._estimators.stacked import StackedAutoencoder
+from skae._estimators.supervised.estimators import AutoencoderClassifier, AutoencoderRegressor
+from skae._estimators.vae import VAETransformer
+from skae._model_selection.compare import compare
+from skae._model_selection.comparison import Comparison, ComparisonDisplay
+from skae._model_selection.dimension_search import LatentDimensionSearch
 
 __all__ = [
     "AutoencoderClassifier",

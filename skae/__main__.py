@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skae._autoencoder import AutoencoderTransformer
-from skae._compare import compare, predictor
-from skae._comparison import Comparison
-from skae._denoising import DenoisingAutoencoder
-from skae._report import write_report
-from skae._stacked import StackedAutoencoder
-from skae._table import Table, TableError, prepare, read_frame
-from skae._vae import VAETransformer
-from skae._validation import import_optional
-from skae._version import __version__
+from skae._data.validation import import_optional
+from skae._data.version import __version__
+from skae._estimators.autoencoder import AutoencoderTransformer
+from skae._estimators.denoising import DenoisingAutoencoder
+from skae._estimators.stacked import StackedAutoencoder
+from skae._estimators.vae import VAETransformer
+from skae._model_selection.compare import compare, predictor
+from skae._model_selection.comparison import Comparison
+from skae._model_selection.report import write_report
+from skae._model_selection.table_reader import Table, TableError, prepare, read_frame
 
 KINDS = {
     kind.__name__: kind

@@ -11,12 +11,12 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skae._blueprints import activation_name
-from skae._maps import Affine, Cast, Corrected, Standardise
-from skae._sparse_networks import KeepLargest, Rectify, Squash
-from skae._validation import import_optional
-from skae._version import __version__
-from skae.networks import MLP
+from skae._data.validation import import_optional
+from skae._data.version import __version__
+from skae.networks.dense import MLP
+from skae.networks.inference import Affine, Cast, Corrected, Standardise
+from skae.networks.serialization import activation_name
+from skae.networks.sparse import KeepLargest, Rectify, Squash
 
 METHODS = ("transform", "inverse_transform", "reconstruct")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from skae.networks import Output
+from skae.networks.dense import Output
 
 Term = Callable[[Output, Tensor], Tensor]
 SMALLEST_ACTIVITY = 1e-6  # and the distance of the largest from 1, so that logarithms exist
@@ -265,7 +265,7 @@ class Objective(nn.Module):
     --------
     >>> import torch
     >>> from skae.losses import Objective, squared_error
-    >>> from skae.networks import Output
+    >>> from skae.networks.dense import Output
     >>> objective = Objective({"reconstruction": squared_error})
     >>> objective(Output(torch.zeros(2, 3), torch.zeros(2, 1)), torch.ones(2, 3))
     tensor(3.)

@@ -9,8 +9,8 @@ from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_array
 
-from skae._frames import framed_as
-from skae._validation import FLOAT_DTYPES, as_dense, explained_share, weighted_average
+from skae._data.frames import framed_as
+from skae._data.validation import FLOAT_DTYPES, as_dense, explained_share, weighted_average
 
 AFFINE = 1e-6  # departure from an affine map, as a share of what it spans
 ROUNDING = 1e-12

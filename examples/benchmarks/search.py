@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skae import AutoencoderTransformer, LatentDimensionSearch
-from skae._training import auto_batch_size, auto_max_epochs
+from skae._training.trainer import auto_batch_size, auto_max_epochs
 
 CANDIDATES = [2, 4, 8, 16, 32]
 N_FOLDS = 5

@@ -1,0 +1,1 @@
+"""Rows in: arrays, checks, frames, batches."""

@@ -1,0 +1,96 @@
+"""Moments of rows that arrive in blocks."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+
+class Moments:
+    """Number, mean and scatter matrix of the rows seen so far.
+
+    Parameters
+    ----------
+    n_columns : int
+    joint : bool, default=True
+        False keeps only the diagonal of the scatter matrix.
+
+    Attributes
+    ----------
+    count : float
+        Sum of the weights of the rows.
+    mean : ndarray of shape (n_columns,)
+    scatter : ndarray of shape (n_columns, n_columns) or (n_columns,)
+        Sum over rows of the products of every two columns' distances from their means.
+
+    References
+    ----------
+    Chan, Golub and LeVeque (1983). Algorithms for computing the sample variance.
+    https://doi.org/10.1080/00031305.1983.10483115
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae._data.moments import Moments
+    >>> moments = Moments(1)
+    >>> moments.add(np.array([[0.0], [2.0]])).add(np.array([[4.0]])).covariance()
+    array([[4.]])
+    """
+
+    def __init__(self, n_columns: int, *, joint: bool = True):
+        self.count = 0.0
+        self.mean = np.zeros(n_columns)
+        self.joint = joint
+        self.scatter = np.zeros((n_columns, n_columns) if joint else n_columns)
+
+    def add(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Self:
+        """Count more rows in.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        weights : ndarray of shape (n_rows,), default=None
+
+        Returns
+        -------
+        self : Moments
+        """
+        w = np.ones(len(rows)) if weights is None else weights
+        count = float(w.sum())
+        mean = w @ rows / count
+        distances = (rows - mean) * np.sqrt(w)[:, None]
+        step, total = mean - self.mean, self.count + count
+        between = self.count * count / total
+        if self.joint:
+            self.scatter += distances.T @ distances + np.outer(step, step) * between
+        else:
+            self.scatter += np.square(distances).sum(axis=0) + np.square(step) * between
+        self.mean = self.mean + step * (count / total)
+        self.count = total
+        return self
+
+    def covariance(self) -> np.ndarray:
+        """Sample covariance; of a single row, zero.
+
+        Returns
+        -------
+        ndarray of the shape of `scatter`
+        """
+        return self.scatter / max(1.0, self.count - 1)
+
+    def limit(self, count: float) -> Self:
+        """Let the rows seen so far count for at most so many.
+
+        Parameters
+        ----------
+        count : float
+
+        Returns
+        -------
+        self : Moments
+        """
+        if self.count > count:
+            self.scatter *= count / self.count
+            self.count = count
+        return self

@@ -1,0 +1,1 @@
+"""The estimators: a base, and one file a kind."""

@@ -1,0 +1,185 @@
+"""The denoising autoencoder: restores rows that noise has corrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from skae._data.dataset import Rows
+from skae._estimators.autoencoder import AutoencoderTransformer
+from skae._estimators.docstrings import inherit_entries
+from skae.losses import LOSSES, Emphasised, Objective
+from skae.noise import NOISES, check_noise, make_noise
+
+
+@inherit_entries(AutoencoderTransformer)
+class DenoisingAutoencoder(AutoencoderTransformer):
+    """Autoencoder that learns to restore rows which noise has corrupted.
+
+    While it trains, rows are corrupted before they are encoded, and the clean rows are what
+    is to come out [1]_. `transform` and the rest take rows as they are. Training starts at
+    PCA, and the weights kept are those that restore one fixed corruption of the held-out
+    rows best, PCA's among them.
+
+    Parameters
+    ----------
+    n_components
+    noise : {"swap", "masking", "gaussian", "salt_pepper"} or nn.Module, default="swap"
+        "gaussian" adds normal noise; "masking" sets entries to their feature's mean,
+        "salt_pepper" to its minimum or maximum, and "swap" to the same feature's value in
+        another row, which suits tables of mixed columns. A module of your own maps rows of shape
+        (n_rows, n_features) to corrupted ones, in units of the root mean feature variance
+        and centred; it is copied for each training.
+    noise_level : float, default=0.15
+        For "gaussian" in standard deviations of each feature, else the share of entries in
+        [0, 1]. 0 is `AutoencoderTransformer`, bit for bit. Not used by your own module.
+    emphasis : float, default=1.0
+        Weight in the loss of entries that were corrupted; the others weigh 1. Other values
+        than 1 need a loss that is zero where the reconstruction is exact, so not
+        "binary_cross_entropy".
+    *
+
+    Attributes
+    ----------
+    *
+
+    See Also
+    --------
+    AutoencoderTransformer : The same without noise.
+    skae.noise : The noises as modules.
+
+    References
+    ----------
+    .. [1] Vincent et al. (2010). Stacked denoising autoencoders. Journal of Machine Learning
+       Research 11. https://www.jmlr.org/papers/v11/vincent10a.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import DenoisingAutoencoder
+    >>> X = load_digits().data
+    >>> X_train, X_test = X[:1500], X[1500:]
+    >>> noise = np.random.default_rng(0).normal(size=X_test.shape) * X_train.std(axis=0)
+    >>> denoiser = DenoisingAutoencoder(20, noise="gaussian", noise_level=1.0, random_state=0)
+    >>> restored = denoiser.fit(X_train).denoise(X_test + noise)
+    >>> bool(np.square(restored - X_test).mean() < np.square(noise).mean() / 2)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **AutoencoderTransformer._parameter_constraints,
+        "noise": [StrOptions(set(NOISES)), nn.Module],
+        "noise_level": [Interval(Real, 0, None, closed="left")],
+        "emphasis": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        n_components: int | float | None = 2,
+        *,
+        noise: str | nn.Module = "swap",
+        noise_level: float = 0.15,
+        emphasis: float = 1.0,
+        hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
+        activation: str | Callable[[], nn.Module] = "relu",
+        anchor: Literal["pca"] | None = "pca",
+        loss: str = "squared_error",
+        whiten: bool = False,
+        latent_density: Any = "auto",
+        network: Callable[[int, int], nn.Module] | None = None,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        weight_decay: float = 0.05,
+        batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "cpu",
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ):
+        super().__init__(
+            n_components,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            anchor=anchor,
+            loss=loss,
+            whiten=whiten,
+            latent_density=latent_density,
+            network=network,
+            optimizer=optimizer,
+            lr=lr,
+            lr_schedule=lr_schedule,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            callbacks=callbacks,
+            device=device,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+        self.noise = noise
+        self.noise_level = noise_level
+        self.emphasis = emphasis
+
+    def denoise(self, X: Any) -> np.ndarray:
+        """Restore corrupted rows: encode and decode them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_restored : ndarray of shape (n_samples, n_features), dtype of X
+            A frame with the names of the features if `set_output` asks for frames.
+        """
+        return self.reconstruct(X)
+
+    def _check_parameters(self, X: np.ndarray) -> None:
+        super()._check_parameters(X)
+        if self.emphasis != 1 and self.loss == "binary_cross_entropy":
+            raise ValueError(
+                f"emphasis={self.emphasis} needs a loss that is zero where the reconstruction "
+                "is exact, which loss='binary_cross_entropy' is not; set emphasis=1.0."
+            )
+        check_noise(self.noise, self.noise_level)
+
+    def _has_own_modules(self) -> bool:
+        return super()._has_own_modules() or isinstance(self.noise, nn.Module)
+
+    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module | None:
+        return make_noise(self.noise, self.noise_level, rows.ranges, generator)
+
+    def _make_objective(self) -> Objective:
+        if self.emphasis == 1:
+            return super()._make_objective()
+        return Objective({"reconstruction": Emphasised(LOSSES[self.loss], self.emphasis)})
+
+    def _corrupts(self) -> bool:
+        return isinstance(self.noise, nn.Module) or self.noise_level > 0
+
+    def _is_solved(self) -> bool:
+        # PCA restores clean rows best of all linear maps, but not corrupted ones.
+        return super()._is_solved() and not self._corrupts()
+
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+        varies = self._corrupts() and rows.any()
+        return varies or super()._needs_training(network, rows)

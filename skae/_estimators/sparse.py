@@ -1,0 +1,514 @@
+"""The sparse autoencoder: many units, of which few are active in each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, NoReturn
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from torch import Tensor, nn
+
+from skae._data.array_api import follows, in_type_of, like, widest
+from skae._data.dataset import Rows, constant_columns
+from skae._data.moments import Moments
+from skae._data.validation import as_dense
+from skae._estimators.base import BaseAutoencoder
+from skae._estimators.docstrings import inherit_entries
+from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES
+from skae._latent.ordering import INCREMENT_PRODUCTS, JACOBIAN_ROWS, Smooth, as_it_is
+from skae._latent.partial_fit import Stream
+from skae._training.batched import Plan
+from skae._training.trainer import FEW_ROWS, Trainer
+from skae.densities import SpikeAndSlab
+from skae.losses import ActivityKL, Objective, code_cost, squared_error
+from skae.networks.dense import MLP, Autoencoder
+from skae.networks.sparse import (
+    LogisticNetwork,
+    RectifiedNetwork,
+    SparseNetwork,
+    TopKNetwork,
+)
+
+OVERCOMPLETE = 2  # components a feature, where their number is not given
+CALIBRATION_ROWS = 5000  # at most, of which the threshold is learned
+FEW_EPOCHS = 30  # of a few rows, where none are asked for
+SUPPORTS = {"topk": "real", "l1": "positive", "kl": "unit"}
+
+
+@inherit_entries(BaseAutoencoder)
+class SparseAutoencoder(BaseAutoencoder):
+    """Autoencoder of many units, few of them active in each row: a dictionary and its codes.
+
+    A row is decoded to the mean plus a sum of atoms, the rows of `components_`, weighed by its
+    code, most of which is zero. What is active is learned by an encoder, so that a code costs
+    one matrix product, where `sklearn.decomposition.DictionaryLearning` solves a problem a row.
+
+    Parameters
+    ----------
+    n_components : int or None, default=None
+        Number of units. None is twice the number of features: overcomplete codes are the
+        normal case.
+    sparsity : {"topk", "l1", "kl"}, default="topk"
+        What makes codes sparse. "topk" keeps the `n_active` largest entries of each code [1]_
+        and revives units that have died [2]_. "l1" has codes that are not negative and whose
+        sum costs as much as it takes for `n_active` of them to be active on average. "kl" has
+        logistic units, whose mean activations are drawn to `rho` [3]_.
+    n_active : int or float, default=0.05
+        Units active in each row ("topk") or on average ("l1"); a float in (0, 1) is a share of
+        the components, at least one unit. Not used by "kl".
+    transform_n_active : int, float or None, default=None
+        Units that "topk" keeps in codes after training: features for a classifier gain from
+        more than were trained with [1]_. None is `n_active`.
+    rho : float, default=0.05
+        Mean activation of each unit that "kl" aims at.
+    beta : float, default=1.0
+        Weight of the divergence of mean activations from `rho`, beside the squared error in
+        units of the mean feature variance.
+    sparse_output : bool, default=False
+        Return codes as a CSR matrix.
+    hidden_layer_sizes : "auto", int or sequence of int, default="auto"
+        Widths of the encoder's hidden layers; the decoder has none. "auto" is ``()``.
+    activation
+    *
+
+    Attributes
+    ----------
+    n_components_
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        The dictionary: what each unit adds to the reconstruction, in input units. Atoms have
+        length one, save those of "kl", whose codes have bounds instead.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component's code over the training rows, decreasing.
+    noise_variance_ : float
+        Mean squared error per feature of training rows, times the mean squared error of
+        held-out rows over that of training rows.
+    sparsity_ : float
+        Share of zeros in the codes of the training rows.
+    n_active_per_row_ : float
+        Mean number of entries other than zero in these codes.
+    dead_components_ : ndarray of shape (n_dead,), int
+        Components that are zero in all of them.
+    latent_density_ : SpikeAndSlab
+        The density of the training codes, each unit independent of the others.
+    *
+
+    See Also
+    --------
+    AutoencoderTransformer : Dense codes, uncorrelated and few.
+    sklearn.decomposition.MiniBatchDictionaryLearning : Codes that are solved for row by row.
+
+    Notes
+    -----
+    What the dense kinds promise is not promised here: training does not start at PCA, codes
+    are neither centred nor uncorrelated, components are only permuted, and there is no
+    `score_samples`. Codes are computed in double precision and, of equal entries, "topk" keeps
+    the first, so that what is active does not depend on the other rows.
+
+    "l1" reaches `n_active` on the training rows by a threshold that is learned last, from at most
+    5,000 of them; rows of small tables that were not trained on may have more active units. "kl"
+    sets activations below `rho` to zero, while it trains and after. Held-out rows judge weights
+    by the squared error at the stated sparsity; "kl" adds its divergence.
+
+    References
+    ----------
+    .. [1] Makhzani and Frey (2014). k-sparse autoencoders. https://arxiv.org/abs/1312.5663
+    .. [2] Gao et al. (2024). Scaling and evaluating sparse autoencoders.
+       https://arxiv.org/abs/2406.04093
+    .. [3] Ng (2011). Sparse autoencoder. CS294A lecture notes, Stanford University.
+       https://web.stanford.edu/class/cs294a/sparseAutoencoder.pdf
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import SparseAutoencoder
+    >>> X = load_digits().data
+    >>> autoencoder = SparseAutoencoder(200, n_active=10, max_epochs=30, random_state=0)
+    >>> autoencoder = autoencoder.fit(X[:1500])
+    >>> Z = autoencoder.transform(X[1500:])
+    >>> Z.shape, set((Z != 0).sum(axis=1).tolist())
+    ((297, 200), {10})
+    >>> bool(autoencoder.score(X[1500:]) > 0.8)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{
+            name: constraint
+            for name, constraint in BaseAutoencoder._parameter_constraints.items()
+            if name not in ("anchor", "whiten", "latent_density", "network")
+        },
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "sparsity": [StrOptions({"topk", "l1", "kl"})],
+        "n_active": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+        ],
+        "transform_n_active": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            None,
+        ],
+        "rho": [Interval(Real, 0, 1, closed="neither")],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "sparse_output": ["boolean"],
+    }
+    _state_shapes: ClassVar[dict[str, str]] = {
+        name: shape for name, shape in BaseAutoencoder._state_shapes.items() if name != "_rotation"
+    }
+    _state_parts = (*BaseAutoencoder._state_parts, "_order_of_units")
+    _sparse_codes = "csr"
+    _has_joint_moments = False
+    anchor = network = None
+    whiten = False
+    latent_density = "auto"
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        sparsity: Literal["topk", "l1", "kl"] = "topk",
+        n_active: int | float = 0.05,
+        transform_n_active: int | float | None = None,
+        rho: float = 0.05,
+        beta: float = 1.0,
+        sparse_output: bool = False,
+        hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
+        activation: str | Callable[[], nn.Module] = "relu",
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        weight_decay: float = 0.05,
+        batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "cpu",
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ):
+        self.n_components = n_components
+        self.sparsity = sparsity
+        self.n_active = n_active
+        self.transform_n_active = transform_n_active
+        self.rho = rho
+        self.beta = beta
+        self.sparse_output = sparse_output
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # -- codes ---------------------------------------------------------------------
+
+    @follows
+    def transform(self, X: Any) -> Any:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Z : ndarray or CSR matrix of shape (n_samples, n_components_), dtype of X
+            Codes: the component of largest variance first. "l1" and "kl" are not negative,
+            "kl" at most 1.
+        """
+        if not self.sparse_output:
+            return super().transform(X)
+        X = self._checked(X)
+        return self._in_sparse_batches(X)
+
+    @property
+    def score_samples(self) -> NoReturn:
+        """Not there: a sparse code has no likelihood."""
+        raise AttributeError(
+            f"{type(self).__name__} has no score_samples: a sparse code has no density in the "
+            "space of the rows; reconstruction_error says how far rows are from the dictionary."
+        )
+
+    # -- the five choices ----------------------------------------------------------
+
+    def _size_of_none(self, rows: Rows) -> int:
+        return OVERCOMPLETE * rows.shape[1]
+
+    def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
+        return () if self.hidden_layer_sizes == "auto" else super()._resolve_hidden_layer_sizes()
+
+    def _count(self, n_active: int | float) -> int:
+        """Number of units that a number or share stands for."""
+        if isinstance(n_active, RealNotInt):
+            n_active = max(1, round(n_active * self.n_components_))
+        return int(min(n_active, self.n_components_))
+
+    def _make_objective(self) -> Objective:
+        if self.sparsity == "kl":
+            terms: dict[str, Any] = {
+                "reconstruction": squared_error,
+                "sparsity": ActivityKL(self.rho),
+            }
+            return Objective(terms, {"sparsity": self.beta * self.n_features_in_})
+        return Objective({"reconstruction": squared_error, "sparsity": code_cost})
+
+    def _make_network(self, rows: Rows, seed: int) -> SparseNetwork:
+        d, k, hidden = self.n_features_in_, self.n_components_, self._resolve_hidden_layer_sizes()
+        generator = torch.Generator().manual_seed(seed)
+        encoder: Any = MLP([d, *hidden, k], self.activation, generator=generator)
+        decoder: Any = MLP([k, d], generator=generator)
+        atoms = self._first_atoms(rows, generator)
+        with torch.no_grad():
+            decoder[0].weight.copy_(atoms.T)
+            decoder[0].bias.zero_()
+            encoder[-1].bias.fill_(math.log(self.rho / (1 - self.rho)) if self._is_kl() else 0.0)
+            if not hidden:
+                encoder[0].weight.copy_(atoms)
+        network = self._with_rule(Autoencoder(encoder, decoder))
+        self._calibrate(network, rows)
+        return network
+
+    def _first_atoms(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """Dictionary that training starts with, of shape (n_components, n_features)."""
+        shape = self.n_components_, rows.shape[1]
+        atoms = torch.randn(shape, generator=generator, dtype=torch.float32)
+        atoms[:, torch.from_numpy(constant_columns(rows.X))] = 0.0  # and so they stay
+        return torch.nn.functional.normalize(atoms, dim=1)
+
+    def _with_rule(self, network: Autoencoder) -> SparseNetwork:
+        """Network with the rule by which its units are active."""
+        idle = torch.zeros(self.n_components_, dtype=torch.float32)
+        if self._is_kl():
+            mean_sum = self.rho * self.n_components_
+            length = math.sqrt(self.n_features_in_ / mean_sum)  # of as many as make up a row
+            return LogisticNetwork(
+                network,
+                n_active=number(mean_sum),
+                floor=number(self.rho),
+                length=number(length),
+                activity=torch.full_like(idle, self.rho),
+                idle=idle,
+            )
+        n_active = number(self._mean_active())
+        if self.sparsity == "topk":
+            return TopKNetwork(network, n_active=n_active, n_kept=number(self._n_kept()), idle=idle)
+        return RectifiedNetwork(
+            network, n_active=n_active, penalty=number(0.0), threshold=number(0.0), idle=idle
+        )
+
+    def _is_kl(self) -> bool:
+        return self.sparsity == "kl"
+
+    def _mean_active(self) -> float:
+        """Units active in a row: their number, or the mean of their numbers."""
+        if self.sparsity == "l1" and isinstance(self.n_active, RealNotInt):
+            return self.n_active * self.n_components_
+        return self._count(self.n_active)
+
+    def _n_kept(self) -> int:
+        """Units that "topk" keeps after training."""
+        kept = self.n_active if self.transform_n_active is None else self.transform_n_active
+        return self._count(kept)
+
+    @torch.no_grad()
+    def _calibrate(self, network: SparseNetwork, rows: Rows) -> None:
+        """Set the threshold of "l1" to what has the number of active units that is asked for."""
+        if isinstance(network, RectifiedNetwork):
+            weight: Any = network.network.decoder[0].weight
+            some = rows[rows.spread(CALIBRATION_ROWS)]
+            x = torch.from_numpy(some).to(weight.device, weight.dtype)
+            network.threshold.copy_(network.calibrated(network.network.encode(x)))
+
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+        return rows.any()
+
+    def _previous_network(self) -> nn.Module | None:
+        network: Any = super()._previous_network()
+        if network is None:
+            return None
+        fresh = self._with_rule(network.network)
+        if type(fresh) is not type(network):
+            raise ValueError(
+                f"warm_start=True continues a fit of another sparsity than "
+                f"sparsity={self.sparsity!r}; set warm_start=False to start anew."
+            )
+        for name in ("n_active", "n_kept", "floor"):
+            if hasattr(network, name):
+                getattr(network, name).copy_(getattr(fresh, name))
+        return network
+
+    def _make_trainer(self, rows: Rows, *args: Any, **kwargs: Any) -> Trainer:
+        trainer = super()._make_trainer(rows, *args, **kwargs)
+        if self.max_epochs == "auto" and len(rows) < FEW_ROWS:
+            return replace(trainer, params={**trainer.params, "max_epochs": FEW_EPOCHS})
+        return trainer
+
+    def _train(self, network: Any, rows: Rows, *args: Any, **kwargs: Any) -> Plan:
+        yield from super()._train(network, rows, *args, **kwargs)
+        self.net_.module_.finish()
+        self._calibrate(self.net_.module_, rows)
+
+    def _learn(self, stream: Stream, rows: Rows, device: torch.device) -> None:
+        super()._learn(stream, rows, device)
+        self.net_.module_.finish()
+
+    # -- from units of the network to components, and back ---------------------------
+
+    def _encode(self, rows: Any) -> Any:
+        # In double precision, so that the shape of a batch cannot decide what is active.
+        if isinstance(rows, Tensor):
+            wide: Any = rows.to(widest(torch.float64, rows.device))
+        else:
+            wide = rows.astype(np.float64, copy=False)
+        return in_type_of(self.net_.infer_rows("encode", wide), rows)
+
+    def _arrange(self, raw: Any) -> Any:
+        codes = raw[:, like(self._order_of_units, raw)] * like(self._code_scale, raw)
+        return in_type_of(codes, raw)
+
+    def _decode(self, codes: Any) -> Any:
+        back = np.argsort(self._order_of_units)
+        raw = in_type_of((codes / like(self._code_scale, codes))[:, like(back, codes)], codes)
+        return self.net_.infer_rows("decode", raw, self._link)
+
+    @property
+    def _rotation(self) -> np.ndarray:  # type: ignore[override]
+        return np.eye(self.n_components_)[:, self._order_of_units]
+
+    def _in_sparse_batches(self, X: Any) -> sparse.csr_matrix:
+        """Codes of rows, never dense all at once."""
+        blocks = []
+        for part in self._batches(X.shape[0]):
+            codes = self._arrange(self._encode(self._to_network_units(as_dense(X[part]))))
+            blocks.append(sparse.csr_matrix(codes))
+        return sparse.vstack(blocks, format="csr")
+
+    def _check_fitted_state(self, state: dict[str, Any]) -> None:
+        super()._check_fitted_state(state)
+        order, k = np.asarray(state["_order_of_units"]), state["n_components_"]
+        if order.shape != (k,) or not np.array_equal(np.sort(order), np.arange(k)):
+            raise ValueError(
+                f"The state of {type(self).__name__} is damaged: _order_of_units is no order of "
+                f"{k} units."
+            )
+
+    # -- description ---------------------------------------------------------------
+
+    def _mean_slopes(self, rows: Any = None) -> np.ndarray:
+        return self.net_.module_.network.decoder[0].weight.detach().double().cpu().numpy().T
+
+    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
+        """Codes of rows, and beside them what is not zero."""
+        codes = self._encode(rows)
+        return np.hstack([codes, codes != 0])
+
+    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
+        """Sort components by variance; learn how often and how strongly they are active."""
+        k, unit = self.n_components_, 1.0 if self._is_kl() else self._scale
+        variances = moments.covariance()[:k]
+        order = np.argsort(-variances, kind="stable")
+        self._order_of_units, self._code_mean = order, np.zeros(k)
+        self._code_scale = np.full(k, unit)
+        self.components_ = self._mean_slopes()[order] * (self._scale / unit)
+        self.explained_variance_ = variances[order] * unit**2
+        mean, activity = moments.mean[:k][order] * unit, moments.mean[k:][order]
+        squares = moments.scatter[:k][order] * unit**2 / moments.count + mean**2
+        self.latent_density_ = self._slabs(activity, mean, squares)
+        self.n_active_per_row_ = float(activity.sum())
+        self.sparsity_ = 1 - self.n_active_per_row_ / k
+        self.dead_components_ = np.flatnonzero(activity == 0)
+
+    def _slabs(self, activity: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> SpikeAndSlab:
+        """Density of codes whose means and mean squares are known, zeros included."""
+        often = np.where(activity > 0, activity, 1.0)
+        mean = mean / often
+        variance = np.maximum(squares / often - mean**2, 0.0)
+        return SpikeAndSlab(activity, mean, variance, SUPPORTS[self.sparsity])
+
+    def _past_moments(self) -> Moments:
+        density, n, order = self.latent_density_, self.n_samples_, self._order_of_units
+        mean = density.expectation()
+        squares = density.activity * (density.variance + density.mean**2)
+        moments = Moments(2 * self.n_components_, joint=False)
+        moments.count = n
+        halves = np.split(moments.mean, 2), np.split(moments.scatter, 2)
+        halves[0][0][order] = mean / self._code_scale
+        halves[0][1][order] = density.activity
+        halves[1][0][order] = n * (squares - mean**2) / self._code_scale**2
+        halves[1][1][order] = n * density.activity * (1 - density.activity)
+        return moments
+
+    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
+        """Mean square of what is left over, per feature: overcomplete codes leave no dimension."""
+        self.noise_variance_ = left * self._scale**2 / (self.n_samples_ * self.n_features_in_)
+
+    def _increments(self, rows: Rows, explained: float) -> np.ndarray:
+        """What each component adds, later ones at their mean, to the explained share."""
+        k, d = self.components_.shape
+        n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * d))
+        rows = rows.subset(rows.spread(n_rows))
+        rows = Rows(rows.X, rows.shift, rows.scale)  # chosen as often as they weigh
+        total = self._total(rows)
+        if total == 0:
+            return np.zeros(k)
+        mean, atoms = self.latent_density_.expectation(), self.components_ / self._scale
+        lost = np.zeros(k)
+        for part in self._batches(len(rows)):
+            codes = self._codes(rows[part])
+            left = rows[part] - self._decode(codes) + (codes - mean) @ atoms
+            for j in range(k):
+                left -= np.outer(codes[:, j] - mean[j], atoms[j])
+                lost[j] += np.square(left).sum()
+        shares = 1 - lost / total
+        scale = explained / shares[-1] if shares[-1] > 0 else 1.0
+        return np.diff(shares, prepend=0.0) * scale
+
+    # -- samples -------------------------------------------------------------------
+
+    def _fit_densities(self, rows: Rows, seed: int, kind: Any = None) -> None:
+        self._fit_residual(rows, seed)  # that of the codes is known since they are ordered
+
+    def _density_of(self, codes: Moments) -> Any:
+        return self.latent_density_
+
+    def _moment_codes(self) -> np.ndarray:
+        n_codes = max(MOMENT_CODES, CODES_PER_COMPONENT * self.n_components_)
+        return self.latent_density_.sample(n_codes, 0)
+
+    def _noise_covariance(self, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        return self.noise_variance_ * np.eye(self.n_features_in_)
+
+
+def number(value: float) -> Tensor:
+    """Number as a network keeps it.
+
+    Parameters
+    ----------
+    value : float
+
+    Returns
+    -------
+    Tensor of shape (), float32
+    """
+    return torch.tensor(value, dtype=torch.float32)

@@ -1,0 +1,1 @@
+"""Classifier and regressor on an autoencoder's codes."""

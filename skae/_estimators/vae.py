@@ -1,0 +1,590 @@
+"""The variational autoencoder: a code with a distribution, a decoder with a likelihood."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from skae._data.array_api import follows_by_numpy
+from skae._data.dataset import Rows
+from skae._data.moments import Moments
+from skae._data.validation import check_unit_interval
+from skae._estimators.base import BaseAutoencoder
+from skae._estimators.docstrings import inherit_entries
+from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
+from skae._latent.ordering import Smooth, as_it_is, signs_of_largest
+from skae._latent.sampling import DENSITY_ROWS
+from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll
+from skae.networks.dense import (
+    SMALLEST_NOISE_VARIANCE,
+    Output,
+    VariationalAutoencoder,
+)
+from skae.networks.linear_vae import LinearOptimum
+from skae.noise import Draws
+
+ACTIVE = 0.01  # nats of divergence above which a component is active
+SMALLEST_SLOPE = 0.05  # of the logistic function, where logits start from rows
+N_DRAWS = 64  # of the code of each row, for its likelihood
+VARIANCE_DRAWS = 8  # for the variance of rows around what is decoded
+
+
+@inherit_entries(BaseAutoencoder)
+class VAETransformer(BaseAutoencoder):
+    """Variational autoencoder in the place of PCA: codes and rows with likelihoods.
+
+    The decoder is a model of the rows: a code z is standard normal, and a row is normal
+    around ``g(z)`` with a variance that is learned, or Bernoulli. The encoder gives each row
+    a normal posterior with independent components. Both are trained on the bound [1]_
+    ``E log p(x | z) - β KL(q(z | x) ‖ p(z))``. The linear model of this kind is probabilistic
+    PCA [2]_, which is where training starts, so that no useful component begins collapsed.
+
+    Parameters
+    ----------
+    n_components
+    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
+        "bernoulli" is for data in [0, 1]; what is decoded are then probabilities.
+    observation_variance : {"shared", "per_feature"}, default="shared"
+        Whether the variance of rows around what is decoded is one for all features, as in
+        probabilistic PCA, or one a feature. Not used by "bernoulli".
+    beta : float, default=1.0
+        Weight of the divergence [3]_. 1 is the likelihood's own bound; more of it silences
+        components, 0 leaves the reconstruction alone.
+    kl_warmup : int, default=0
+        Epochs over which the weight rises from 0 to `beta`.
+    free_bits : float, default=0.0
+        Divergence of each component, in nats, that costs nothing [4]_.
+    hidden_layer_sizes
+    activation
+    anchor : "pca" or None, default="pca"
+        Where training starts: probabilistic PCA, or anywhere.
+    whiten : bool, default=False
+        Scale posterior means to unit variance over the training rows.
+    latent_density : str or estimator, default="standard_normal"
+        How codes are distributed, for `sample`: "standard_normal" is the prior that the model
+        was trained with; "gaussian_mixture" (as many components as the Bayesian information
+        criterion asks for), "gaussian" or an estimator with `fit`, `sample` and
+        `score_samples` are fitted to at most 5,000 posterior means. `score_samples` always
+        has the prior.
+    network : callable, default=None
+        ``(n_features, n_components) -> nn.Module`` with methods `encode`, which returns means
+        and log-variances of the posterior side by side (``2 * n_components`` columns), and
+        `decode`. It corrects probabilistic PCA behind trainable factors that start at zero,
+        or stands alone if ``anchor=None``.
+    *
+
+    Attributes
+    ----------
+    n_components_
+    components_
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component's posterior mean over the training rows, before whitening:
+        between 0 and about 1, the prior's.
+    explained_variance_ratio_
+    singular_values_ : ndarray of shape (n_components_,)
+        Root of ``n_samples_ - 1`` times the variance of rows along what a component moves, as
+        the model has it: of what is decoded from the prior, plus the observations'. PCA's for
+        the linear model where the component is active.
+    noise_variance_ : float or ndarray of shape (n_features_in_,)
+        Variance of rows around what is decoded, in squared input units: the mean over the
+        training rows and their posteriors, where it is best. 0 for "bernoulli".
+    kl_per_component_ : ndarray of shape (n_components_,)
+        Mean divergence over the training rows, in nats, decreasing.
+    n_active_components_ : int
+        Components whose divergence exceeds 0.01 nats.
+    *
+
+    See Also
+    --------
+    AutoencoderTransformer : Restores rows better, for want of a prior to please.
+    sklearn.decomposition.PCA : Whose `score_samples` is that of the linear model.
+
+    References
+    ----------
+    .. [1] Kingma and Welling (2014). Auto-encoding variational Bayes.
+       https://arxiv.org/abs/1312.6114
+    .. [2] Lucas et al. (2019). Don't blame the ELBO! A linear VAE perspective on posterior
+       collapse. https://arxiv.org/abs/1911.02469
+    .. [3] Higgins et al. (2017). beta-VAE. https://openreview.net/forum?id=Sy2fzU9gl
+    .. [4] Kingma et al. (2016). Improved variational inference with inverse autoregressive
+       flow. https://arxiv.org/abs/1606.04934
+    .. [5] Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders.
+       https://arxiv.org/abs/1509.00519
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import VAETransformer
+    >>> X = load_digits().data
+    >>> X_train, X_test = X[:1500], X[1500:]
+    >>> vae = VAETransformer(n_components=5, random_state=0).fit(X_train)
+    >>> mean, std = vae.posterior(X_test)
+    >>> mean.shape, std.shape
+    ((297, 5), (297, 5))
+    >>> bool(vae.score_samples(X_test).mean() > PCA(5).fit(X_train).score(X_test))
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseAutoencoder._parameter_constraints,
+        "likelihood": [StrOptions({"gaussian", "bernoulli"})],
+        "observation_variance": [StrOptions({"shared", "per_feature"})],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "kl_warmup": [Interval(Integral, 0, None, closed="left")],
+        "free_bits": [Interval(Real, 0, None, closed="left")],
+    }
+
+    _state_shapes: ClassVar[dict[str, str]] = {
+        **BaseAutoencoder._state_shapes,
+        "_unit": "k",
+        "kl_per_component_": "k",
+    }
+    _lenience: ClassVar[float] = 3.0  # the bound is a likelihood, whose mean is what counts
+
+    def __init__(
+        self,
+        n_components: int | float | None = 2,
+        *,
+        likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+        observation_variance: Literal["shared", "per_feature"] = "shared",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
+        activation: str | Callable[[], nn.Module] = "relu",
+        anchor: Literal["pca"] | None = "pca",
+        whiten: bool = False,
+        latent_density: Any = "standard_normal",
+        network: Callable[[int, int], nn.Module] | None = None,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        weight_decay: float = 0.05,
+        batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "cpu",
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ):
+        self.n_components = n_components
+        self.likelihood = likelihood
+        self.observation_variance = observation_variance
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.anchor = anchor
+        self.whiten = whiten
+        self.latent_density = latent_density
+        self.network = network
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # -- the five choices ----------------------------------------------------------
+
+    def _check_parameters(self, X: np.ndarray) -> None:
+        if self.likelihood == "bernoulli":
+            check_unit_interval(X, "likelihood='bernoulli'", "likelihood='gaussian'")
+
+    def _decodes_logits(self) -> bool:
+        return self.likelihood == "bernoulli"
+
+    def _make_objective(self) -> Objective:
+        nll = binary_cross_entropy if self.likelihood == "bernoulli" else gaussian_nll
+        return Objective(
+            {"reconstruction": nll, "kl": KL(self.free_bits)},
+            {"kl": self.beta},
+            warm_up={"kl": self.kl_warmup},
+            positive=False,
+        )
+
+    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module:
+        return Draws(self.n_components_, generator)
+
+    def _is_solved(self) -> bool:
+        return (
+            self._is_linear()
+            and self.likelihood == "gaussian"
+            and self.observation_variance == "shared"
+            and self.free_bits == 0
+        )
+
+    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+        return not self._is_solved() and rows.any()
+
+    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
+        d, k = self.n_features_in_, self.n_components_
+        start = self._linear_start(rows) if self.anchor is not None else _no_start(d, k)
+        variance = start.pop("noise_variance")
+        if self.observation_variance == "per_feature":
+            variance = np.full(d, variance)
+        if self.likelihood == "bernoulli":
+            variance = None
+        tensors: dict[str, Any] = {
+            name: None if value is None else torch.tensor(value, dtype=torch.float64)
+            for name, value in {**start, "noise_variance": variance}.items()
+        }
+        gated = self.network is not None and self.anchor is not None
+        return VariationalAutoencoder(self._make_pair(seed, n_parts=2), **tensors, gated=gated)
+
+    def _linear_start(self, rows: Rows) -> dict[str, Any]:
+        """Probabilistic PCA of the rows, or what comes close to it in logits."""
+        bernoulli = self.likelihood == "bernoulli"
+        centred = Rows(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
+        components = centred.principal_components(self.n_components_)
+        along, left = centred.squares_along(components)
+        n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
+        best = LinearOptimum.find(along / n_free, left / n_free, n_dimensions, self.beta)
+        encoding = components * best.encoding()[:, None]
+        decoding = components * best.decoding()[:, None]
+        centre = offset = None
+        if bernoulli:
+            slopes = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
+            decoding = decoding / slopes
+            mean = self.mean_.clip(SMALLEST_SLOPE, 1 - SMALLEST_SLOPE)
+            centre, offset = self.mean_, np.log(mean / (1 - mean))
+        return {
+            "encoding": encoding,
+            "decoding": decoding,
+            "log_variances": best.log_variances(),
+            "centre": centre,
+            "offset": offset,
+            "noise_variance": best.noise_variance,
+        }
+
+    # -- description ---------------------------------------------------------------
+
+    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
+        """Mean, variance and log-variance of the posteriors of rows, side by side."""
+        mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows))
+        return np.hstack([mean, np.exp(log_var), log_var])
+
+    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
+        """Sort components by divergence and fix their signs: rotations would mix posteriors.
+
+        A decoder does not care about the centre and unit of a code, but the divergence does:
+        it is least where posteriors taken together have the prior's mean and variance.
+        """
+        k = self.n_components_
+        mean, variances, logs = np.split(moments.mean, 3)
+        centre, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
+        if self._has_left_start() and moments.count > 1:
+            centre = mean
+            unit = 1 / np.sqrt(covariance + variances)
+        spread = np.diag(moments.scatter)[:k] / moments.count
+        squares = spread + np.square(mean - centre) + variances
+        divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
+        order = np.argsort(-divergence, kind="stable")
+        self.kl_per_component_ = divergence[order]
+        self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
+        slopes = (slopes / unit[:, None])[order]
+        signs = signs_of_largest(slopes)
+        self._rotation, self._code_mean = np.eye(k)[:, order] * signs, centre
+        self._unit = unit[order]
+        self.components_ = slopes * signs[:, None] * self._scale
+        self._set_variances(covariance[order] * np.square(self._unit))
+
+    def _has_left_start(self) -> bool:
+        """Whether training changed the network: the linear optimum is not touched."""
+        return self.anchor is None or (self.n_iter_ > 0 and self.net_.best_epoch_ > 0)
+
+    def _code_unit(self) -> np.ndarray:
+        return self._unit
+
+    def _past_moments(self) -> Moments:
+        # What `_order` made of them, solved for them, and brought back to the network's order.
+        n, unit, back = self.n_samples_, self._unit, np.abs(self._rotation)
+        between = self.explained_variance_ / np.square(unit)
+        if self._has_left_start():
+            within = 1 / np.square(unit) - between
+        else:
+            within = back.T @ self.net_.module_.log_variances.exp().cpu().numpy()
+        squares = between * (n - 1) / n + within
+        logs = np.square(unit) * squares - 2 * np.log(unit) - 1 - 2 * self.kl_per_component_
+        moments = Moments(3 * self.n_components_)
+        moments.count = n
+        moments.mean = np.concatenate([self._code_mean, back @ within, back @ logs])
+        moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
+        return moments
+
+    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
+        """Learn the variance of rows around what is decoded, where it is best."""
+        varies = rows.any()
+        if self.likelihood == "bernoulli":
+            self.noise_variance_ = 0.0
+        else:
+            module = self.net_.module_
+            if self._has_left_start():
+                best = smooth(self._mean_squares(rows)) * self.net_.optimism_
+                module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
+            variances = module.noise_variance.cpu().numpy()
+            if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
+                warnings.warn(
+                    "The observation variance is at its floor, 1e-6 of the mean feature variance "
+                    f"(n_components={self.n_components_}, {self.n_features_in_} features): rows "
+                    "are decoded exactly, and their likelihood has no meaning. Lower "
+                    "n_components, or use AutoencoderTransformer.",
+                    ConvergenceWarning,
+                    stacklevel=5,
+                )
+            self.noise_variance_ = variances * self._scale**2
+            if variances.ndim == 0:
+                self.noise_variance_ = float(self.noise_variance_)
+        if varies and self.n_active_components_ == 0:
+            warnings.warn(
+                f"No component is active: all of n_components={self.n_components_} diverge from "
+                f"the prior by less than {ACTIVE} nats, so that codes say nothing of the rows. "
+                f"Lower beta={self.beta}.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _mean_squares(self, rows: Rows) -> Any:
+        """Mean square of rows minus what their posteriors decode to, of each feature or all."""
+        squares, index = np.zeros(rows.shape[1]), rows.spread(DENSITY_ROWS)
+        draws = antithetic_draws(VARIANCE_DRAWS, self.n_components_)
+        for part in self._batches(len(index)):
+            x = rows[index[part]]
+            mean, log_var = (t.numpy() for t in self.net_.posterior(x))
+            for draw in draws:
+                decoded = self.net_.infer_rows("decode", mean + draw * np.exp(0.5 * log_var))
+                squares += np.square(x - decoded).sum(axis=0)
+        squares /= len(draws) * len(index)
+        return squares if self.observation_variance == "per_feature" else squares.mean()
+
+    # -- codes with distributions --------------------------------------------------
+
+    @follows_by_numpy
+    def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of the codes of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_components_), dtype of X
+            What `transform` returns.
+        std : ndarray of shape (n_samples, n_components_), dtype of X
+        """
+        X = self._checked(X)
+        both = self._in_batches(
+            lambda part: np.hstack(self._posterior(self._to_network_units(part))),
+            X,
+            2 * self.n_components_,
+        )
+        mean, std = np.split(both, 2, axis=1)
+        return mean, std
+
+    def _posterior(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, ordered, of rows in network units."""
+        mean, log_var = (tensor.numpy() for tensor in self.net_.posterior(rows))
+        std = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._code_scale
+        return self._arrange(mean), std.astype(rows.dtype, copy=False)
+
+    @follows_by_numpy
+    def sample_around(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        observation_noise: bool = False,
+    ) -> np.ndarray:
+        """Variations of rows: codes drawn from their posteriors, decoded.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        n_samples : int, default=1
+            Variations of each row.
+        random_state : int, RandomState instance or None, default=None
+        observation_noise : bool, default=False
+            Draw rows around what is decoded, as `sample` does.
+
+        Returns
+        -------
+        X_around : ndarray of shape (n_rows, n_samples, n_features_in_), float64
+            In input units; an array also where `set_output` asks for frames.
+        """
+        mean, std = self.posterior(X)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        random = check_random_state(random_state)
+        shape = len(mean), n_samples, self.n_components_
+        codes = mean[:, None] + std[:, None] * random.normal(size=shape)
+        rows = self._decoded(codes.reshape(-1, self.n_components_).astype(np.float64))
+        if observation_noise:
+            rows = self._with_noise(rows, random)
+        return rows.reshape(len(mean), n_samples, self.n_features_in_)
+
+    # -- samples and likelihoods ---------------------------------------------------
+
+    def _prior_covariance(self) -> np.ndarray:
+        return np.diag(np.square(self._code_scale / self._unit))
+
+    def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        codes = self._spread_codes(rows)
+        covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
+        return codes.mean(axis=0), np.atleast_2d(covariance)
+
+    def _fit_residual(self, rows: Rows, seed: int) -> None:
+        """Nothing to learn: the model says how rows lie around what is decoded."""
+
+    def _set_residual(self, rows: Rows, smooth: Smooth) -> None:
+        """Nothing to learn either."""
+
+    def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        if self.likelihood == "bernoulli":
+            return (random.uniform(size=X.shape) < X).astype(X.dtype)
+        return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
+
+    @property
+    @follows_by_numpy
+    def singular_values_(self) -> np.ndarray:
+        """Lengths of components over as many rows of the model as it was trained with."""
+        moved = np.square(self.components_)
+        decoded = moved.sum(axis=1)
+        observed = moved @ np.broadcast_to(self.noise_variance_, self.n_features_in_)
+        observed[decoded > 0] /= decoded[decoded > 0]
+        return np.sqrt((self.n_samples_ - 1) * (decoded + observed))
+
+    @follows_by_numpy
+    def get_covariance(self) -> np.ndarray:
+        """Covariance of the rows that the model stands for.
+
+        That of rows decoded from 4,096 or more draws from the prior, always the same, plus
+        the observations'. For the linear model the draws do not matter, and at ``beta=1``
+        this is `PCA.get_covariance`; a nonlinear decoder makes it an estimate.
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features_in_, n_features_in_), float64
+            In squared input units.
+        """
+        return super().get_covariance()
+
+    def _moment_codes(self) -> np.ndarray:
+        variances = np.diag(self._prior_covariance())
+        n_codes = max(MOMENT_CODES, CODES_PER_COMPONENT * self.n_components_)
+        return with_variances(antithetic_draws(n_codes, self.n_components_), variances)
+
+    def _noise_covariance(self, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        if self.likelihood == "bernoulli":
+            return np.diag(mean - squares)
+        return np.diag(np.broadcast_to(self.noise_variance_, self.n_features_in_))
+
+    @follows_by_numpy
+    def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
+        """Bound on the log-likelihood of each row.
+
+        The importance-weighted bound [5]_: the logarithm of the mean of
+        ``p(x | z) p(z) / q(z | x)`` over draws of z from the posterior of the row. It
+        rises with their number towards the log-likelihood, and is exact for the linear model
+        at ``beta=1``, where it is that of probabilistic PCA. Every row has the same draws,
+        quasi-random and in pairs of opposite signs, so that its value does not depend on the
+        other rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n_draws : int, default=64
+        random_state : int, default=0
+            Scrambles the draws: other seeds show how much depends on them.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,), float64
+            In nats.
+        """
+        X = self._checked(X)
+        check_scalar(n_draws, "n_draws", Integral, min_val=1)
+        draws = antithetic_draws(n_draws, self.n_components_, random_state)
+        return self._in_batches(
+            lambda part: self._bound(self._to_network_units(part), draws)[:, None],
+            X,
+            1,
+            np.float64,
+        )[:, 0]
+
+    def _bound(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Importance-weighted bound of rows in network units, in nats of input units."""
+        mean, log_var = self.net_.posterior(rows)
+        std, x = (0.5 * log_var).exp(), torch.from_numpy(np.ascontiguousarray(rows))
+        variance = self.net_.module_.noise_variance
+        if variance is not None:
+            variance = variance.cpu().to(x.dtype)
+        centre, to_prior = (
+            torch.tensor(array, dtype=x.dtype)
+            for array in (self._code_mean, self._rotation * self._unit)
+        )
+        log_loss, logs = self._make_objective().terms["reconstruction"], []
+        for draw in torch.from_numpy(draws).to(x.dtype):
+            z = mean + draw * std
+            decoded = torch.from_numpy(self.net_.infer_rows("decode", z.numpy()))
+            nll = log_loss(Output(decoded, z, noise_variance=variance), x)
+            codes = (z - centre) @ to_prior
+            of_code = 0.5 * (draw.square() - codes.square() + log_var).sum(dim=1)
+            logs.append((of_code - nll).double())
+        bound = torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
+        return bound + np.log(self._unit).sum() - self.n_features_in_ * math.log(self._scale)
+
+
+def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:
+    """Quasi-random standard normal draws, in pairs of opposite signs.
+
+    Parameters
+    ----------
+    n_draws, n_components : int
+    seed : int, default=0
+        Of the scrambling of the Sobol sequence.
+
+    Returns
+    -------
+    ndarray of shape (n_draws, n_components), float64
+    """
+    sequence = torch.quasirandom.SobolEngine(n_components, scramble=True, seed=seed)
+    uniform = sequence.draw(-(-n_draws // 2), dtype=torch.float64)
+    normal = torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).numpy()
+    return np.concatenate([normal, -normal])[:n_draws]
+
+
+def _no_start(n_features: int, n_components: int) -> dict[str, Any]:
+    """No linear model: a network of its own, and rows of variance one."""
+    return {
+        "encoding": np.zeros((n_components, n_features)),
+        "decoding": np.zeros((n_components, n_features)),
+        "log_variances": np.zeros(n_components),
+        "noise_variance": 1.0,
+    }

@@ -1,0 +1,1 @@
+"""What a fitted network's code offers: transform, order, covariance, samples."""

@@ -1,0 +1,186 @@
+"""What a fitted network says of its rows: order of the code, variances, what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from skae._data.dataset import Rows
+from skae._data.moments import Moments
+from skae._latent.transform import CodingMixin, weighted_sum
+
+NEGLIGIBLE = 1e-12  # share of variance below which nothing is left to learn or to divide by
+JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
+INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
+
+
+Smooth = Callable[[Any], Any]  # averages a quantity over more rows than those it is of
+
+
+def as_it_is(value: Any) -> Any:
+    """Average over these rows alone.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    object
+        The value.
+    """
+    return value
+
+
+class DescriptionMixin(CodingMixin):
+    """Orders the code and describes the fit, for what encodes and decodes."""
+
+    whiten: bool
+    n_samples_: int
+    components_: np.ndarray
+    explained_variance_: np.ndarray
+    explained_variance_ratio_: np.ndarray
+    noise_variance_: Any
+    _codes: Callable[[np.ndarray], np.ndarray]
+    _has_joint_moments = True  # of components, two by two: what a rotation needs
+
+    def _describe_as_pca(self, rows: Rows) -> None:
+        """Describe a network that is PCA, without running it."""
+        self.components_ = self.net_.module_.components.cpu().numpy().copy()
+        self._code_mean = np.zeros(self.n_components_)
+        self._rotation = np.eye(self.n_components_)
+        squares, left = rows.squares_along(self.components_)
+        total = left + squares.sum()
+        self._set_variances(squares * self._scale**2 / max(1, rows.count - 1))
+        self._set_noise(rows, left)
+        self.explained_variance_ratio_ = squares / total if total > 0 else squares
+
+    def _moments_of(self, rows: Rows, past: Moments | None = None) -> Moments:
+        """Moments of the network's codes of rows, on top of past ones."""
+        moments = past
+        for part in self._batches(len(rows)):
+            codes = self._encoded_for_moments(rows[part])
+            if moments is None:
+                moments = Moments(codes.shape[1], joint=self._has_joint_moments)
+            moments.add(codes, rows.weights_of(part))
+        assert moments is not None
+        return moments
+
+    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
+        """What the network says of rows, of which `_order` needs the moments."""
+        return self._encode(rows)
+
+    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
+        """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
+
+        Learns the affine map ``(z - mean) @ rotation`` from the decoder's mean linear map and
+        the moments of what the network says of rows.
+        """
+        self._code_mean = moments.mean
+        self._rotation = np.ascontiguousarray(np.linalg.eigh(moments.scatter)[1][:, ::-1])
+        self._rotation *= signs_of_largest(self._rotation.T @ slopes)
+        self.components_ = self._rotation.T @ slopes
+        covariance = self._rotation.T @ moments.covariance() @ self._rotation
+        self._set_variances(np.diag(covariance) * self._scale**2)
+
+    def _mean_slopes(self, rows: Rows) -> np.ndarray:
+        """Mean over some rows of the decoder's linear map, of shape (n_components, n_features)."""
+        index = rows.spread(JACOBIAN_ROWS)
+        slopes = np.zeros((self.n_components_, self.n_features_in_))
+        for part in self._batches(len(index), slopes.size):
+            codes = self._encode(rows[index[part]])
+            slopes += self.net_.jacobian(codes, self._link).sum(axis=0) / len(index)
+        return slopes
+
+    def _set_variances(self, variances: np.ndarray) -> None:
+        """Take the variances of the code in input units; whiten it if asked to."""
+        self.explained_variance_ = variances
+        self._code_scale = np.full(self.n_components_, self._code_unit())
+        if self.whiten:
+            divisible = variances > NEGLIGIBLE * variances.max()
+            self._code_scale[divisible] /= np.sqrt(variances[divisible])
+
+    def _code_unit(self) -> Any:
+        """Factor between the network's code and what `transform` returns, before whitening."""
+        return self._scale
+
+    def _describe(self, rows: Rows) -> None:
+        """Describe the fit by variances: explained by each component, and left over."""
+        (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)
+        self._set_noise(rows, left * self.net_.optimism_)
+        explained = 1 - left / total if total > 0 else 0.0
+        self.explained_variance_ratio_ = self._increments(rows, explained)
+
+    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
+        """Spread what is left over on all rows evenly, as probabilistic PCA does."""
+        n_left = min(self.n_samples_, self.n_features_in_) - self.n_components_
+        self.noise_variance_ = 0.0
+        if n_left > 0 and self.n_samples_ > 1:
+            self.noise_variance_ = left * self._scale**2 / (n_left * (self.n_samples_ - 1))
+
+    def _past_moments(self) -> Moments:
+        """Moments of the network's codes of the training rows."""
+        moments = Moments(self.n_components_)
+        moments.count, moments.mean = self.n_samples_, self._code_mean
+        variances = self.explained_variance_ / self._scale**2
+        covariance = self._rotation * variances @ self._rotation.T
+        moments.scatter = covariance * max(1, self.n_samples_ - 1)
+        return moments
+
+    def _increments(self, rows: Rows, explained: float) -> np.ndarray:
+        """What each component adds to the explained share of variance.
+
+        Measured on rows spread evenly, as many as INCREMENT_PRODUCTS allows, and scaled so
+        that the sum is exact on all rows.
+        """
+        k = self.n_components_
+        n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
+        if n_rows < rows.count or rows.weights is not None:
+            rows = rows.subset(rows.spread(n_rows))
+            rows = Rows(rows.X, rows.shift, rows.scale)  # chosen as often as they weigh
+        total = self._total(rows)
+        if total == 0:
+            return np.zeros(k)
+        shares = 1 - self._lost(rows, range(1, k + 1)) / total
+        scale = explained / shares[-1] if shares[-1] > 0 else 1.0
+        return np.diff(shares, prepend=0.0) * scale
+
+    def _lost(self, rows: Rows, n_kept: Sequence[int]) -> np.ndarray:
+        """Sums of squared differences between rows and decoded codes, network units.
+
+        One for each number of components that are kept; the later ones are held at their mean.
+        """
+        lost = np.zeros(len(n_kept))
+        for part in self._batches(len(rows)):
+            block, weights = rows[part], rows.weights_of(part)
+            codes = self._codes(block)
+            for i, n in enumerate(n_kept):
+                kept = codes if n == self.n_components_ else codes * (np.arange(codes.shape[1]) < n)
+                lost[i] += weighted_sum(np.square(block - self._decode(kept)), weights)
+        return lost
+
+    def _total(self, rows: Rows) -> float:
+        """Sum of squared differences between rows and the training mean, network units."""
+        centre = (self.mean_ - self._shift) / self._scale
+        return sum(
+            weighted_sum(np.square(rows[part] - centre), rows.weights_of(part))
+            for part in self._batches(len(rows))
+        )
+
+
+def signs_of_largest(rows: np.ndarray) -> np.ndarray:
+    """Sign of the largest entry of each row.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        1 or -1; 1 where all entries are zero.
+    """
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(largest < 0, -1.0, 1.0)

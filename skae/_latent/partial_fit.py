@@ -1,0 +1,495 @@
+"""Rows that arrive by and by: what `partial_fit` keeps between calls, and does with each."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import RealNotInt
+from torch import nn
+
+from skae._data.array_api import learns
+from skae._data.dataset import MEMORY_BYTES, Rows
+from skae._data.moments import Moments
+from skae._data.threads import limited_threads
+from skae._data.validation import (
+    all_or_nothing,
+    as_dense,
+    check_rows,
+    check_weights,
+    derive_seeds,
+    resolve_device,
+)
+from skae._latent.n_components import pca_dimension
+from skae._training.callbacks import check_callbacks
+from skae._training.trainer import Trainer
+from skae.densities import Gaussian
+
+MIN_ROWS, MAX_ROWS = 500, 5000  # that are waited for until training starts
+ROWS_PER_FEATURE = 5
+MIN_WINDOW, MAX_WINDOW = 1000, 10_000  # rows that what follows the weights is averaged over
+SHARE_IN_WINDOW = 0.25  # of the rows so far
+RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
+
+
+class Stream:
+    """What is known of the rows seen so far, and how training stands.
+
+    Parameters
+    ----------
+    seeds : list of int
+    n_features : int
+    joint : bool
+        Whether the scatter matrix of the rows is kept, which is all that PCA needs of them.
+
+    Attributes
+    ----------
+    rows : Moments
+        Of all rows; once training has started, in network units.
+    low, high : ndarray of shape (n_features,)
+        Smallest and largest entry of each feature.
+    pending : tuple
+        Rows that wait until there are enough of them, and their weights.
+    training : dict or None
+        Weights and optimizer.
+    n_steps, n_failures : int
+        Of training.
+    has_started : bool
+        Whether training has, so that centre, scale and anchor stay.
+    origin : ndarray of shape (n_features,)
+        What moments of rows in input units are counted from.
+    averages : dict of str to Moments
+        Of what follows the weights: codes, slopes, errors and the like.
+    """
+
+    def __init__(self, seeds: list[int], n_features: int, *, joint: bool):
+        self.seeds, self.origin = seeds, np.zeros(n_features)
+        self.rows = Moments(n_features, joint=joint)
+        self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+        self.pending: tuple[Any, np.ndarray | None] = (None, None)
+        self.training: dict[str, Any] | None = None
+        self.n_steps = self.n_failures = 0
+        self.has_started = False
+        self.averages: dict[str, Moments] = {}
+
+    def count_in(self, rows: Rows) -> None:
+        """Add rows to the moments and the ranges.
+
+        Parameters
+        ----------
+        rows : Rows
+        """
+        for part in rows.parts():
+            block = rows[part]
+            self.rows.add(block, rows.weights_of(part))
+            self.low = np.fmin(self.low, block.min(axis=0))
+            self.high = np.fmax(self.high, block.max(axis=0))
+
+    def hold(self, X: Any, weights: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
+        """Let rows wait behind those that do already.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix or array of shape (n_rows, n_features)
+        weights : ndarray of shape (n_rows,), or None
+
+        Returns
+        -------
+        X, weights
+            Of all that wait.
+        """
+        before, their = self.pending
+        if before is not None:
+            if weights is not None or their is not None:
+                both = ((before, their), (X, weights))
+                weights = np.concatenate(
+                    [np.ones(rows.shape[0]) if w is None else w for rows, w in both]
+                )
+            X = stacked(before, X)
+        self.pending = X, weights
+        return self.pending
+
+    def own_pending(self, X: Any, weights: np.ndarray | None) -> None:
+        """Copy what waits where it is still the caller's, who may change it.
+
+        Parameters
+        ----------
+        X, weights
+            Of this call.
+        """
+        rows, counts = self.pending
+        if rows is not None and rows is X:
+            rows = rows.copy()
+        if counts is not None and counts is weights:
+            counts = counts.copy()
+        self.pending = rows, counts
+
+    def average(self, name: str, value: Any, weight: float) -> np.ndarray:
+        """Mean of a quantity over the last rows.
+
+        Parameters
+        ----------
+        name : str
+        value : ndarray
+            Mean over the rows of this call.
+        weight : float
+            Their number.
+
+        Returns
+        -------
+        ndarray of the shape of `value`
+        """
+        value = np.asarray(value, dtype=float)
+        moments = self.averages.setdefault(name, Moments(value.size, joint=False))
+        moments.limit(self.window()).add(value.reshape(1, -1), np.array([weight]))
+        return moments.mean.reshape(value.shape)
+
+    def window(self) -> float:
+        """Rows that those before the next ones count for.
+
+        Returns
+        -------
+        float
+        """
+        return min(MAX_WINDOW, max(MIN_WINDOW, SHARE_IN_WINDOW * self.rows.count))
+
+    def ranges(self) -> dict[str, np.ndarray]:
+        """What `Rows.ranges` returns, of all rows so far.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_features,)
+        """
+        std = np.sqrt(self.rows.scatter / self.rows.count)
+        return {"mean": self.rows.mean, "std": std, "low": self.low, "high": self.high}
+
+    def same_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, two a feature, and weights, whose mean and scatter are those of all rows.
+
+        Returns
+        -------
+        X : ndarray of shape (2 * n_features, n_features)
+        weights : ndarray of shape (2 * n_features,)
+        """
+        n_features = len(self.rows.mean)
+        variances, axes = np.linalg.eigh(self.rows.scatter / self.rows.count)
+        steps = np.sqrt(n_features * np.maximum(variances, 0))[:, None] * axes.T
+        X = self.origin + self.rows.mean + np.concatenate([steps, -steps])
+        return X, np.full(len(X), self.rows.count / len(X))
+
+
+def stacked(first: Any, second: Any) -> Any:
+    """Rows of two arrays one below the other; sparse if both are.
+
+    Parameters
+    ----------
+    first, second : ndarray or CSR matrix or array of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray or CSR matrix or array
+    """
+    if sparse.issparse(first) and sparse.issparse(second):
+        return sparse.vstack([first, second], format="csr")
+    return np.concatenate([X.toarray() if sparse.issparse(X) else X for X in (first, second)])
+
+
+class StreamingMixin:
+    """`partial_fit` for what has the parts of `fit`."""
+
+    _stream: Stream
+    n_components: Any
+    n_components_: int
+    n_features_in_: int
+    n_samples_: int
+    n_iter_: int
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float]
+    explained_variance_ratio_: np.ndarray
+    latent_density: Any
+    latent_density_: Any
+    callbacks: Any
+    device: str
+    random_state: Any
+    mean_: np.ndarray
+    net_: Any
+    _shift: np.ndarray
+    _scale: float
+    _rotation: np.ndarray
+    _code_mean: np.ndarray
+    _code_scale: np.ndarray
+    _validate_params: Callable[[], None]
+    _check_parameters: Callable[[Any], None]
+    _is_solved: Callable[[], bool]
+    _locate: Callable[..., Rows]
+    _make_network: Callable[..., nn.Module]
+    _make_start: Callable[..., nn.Module]
+    _set_trainable: Callable[[nn.Module], nn.Module]
+    _choose_dimension: Callable[..., None]
+    _make_trainer: Callable[..., Trainer]
+    _own_draws: Callable[..., AbstractContextManager[None]]
+    _describe_network: Callable[[Rows], None]
+    _order: Callable[[np.ndarray, Moments], None]
+    _moments_of: Callable[..., Moments]
+    _mean_slopes: Callable[[Rows], np.ndarray]
+    _lost: Callable[..., np.ndarray]
+    _total: Callable[[Rows], float]
+    _increments: Callable[..., np.ndarray]
+    _set_noise: Callable[..., None]
+    _fit_densities: Callable[..., None]
+    _set_residual: Callable[..., None]
+    _prior_covariance: Callable[[], np.ndarray]
+    _past_moments: Callable[[], Moments]
+    get_covariance: Callable[[], np.ndarray]
+
+    @learns
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from more rows, as `sklearn.decomposition.IncrementalPCA` does.
+
+        The first rows wait until there are enough of them (five a feature, but at least 500
+        and at most 5,000). Until then the model is PCA of all rows so far, or an untrained
+        network without an anchor. Then centre, scale and anchor stay, and every call trains
+        for one epoch on the rows it brings, at a constant rate of twice `lr`; rows fewer than
+        a batch (16 if "auto") wait for the next call. Nothing is held out: `max_epochs`,
+        `lr_schedule` and `early_stopping` play no part, and there is no promise about PCA. A
+        share of variance as `n_components` is PCA's choice until training starts, and is then
+        settled by the rows that waited. The linear autoencoder remains PCA of all rows so far.
+
+        What describes the model is current after each call. The mean and the number of rows
+        are of all rows; moments, order of the components and a Gaussian density follow the
+        weights: they are averaged over about the last quarter of the rows, at least 1,000 and
+        at most 10,000.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
+        y : None
+            Ignored, present for Pipelines.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many rows each stands for, one as any other. Rows of weight zero are dropped.
+
+        Returns
+        -------
+        self : object
+            The estimator, which can be used, pickled, and continued.
+
+        Raises
+        ------
+        ValueError
+            If X is bad as for `fit` or its width differs from that of the first rows, or if
+            `n_components` has changed.
+
+        Warns
+        -----
+        UserWarning
+            If `latent_density` cannot follow and a normal distribution takes its place.
+        ConvergenceWarning
+            If a loss was not finite: the weights before the call are kept, and the learning
+            rate is lowered.
+        """
+        self._validate_params()  # scikit-learn does so only before the first call
+        device = resolve_device(self.device)
+        check_callbacks(self.callbacks)
+        self._check_can_follow()
+        with all_or_nothing(self):
+            is_first = not hasattr(self, "net_")
+            X = check_rows(self, X, reset=is_first)
+            X, weights = check_weights(sample_weight, X, scaled=False)
+            self._check_parameters(X)
+            stream = self._open_stream()
+            with limited_threads(torch.get_num_threads()):
+                follow = self._go_on if stream.has_started else self._begin
+                follow(stream, X, weights, device)
+            stream.own_pending(X, weights)
+            self._stream = stream
+        return self
+
+    @property
+    def n_samples_seen_(self) -> int:
+        """Number of rows, as IncrementalPCA's."""
+        return self.n_samples_
+
+    def _check_can_follow(self) -> None:
+        """Refuse another number of components, and name what needs all rows at once."""
+        kept = getattr(self, "n_components_", None)
+        chosen = self.n_components is None or isinstance(self.n_components, RealNotInt)
+        if kept is not None and not chosen and self.n_components != kept:
+            raise ValueError(
+                f"partial_fit continues with {kept} components, but "
+                f"n_components={self.n_components}; use a new estimator, or fit."
+            )
+        if self.latent_density not in ("auto", "gaussian", "standard_normal"):
+            warnings.warn(
+                f"latent_density={self.latent_density!r} cannot follow rows that arrive by and "
+                "by: a normal distribution takes its place, as of latent_density='gaussian'.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _open_stream(self) -> Stream:
+        """Return a copy of the stream so far, or one that continues a fit, or a new one."""
+        if hasattr(self, "_stream"):
+            return copy.deepcopy(self._stream)
+        d, is_solved = self.n_features_in_, self._is_solved()
+        if is_solved and 8 * d**2 > MEMORY_BYTES:
+            raise ValueError(
+                f"partial_fit of the linear autoencoder keeps a matrix of {d} times {d} "
+                "features, too large for memory; use sklearn.decomposition.IncrementalPCA, or "
+                "hidden_layer_sizes other than ()."
+            )
+        stream = Stream(derive_seeds(self.random_state, 4), d, joint=is_solved)
+        if hasattr(self, "net_"):
+            stream.rows.count = self.n_samples_
+            if is_solved:  # of rows that are gone, what the model says of them is left
+                stream.origin = self.mean_
+                stream.rows.scatter = self.get_covariance() * max(1, self.n_samples_ - 1)
+            else:
+                stream.has_started = True
+                stream.rows.mean = self._mean_in_network_units()
+                stream.averages["codes"] = self._past_moments()
+        return stream
+
+    def _mean_in_network_units(self) -> np.ndarray:
+        return (self.mean_ - self._shift) / self._scale
+
+    # -- before training starts ----------------------------------------------------
+
+    def _begin(
+        self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
+    ) -> None:
+        """Start anew from all rows so far; train if there are enough."""
+        if self._is_solved():
+            # Around the first row, so that a large offset costs no digits.
+            if stream.rows.count == 0:
+                stream.origin = as_dense(X[:1])[0].astype(float)
+            stream.count_in(Rows(X, stream.origin, weights=weights))
+            X, weights = stream.same_moments()
+        else:
+            X, weights = stream.hold(X, weights)
+        rows = self._locate(X, weights, warns=False)
+        self.n_samples_ = rows.count
+        starts = not self._is_solved() and len(rows) >= rows_to_wait_for(rows.shape[1])
+        if isinstance(self.n_components, RealNotInt):
+            self.n_components_ = pca_dimension(rows, self.n_components)
+            if starts:
+                self._choose_dimension(rows, device, stream.seeds, None)
+        with self._own_draws(stream.seeds[0], device):
+            if starts:
+                network = self._make_start(rows, device, stream.seeds)
+            else:
+                network = self._make_network(rows, stream.seeds[0])
+            self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
+        self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
+        if starts:
+            stream.has_started = True
+            self._learn(stream, rows, device)
+            stream.rows = Moments(self.n_features_in_, joint=False)
+            self._describe_rows(stream, rows)
+            self._describe_so_far(stream, rows)
+            return
+        self._describe_network(rows)
+        kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
+        self._fit_densities(rows, stream.seeds[1], kind)
+
+    # -- from then on --------------------------------------------------------------
+
+    def _go_on(
+        self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
+    ) -> None:
+        """Train on what arrives, as soon as it fills a batch; describe what came of it."""
+        waiting = Rows(*self._to_rows(*stream.hold(X, weights)))
+        rows = Rows(*self._to_rows(X, weights))
+        trainer = self._make_trainer(rows, device, stream.seeds)
+        self._describe_rows(stream, rows)
+        if len(waiting) >= trainer.stream_batch_size():
+            self._learn(stream, waiting, device)
+        self._describe_so_far(stream, rows)
+
+    def _to_rows(self, X: Any, weights: np.ndarray | None) -> tuple[Any, ...]:
+        return X, self._shift, self._scale, weights
+
+    def _learn(self, stream: Stream, rows: Rows, device: torch.device) -> None:
+        """Train for one epoch on rows, which then wait no longer."""
+        if stream.rows.count:
+            rows.known_ranges = stream.ranges()
+        # Other draws in each call, though a generator's state need not be kept.
+        sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
+        seeds = [int(seed) for seed in sequence.generate_state(4)]
+        trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
+        network = self._set_trainable(copy.deepcopy(self.net_.module_))
+        with self._own_draws(seeds[0], device):
+            self.net_, stream.training, n_steps = trainer.learn(
+                network, rows, stream.training, stream.n_steps
+            )
+        stream.n_steps += n_steps
+        loss = self.net_.history[-1]["train_loss"]
+        self.loss_curve_ = [*self.loss_curve_, loss]
+        self.n_iter_ = len(self.loss_curve_)
+        stream.pending = (None, None)
+        if not math.isfinite(loss):
+            stream.training = None
+            stream.n_failures += 1
+            warnings.warn(
+                "The training loss became non-finite: the weights before these rows are kept, "
+                f"and the learning rate is lowered to {trainer.params['lr'] * RATE_CUT:.1g}. "
+                "Lower lr.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _describe_rows(self, stream: Stream, rows: Rows) -> None:
+        """Count rows in: their number, mean and ranges."""
+        stream.count_in(rows)
+        self.n_samples_ = round(stream.rows.count)
+        self.mean_ = stream.rows.mean * self._scale + self._shift
+
+    def _describe_so_far(self, stream: Stream, rows: Rows) -> None:
+        """Describe the model by what these rows and those before them say of it."""
+        n = rows.count if rows.weights is None else float(rows.weights.sum())
+        codes = stream.averages.get("codes")
+        codes = self._moments_of(rows, None if codes is None else codes.limit(stream.window()))
+        stream.averages["codes"] = codes
+        self._order(stream.average("slopes", self._mean_slopes(rows), n), codes)
+        (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)
+        left, total = stream.average("errors", np.array([left, total]) / n, n)
+        self._set_noise(
+            rows, left * self.n_samples_, lambda value: stream.average("noise", value, n)
+        )
+        explained = 1 - left / total if total > 0 else 0.0
+        shares = stream.average("shares", self._increments(rows, explained), n)
+        self.explained_variance_ratio_ = shares * (explained / shares.sum() if shares.any() else 1)
+        self._set_residual(rows, lambda value: stream.average("residual", value, n))
+        self.latent_density_ = self._density_of(codes)
+
+    def _density_of(self, codes: Moments) -> Gaussian:
+        """Prior, or the normal distribution that has the moments of the codes."""
+        k = self.n_components_
+        if self.latent_density == "standard_normal":
+            return Gaussian(np.zeros(k), self._prior_covariance())
+        to_code = self._rotation * self._code_scale
+        mean = (codes.mean[:k] - self._code_mean) @ to_code
+        return Gaussian(mean, to_code.T @ codes.covariance()[:k, :k] @ to_code)
+
+
+def rows_to_wait_for(n_features: int) -> int:
+    """Rows that wait until training starts.
+
+    Parameters
+    ----------
+    n_features : int
+
+    Returns
+    -------
+    int
+    """
+    return int(np.clip(ROWS_PER_FEATURE * n_features, MIN_ROWS, MAX_ROWS))

@@ -1,0 +1,1 @@
+"""Choosing: the search for a dimension, and the comparison with other reducers."""

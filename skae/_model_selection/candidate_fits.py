@@ -1,0 +1,292 @@
+"""Fits of the candidates of a search, and what judges them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+from skae._data.validation import explained_share
+from skae._estimators.base import BaseAutoencoder
+from skae._training.batched import carry_out, carry_out_together
+from skae.metrics import reconstruction_score
+
+
+def last_step(estimator: Any) -> Any:
+    """What encodes: the estimator, or the last step of a Pipeline.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+
+    Returns
+    -------
+    estimator
+    """
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+@dataclass
+class Task:
+    """One fit of one candidate.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Not fitted.
+    size, split : int
+        Indices of the candidate and of the split.
+    """
+
+    estimator: Any
+    size: int
+    split: int
+
+
+@dataclass
+class Judge:
+    """What a fitted candidate is judged by.
+
+    Parameters
+    ----------
+    scorer : callable or None
+        None is the share of variance explained.
+    downstream : estimator or None
+        Not fitted.
+    on_training_rows : bool
+        Whether to judge by these too.
+    """
+
+    scorer: Callable[..., float] | None
+    downstream: Any
+    on_training_rows: bool
+
+    @property
+    def explains(self) -> bool:
+        """Whether scores are shares of variance."""
+        return self.scorer is None
+
+    @property
+    def needs_density(self) -> bool:
+        """Whether a scorer may ask for more than codes and reconstructions."""
+        return self.scorer is not None and self.downstream is None
+
+    def score(self, estimator: Any, downstream: Any, X: Any, y: Any) -> float:
+        """Score of a fitted candidate.
+
+        Parameters
+        ----------
+        estimator : estimator
+        downstream : estimator or None
+            Fitted to its codes.
+        X, y : array-like
+
+        Returns
+        -------
+        float
+        """
+        if self.scorer is None:
+            rows = X if estimator is last_step(estimator) else estimator[:-1].transform(X)
+            return reconstruction_score(last_step(estimator), rows)
+        if downstream is None:
+            return self.scorer(estimator, X, y)
+        return self.scorer(downstream, estimator.transform(X), y)
+
+
+def do_tasks(
+    tasks: list[Task],
+    judge: Judge,
+    X: Any,
+    y: Any,
+    splits: list[tuple[np.ndarray, np.ndarray]],
+    params: dict[str, Any],
+    together: bool,
+    error_score: float | str,
+) -> list[dict[str, Any]]:
+    """Fit candidates and judge them.
+
+    Parameters
+    ----------
+    tasks : list of Task
+    judge : Judge
+    X, y : array-like
+    splits : list of tuple of two ndarray
+    params : dict
+        Of `fit`.
+    together : bool
+    error_score : float or "raise"
+
+    Returns
+    -------
+    list of dict
+        As scikit-learn's searches have them for each fit.
+    """
+    parts = [
+        _Part(task.estimator, *splits[task.split], X, y, params, judge.needs_density)
+        for task in tasks
+    ]
+    started = time.perf_counter()
+    if together:
+        _fit_together([part for part in parts if part.has_plan()])
+    share = (time.perf_counter() - started) / len(tasks)
+    return [_outcome(part, judge, share, error_score) for part in parts]
+
+
+class _Part:
+    """A candidate, and the rows that it is fitted to."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        train: np.ndarray,
+        test: np.ndarray,
+        X: Any,
+        y: Any,
+        params: dict[str, Any],
+        needs_density: bool,
+    ):
+        self.estimator, self.train, self.test, self.X, self.y = estimator, train, test, X, y
+        self.params, self.needs_density = params, needs_density
+        self.is_fitted = False
+
+    def training_rows(self) -> tuple[Any, Any]:
+        return _safe_split(self.estimator, self.X, self.y, self.train)
+
+    def test_rows(self) -> tuple[Any, Any]:
+        return _safe_split(self.estimator, self.X, self.y, self.test, self.train)
+
+    def has_plan(self) -> bool:
+        """Whether trainings can be asked for, and be done with those of others."""
+        last = last_step(self.estimator)
+        if not isinstance(last, BaseAutoencoder) or self.params or last._has_own_modules():
+            return False
+        return last is self.estimator or self.estimator.memory is None
+
+    def plan(self) -> Any:
+        """Fit, asking for the trainings to be done."""
+        rows, y = self.training_rows()
+        last = last_step(self.estimator)
+        if last is not self.estimator:
+            rows = self.estimator[:-1].fit_transform(rows, y)
+        last._validate_params()
+        return last._fitting(rows, whole=self.needs_density)
+
+    def fit(self) -> None:
+        """Fit alone."""
+        if self.has_plan():
+            carry_out(self.plan())
+            return
+        params = _check_method_params(self.X, params=self.params, indices=self.train)
+        rows, y = self.training_rows()
+        self.estimator.fit(rows, y, **params)
+
+
+def _fit_together(parts: list[_Part]) -> None:
+    """Fit candidates together; if any of them fails, none is fitted."""
+    fresh = [clone(part.estimator) for part in parts]
+    try:
+        carry_out_together([part.plan() for part in parts])
+    except Exception:
+        for part, estimator in zip(parts, fresh, strict=True):
+            part.estimator = estimator  # each fails, or does not, alone
+        return
+    for part in parts:
+        part.is_fitted = True
+
+
+def _outcome(part: _Part, judge: Judge, fit_time: float, error_score: Any) -> dict[str, Any]:
+    """Fit unless fitted, and judge, as scikit-learn's `_fit_and_score` reports it."""
+    result: dict[str, Any] = {"fit_error": None, "n_test_samples": len(part.test)}
+    scores = {"test_scores": error_score}
+    if judge.on_training_rows:
+        scores["train_scores"] = error_score
+    started = time.perf_counter()
+    try:
+        if not part.is_fitted:
+            part.fit()
+            fit_time = time.perf_counter() - started
+        started = time.perf_counter()
+        scores.update(_scores(part, judge))
+    except Exception as error:
+        if error_score == "raise":
+            raise
+        result["fit_error"] = f"{type(error).__name__}: {error}"
+    return result | scores | {"fit_time": fit_time, "score_time": time.perf_counter() - started}
+
+
+def _scores(part: _Part, judge: Judge) -> dict[str, float]:
+    """Scores of a fitted candidate."""
+    rows, y = part.training_rows()
+    downstream = None
+    if judge.downstream is not None:
+        downstream = clone(judge.downstream).fit(part.estimator.transform(rows), y)
+    scores = {"test_scores": judge.score(part.estimator, downstream, *part.test_rows())}
+    if judge.on_training_rows:
+        scores["train_scores"] = judge.score(part.estimator, downstream, rows, y)
+    return scores
+
+
+def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean of the scores and times of some fits.
+
+    Parameters
+    ----------
+    outcomes : list of dict
+        As `do_tasks` returns them.
+
+    Returns
+    -------
+    dict
+    """
+    numbers_of = [key for key in outcomes[0] if key not in ("fit_error", "n_test_samples")]
+    means = {key: float(np.mean([outcome[key] for outcome in outcomes])) for key in numbers_of}
+    return {**outcomes[0], **means}
+
+
+def pca_shares(
+    estimator: Any, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]
+) -> np.ndarray | None:
+    """Shares of variance that PCA explains of the rows left out, one PCA for all sizes.
+
+    Parameters
+    ----------
+    estimator : estimator or Pipeline
+        Its first steps come before PCA too.
+    sizes : ndarray of shape (n_candidates,)
+    X, y : array-like
+    splits : list of tuple of two ndarray
+
+    Returns
+    -------
+    ndarray of shape (n_splits, n_candidates), or None
+        None if the rows are sparse, or nothing that PCA takes.
+    """
+    shares = []
+    for train, test in splits:
+        (rows, y_train), (others, _) = (
+            _safe_split(estimator, X, y, index) for index in (train, test)
+        )
+        if last_step(estimator) is not estimator:
+            first = clone(estimator[:-1])
+            rows, others = first.fit_transform(rows, y_train), first.transform(others)
+        if sparse.issparse(rows):
+            return None
+        try:
+            pca = PCA(min(sizes.max(), *np.shape(rows)), svd_solver="full").fit(rows)
+            others = np.asarray(others, dtype=float)
+        except (TypeError, ValueError):
+            return None
+        squares = np.square((others - pca.mean_) @ pca.components_.T).sum(axis=0)
+        total = np.square(others - pca.mean_).sum()
+        explained = np.cumsum(squares)[np.minimum(sizes, len(squares)) - 1]
+        shares.append([explained_share(max(0.0, total - each), total) for each in explained])
+    return np.array(shares)

@@ -1,0 +1,1 @@
+"""Training: the net, its callbacks, gradients and optimizers, and pickles of them."""

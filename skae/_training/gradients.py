@@ -1,0 +1,645 @@
+"""Gradients of an objective: by torch's autograd, or written out for plain networks.
+
+On tables, a training step spends most of its time between the matrix products. The closed
+form reuses its arrays and writes every gradient where the optimizer reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from skae.losses import (
+    KL,
+    Objective,
+    absolute_error,
+    binary_cross_entropy,
+    gaussian_nll,
+    huber,
+    squared_error,
+)
+from skae.networks.dense import (
+    LOG_VAR_BOUNDS,
+    MLP,
+    AnchoredAutoencoder,
+    Autoencoder,
+    Codec,
+    Linear,
+    Output,
+    VariationalAutoencoder,
+    follow,
+    run,
+)
+
+
+class Gradient(Protocol):
+    """Computes the loss of a batch and leaves its gradient in the parameters' `grad`."""
+
+    def __call__(
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Return the loss and, where it is at hand, the network's output.
+
+        Where noise took part, what it made of the rows is given too; where rows have
+        weights, those too.
+        """
+
+
+class AutogradGradient:
+    """Gradient of any network and objective by automatic differentiation.
+
+    Parameters
+    ----------
+    network : nn.Module
+    objective : Objective
+    gradient : Tensor
+        The vector of which every parameter's `grad` is a view.
+    """
+
+    def __init__(self, network: Codec, objective: Objective, gradient: Tensor):
+        self.network, self.objective, self.gradient = network, objective, gradient
+
+    def __call__(
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        self.gradient.zero_()
+        with torch.enable_grad():
+            output = run(self.network, x, noise, weights)
+            loss = self.objective(output, x, weights)
+            loss.backward()
+        return {"loss": loss.detach(), "y_pred": output}
+
+
+class Derivative(NamedTuple):
+    """An activation and its derivative, both in place, both from its result."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+_THRESHOLD_BACKWARD = torch.ops.aten.threshold_backward.grad_input._op  # without its wrapper
+
+
+def _relu_backward(slope: Tensor, result: Tensor) -> Tensor:
+    return _THRESHOLD_BACKWARD(slope, result, 0, grad_input=slope)
+
+
+def _tanh_backward(slope: Tensor, result: Tensor) -> Tensor:
+    return torch.ops.aten.tanh_backward.grad_input(slope, result, grad_input=slope)
+
+
+def _sigmoid_backward(slope: Tensor, result: Tensor) -> Tensor:
+    return torch.ops.aten.sigmoid_backward.grad_input(slope, result, grad_input=slope)
+
+
+DERIVATIVES: dict[type[nn.Module], Derivative] = {
+    nn.ReLU: Derivative(torch.relu_, _relu_backward),
+    nn.Tanh: Derivative(torch.tanh_, _tanh_backward),
+    nn.Sigmoid: Derivative(torch.sigmoid_, _sigmoid_backward),
+    nn.Identity: Derivative(lambda x: x, lambda slope, result: slope),
+}
+
+
+class Batch(NamedTuple):
+    """Rows as both libraries see them, over the same memory.
+
+    Attributes
+    ----------
+    tensor : Tensor of shape (..., n_rows, width)
+    array : Tensor or ndarray of shape (..., n_rows, width)
+        What the algebra's product takes.
+    transposed : Tensor or ndarray of shape (..., width, n_rows)
+    """
+
+    tensor: Tensor
+    array: Any
+    transposed: Any
+
+
+class Algebra(NamedTuple):
+    """Which library multiplies matrices.
+
+    Attributes
+    ----------
+    product : callable
+        ``product(a, b, out=c)`` of matrices.
+    affine : callable
+        ``affine(bias, a, b, out=c)``: the product plus a vector in every row; bias and c are
+        batches.
+    squares : callable
+        Sum of the squares of a matrix.
+    exp, log : callable
+        Of every entry.
+    view : callable
+        Turns a tensor into what `product` takes, without copying.
+    """
+
+    product: Callable[..., Any]
+    affine: Callable[..., Any]
+    squares: Callable[[Any], Any]
+    exp: Callable[..., Any]
+    log: Callable[..., Any]
+    view: Callable[[Tensor], Any]
+
+    def batch(self, tensor: Tensor) -> Batch:
+        """Pair a tensor with its views."""
+        array = self.view(tensor)
+        return Batch(tensor, array, array.swapaxes(-1, -2))
+
+
+def _affine(bias: Batch, a: np.ndarray, b: np.ndarray, out: Batch) -> None:
+    array = np.dot(a, b, out=out.array)
+    array += bias.array
+
+
+def _affine_of_each(bias: Batch, a: np.ndarray, b: np.ndarray, out: Batch) -> None:
+    np.matmul(a, b, out=out.array)
+    out.tensor.add_(bias.tensor)  # numpy takes twice the time along rows as short as these
+
+
+def _affine_in_torch(bias: Batch, a: Tensor, b: Tensor, out: Batch) -> None:
+    torch.addmm(bias.tensor, a, b, out=out.tensor)
+
+
+def _affine_of_each_in_torch(bias: Batch, a: Tensor, b: Tensor, out: Batch) -> None:
+    torch.baddbmm(bias.tensor, a, b, out=out.tensor)
+
+
+def _squares(matrix: Any) -> Any:
+    flat = matrix.reshape(-1)
+    return flat @ flat
+
+
+def _squares_of_each(matrices: np.ndarray) -> np.ndarray:
+    rows = matrices.reshape(len(matrices), 1, -1)
+    return (rows @ rows.swapaxes(1, 2))[:, 0, 0]
+
+
+def _squares_of_each_in_torch(matrices: Tensor) -> Tensor:
+    return matrices.square().sum((-2, -1))
+
+
+# numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
+# several threads, and accelerators. Activations are torch's, which has their derivatives.
+NUMPY = Algebra(np.dot, _affine, _squares, np.exp, np.log, Tensor.numpy)
+TORCH = Algebra(
+    torch.matmul, _affine_in_torch, _squares, torch.exp, torch.log, lambda tensor: tensor
+)
+
+# Of many matrices at once, which lie along a leading axis.
+NUMPY_OF_EACH = NUMPY._replace(product=np.matmul, affine=_affine_of_each, squares=_squares_of_each)
+TORCH_OF_EACH = TORCH._replace(
+    product=torch.bmm, affine=_affine_of_each_in_torch, squares=_squares_of_each_in_torch
+)
+
+
+def _squared_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    difference, n_rows = decoded.array, x.array.shape[-2]
+    difference -= x.array
+    loss = algebra.squares(difference) / n_rows
+    difference *= 2 / n_rows
+    return loss
+
+
+def _absolute_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    n_rows = x.array.shape[-2]
+    loss = decoded.tensor.sub_(x.tensor).abs().sum((-2, -1))
+    decoded.tensor.sign_().div_(n_rows)
+    return algebra.view(loss / n_rows)
+
+
+def _huber_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    n_rows = x.array.shape[-2]
+    loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none").sum((-2, -1))
+    decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(n_rows)
+    return algebra.view(loss / n_rows)
+
+
+def _cross_entropy_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+    n_rows = x.array.shape[-2]
+    loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="none")
+    decoded.tensor.sigmoid_().sub_(x.tensor).div_(n_rows)
+    return algebra.view(loss.sum((-2, -1)) / n_rows)
+
+
+# Each returns the mean loss of the rows and turns what was decoded into its derivative.
+SLOPES: dict[Callable[..., Tensor], Callable[[Batch, Batch, Algebra], Any]] = {
+    squared_error: _squared_slope,
+    absolute_error: _absolute_slope,
+    huber: _huber_slope,
+    binary_cross_entropy: _cross_entropy_slope,
+}
+
+
+class Stack:
+    """An MLP written out, or many of one shape.
+
+    Parameters
+    ----------
+    mlp : MLP
+        Its parameters' `grad` must exist; they are overwritten, not added to. Many are one
+        whose parameters have a leading axis.
+    algebra : Algebra
+    """
+
+    def __init__(self, mlp: MLP, algebra: Algebra):
+        layers: list[Any] = [layer for layer in mlp if isinstance(layer, Linear)]
+        self.weights = [algebra.batch(layer.weight.detach()) for layer in layers]
+        self.biases = [algebra.batch(layer.bias.detach().unsqueeze(-2)) for layer in layers]
+        self.gradients = [
+            (algebra.view(layer.weight.grad), algebra.view(layer.bias.grad.unsqueeze(-2)))
+            for layer in layers
+        ]
+        activations = [type(layer) for layer in mlp if not isinstance(layer, Linear)]
+        self.derivative = DERIVATIVES[activations[0] if activations else nn.Identity]
+        self.n_active = len(activations)
+        self.ends_active = self.n_active == len(layers)
+        self.product, self.affine = algebra.product, algebra.affine
+
+    def forward(self, x: Batch, arrays: Arrays) -> None:
+        """Compute the results of all layers."""
+        for i, result in enumerate(arrays.results):
+            self.affine(self.biases[i], x.array, self.weights[i].transposed, out=result)
+            if i < self.n_active:
+                self.derivative.forward(result.tensor)
+            x = result
+        if arrays.kept is not None:
+            arrays.kept.copy_(x.tensor)
+
+    def backward(self, x: Batch, arrays: Arrays, slope: Batch, *, to_input: bool) -> None:
+        """Write the parameters' gradients and, if asked for, the slopes of the input.
+
+        The slopes are derivatives of the loss, by the result of the last layer as given.
+        """
+        if arrays.kept is not None:
+            self.derivative.backward(slope.tensor, arrays.kept)
+        for i in range(len(self.weights) - 1, -1, -1):
+            weight_gradient, bias_gradient = self.gradients[i]
+            below = arrays.results[i - 1] if i else x
+            self.product(slope.transposed, below.array, out=weight_gradient)
+            self.product(arrays.ones, slope.array, out=bias_gradient)
+            if i or to_input:
+                self.product(slope.array, self.weights[i].array, out=arrays.slopes[i].array)
+                slope = arrays.slopes[i]
+            if i:
+                self.derivative.backward(slope.tensor, below.tensor)
+
+
+class Arrays:
+    """What a stack computes for one batch size, made once and overwritten.
+
+    Parameters
+    ----------
+    stack : Stack
+    algebra : Algebra
+    n_rows : int
+
+    Attributes
+    ----------
+    results, slopes : list of Batch
+        Of every layer: its result, and derivatives of the loss by its input.
+    ones : Tensor or ndarray of shape (..., 1, n_rows)
+        Times an array, the sums of its columns.
+    linear : Tensor or ndarray of shape (..., n_rows, width of the last result)
+        For what bypasses the stack.
+    kept : Tensor or None
+        Copy of the last result, where an activation made it: callers overwrite the result.
+    """
+
+    def __init__(self, stack: Stack, algebra: Algebra, n_rows: int):
+        empty = stack.weights[0].tensor.new_empty
+        n_models = stack.weights[0].tensor.shape[:-2]
+        shapes = [weight.tensor.shape[-2:] for weight in stack.weights]
+        self.results = [algebra.batch(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
+        self.slopes = [algebra.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
+        self.ones = algebra.view(empty(*n_models, 1, n_rows).fill_(1))
+        self.linear = algebra.view(empty(*n_models, n_rows, shapes[-1][0]))
+        last = self.results[-1].tensor
+        self.kept = torch.empty_like(last) if stack.ends_active else None
+
+
+class ClosedFormGradient:
+    """Gradient of an autoencoder of two MLPs, anchored or not, without autograd.
+
+    Of many at once, if parameters and buffers have a leading axis; batches then have it too.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        One that `covers` admits.
+    objective : Objective
+    algebra : Algebra
+
+    Notes
+    -----
+    With x the rows, z = f(x) + V x the code and x̂ = g(z) + Vᵀ z, the derivative by the
+    code is that of g plus V times the derivative by x̂; V = 0 without an anchor.
+    """
+
+    def __init__(self, network: Any, objective: Objective, algebra: Algebra):
+        anchored = isinstance(network, AnchoredAutoencoder)
+        pair = network.network if anchored else network
+        self.algebra = algebra
+        self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
+        self.slope = SLOPES[next(iter(objective.terms.values()))]
+        self.components: Batch | None = None
+        if anchored:
+            dtype = self.encoder.weights[0].tensor.dtype
+            self.components = algebra.batch(network.components.to(dtype))
+        self.arrays: dict[int, tuple[Arrays, Arrays]] = {}
+
+    @staticmethod
+    def covers(network: Any, objective: Objective) -> bool:
+        """Whether network and objective are of the kind that is written out here.
+
+        Parameters
+        ----------
+        network : nn.Module
+        objective : Objective
+
+        Returns
+        -------
+        bool
+        """
+        pair = network
+        if type(network) is AnchoredAutoencoder and network.gates is None:
+            pair = network.network
+        terms = list(objective.terms.values())
+        return (
+            type(pair) is Autoencoder
+            and all(_is_written_out(mlp) for mlp in (pair.encoder, pair.decoder))
+            and len(terms) == 1
+            and terms[0] in SLOPES
+            and not objective.weights
+        )
+
+    def _arrays(self, n_rows: int) -> tuple[Arrays, Arrays]:
+        if n_rows not in self.arrays:
+            encoder, decoder = (
+                Arrays(stack, self.algebra, n_rows) for stack in (self.encoder, self.decoder)
+            )
+            self.arrays[n_rows] = encoder, decoder
+        return self.arrays[n_rows]
+
+    def __call__(
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        encoder, decoder = self._arrays(x.shape[-2])
+        target, V = self.algebra.batch(x), self.components
+        rows = target if noise is None else self.algebra.batch(noise)
+        z, decoded = self._forward(rows, encoder, decoder)
+        loss = self.slope(decoded, target, self.algebra)  # what was decoded is now its slope
+        self.decoder.backward(z, decoder, decoded, to_input=True)
+        slope = decoder.slopes[0]
+        if V is not None:
+            self._add_product(slope, decoded, V.transposed, encoder.linear)
+        self.encoder.backward(rows, encoder, slope, to_input=False)
+        return {"loss": loss}
+
+    def output(self, x: Tensor, noise: Tensor | None = None) -> Output:
+        """Run the network, without gradients.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_rows, n_features)
+        noise : Tensor of shape (..., n_rows, n_features), default=None
+            Corrupted rows, which are encoded instead.
+
+        Returns
+        -------
+        Output
+            Valid until the next call.
+        """
+        rows = self.algebra.batch(x if noise is None else noise)
+        z, decoded = self._forward(rows, *self._arrays(x.shape[-2]))
+        return Output(decoded.tensor, z.tensor, None if noise is None else noise != x)
+
+    def _forward(self, rows: Batch, encoder: Arrays, decoder: Arrays) -> tuple[Batch, Batch]:
+        """Codes, and what they are decoded to."""
+        V = self.components
+        self.encoder.forward(rows, encoder)
+        z = encoder.results[-1]
+        if V is not None:
+            self._add_product(z, rows, V.transposed, encoder.linear)
+        self.decoder.forward(z, decoder)
+        decoded = decoder.results[-1]
+        if V is not None:
+            self._add_product(decoded, z, V.array, decoder.linear)
+        return z, decoded
+
+    def _add_product(self, result: Batch, a: Batch, b: Any, space: Any) -> None:
+        """Add ``a @ b`` to a result."""
+        array = result.array
+        array += self.algebra.product(a.array, b, out=space)
+
+
+class VariationalGradient:
+    """Gradient of the bound of a variational autoencoder of two MLPs, without autograd.
+
+    Of many at once, if parameters and buffers have a leading axis; batches then have it too.
+
+    Parameters
+    ----------
+    network : VariationalAutoencoder
+        One that `covers` admits.
+    objective : Objective
+    algebra : Algebra
+
+    Notes
+    -----
+    With mean m and log-variance v of the posterior, z = m + ε exp(v / 2). The derivatives of
+    the loss by m and v are that by z, times 1 and ε exp(v / 2) / 2, plus β m and
+    β (exp(v) - 1) / 2 of the divergence, over the number of rows.
+    """
+
+    def __init__(self, network: VariationalAutoencoder, objective: Objective, algebra: Algebra):
+        self.objective, self.algebra = objective, algebra
+        pair = network.network
+        self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
+        dtype = self.encoder.weights[0].tensor.dtype
+        self.encoding, self.decoding = (
+            algebra.batch(components.to(dtype))
+            for components in (network.encoding, network.decoding)
+        )
+        view = algebra.view
+        centre, offset = network.centre, network.offset
+        self.shift = self.offset = self.variance = self.precision = None
+        if centre is not None:
+            shift = centre.unsqueeze(-2) @ network.encoding.swapaxes(-1, -2)
+            self.shift = view(shift.to(dtype))
+        if offset is not None:
+            self.offset = view(offset.to(dtype).unsqueeze(-2))
+        self.log_variances = view(network.log_variances.to(dtype).unsqueeze(-2))
+        # Of the network itself: it follows the batches, in place.
+        variance = network.noise_variance
+        self.is_of_features = variance is not None and variance.ndim == network.log_variances.ndim
+        if variance is not None:
+            self.variance = view(variance)
+            of_rows = variance if self.is_of_features else variance.unsqueeze(-1)
+            self.precision = view(torch.empty_like(of_rows.unsqueeze(-2), dtype=dtype))
+        self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
+        self.arrays: dict[int, tuple[Arrays, Arrays, Batch]] = {}
+
+    @staticmethod
+    def covers(network: Any, objective: Objective) -> bool:
+        """Whether network and objective are of the kind that is written out here.
+
+        Parameters
+        ----------
+        network : nn.Module
+        objective : Objective
+
+        Returns
+        -------
+        bool
+        """
+        terms = objective.terms
+        return (
+            type(network) is VariationalAutoencoder
+            and network.gates is None
+            and type(network.network) is Autoencoder
+            and all(_is_written_out(m) for m in (network.network.encoder, network.network.decoder))
+            and terms.keys() == {"reconstruction", "kl"}
+            and terms["reconstruction"] in (gaussian_nll, binary_cross_entropy)
+            and type(terms["kl"]) is KL
+            and objective.weights.keys() <= {"kl"}
+        )
+
+    def _arrays(self, n_rows: int) -> tuple[Arrays, Arrays, Batch]:
+        if n_rows not in self.arrays:
+            encoder, decoder = (
+                Arrays(stack, self.algebra, n_rows) for stack in (self.encoder, self.decoder)
+            )
+            codes = self.algebra.batch(torch.empty_like(decoder.slopes[0].tensor))
+            self.arrays[n_rows] = encoder, decoder, codes
+        return self.arrays[n_rows]
+
+    def __call__(
+        self, x: Tensor, noise: Any = None, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        encoder, decoder, z = self._arrays(x.shape[-2])
+        rows, draws = self.algebra.batch(x), self.algebra.view(noise)
+        product, exp = self.algebra.product, self.algebra.exp
+        self.encoder.forward(rows, encoder)
+        mean, log_var = self._halves(encoder.results[-1])
+        mean += product(rows.array, self.encoding.transposed, out=z.array)
+        if self.shift is not None:
+            mean -= self.shift
+        log_var += self.log_variances
+        std = exp(0.5 * log_var.clip(*LOG_VAR_BOUNDS))
+        array = z.array
+        array[:] = draws
+        array *= std
+        array += mean
+        self.decoder.forward(z, decoder)
+        decoded = decoder.results[-1]
+        array = decoded.array
+        array += product(z.array, self.decoding.array, out=decoder.linear)
+        if self.offset is not None:
+            array += self.offset
+        loss = self._reconstruction(decoded, rows)  # what was decoded is now its slope
+        self.decoder.backward(z, decoder, decoded, to_input=True)
+        slope = decoder.slopes[0].array
+        slope += product(decoded.array, self.decoding.transposed, out=z.array)
+        loss = loss + self._divergence(encoder.results[-1], slope, draws * std)
+        self.encoder.backward(rows, encoder, encoder.results[-1], to_input=False)
+        return {"loss": loss}
+
+    def _halves(self, posterior: Batch) -> tuple[Any, Any]:
+        """Views of means and log-variances."""
+        n_components = posterior.tensor.shape[-1] // 2
+        return posterior.array[..., :n_components], posterior.array[..., n_components:]
+
+    def _reconstruction(self, decoded: Batch, x: Batch) -> Any:
+        """Mean loss of the rows; what was decoded becomes its derivative."""
+        if not self.is_gaussian:
+            return _cross_entropy_slope(decoded, x, self.algebra)
+        difference, (n_rows, n_features) = decoded.array, decoded.tensor.shape[-2:]
+        variance: Any = self.variance
+        difference -= x.array
+        if self.is_of_features:
+            squares = (difference * difference).mean(-2)
+        else:
+            squares = self.algebra.squares(difference) / (n_rows * n_features)
+        follow(variance, squares)
+        precision: Any = self.precision
+        precision[...] = (1 / (n_rows * variance)).reshape(precision.shape)
+        difference *= precision
+        each = squares / variance + self.algebra.log(2 * math.pi * variance)
+        return 0.5 * (each.sum(-1) if self.is_of_features else n_features * each)
+
+    def _divergence(self, posterior: Batch, slope: Any, spread: Any) -> Any:
+        """Mean divergence of the rows, weighed; the posterior becomes its derivatives."""
+        kl: Any = self.objective.terms["kl"]
+        beta = self.objective.weights.get("kl", 1.0) * self.objective.factors.get("kl", 1.0)
+        mean, log_var = self._halves(posterior)
+        bounded = log_var.clip(*LOG_VAR_BOUNDS)
+        within = bounded == log_var
+        excess, share = self.algebra.exp(bounded) - 1, beta / mean.shape[-2]
+        divergence = 0.5 * (excess - bounded + mean * mean)
+        if kl.free_bits:
+            costs = divergence > kl.free_bits
+            mean *= costs
+            excess *= costs
+            divergence = divergence.clip(kl.free_bits, None)
+        spread = spread * slope
+        spread += share * excess
+        mean *= share
+        mean += slope
+        log_var[:] = spread
+        log_var *= within
+        log_var *= 0.5
+        return divergence.sum((-2, -1)) * share
+
+
+def _is_written_out(mlp: nn.Module) -> bool:
+    activations = {type(layer) for layer in mlp.children()} - {Linear}
+    is_plain = len(activations) <= 1 and activations <= DERIVATIVES.keys()
+    return type(mlp) is MLP and is_plain and all(p.requires_grad for p in mlp.parameters())
+
+
+def written_out(network: Any, objective: Objective) -> Any:
+    """Class of the gradient that is written out for a network, if there is one.
+
+    Parameters
+    ----------
+    network : nn.Module
+    objective : Objective
+
+    Returns
+    -------
+    type or None
+    """
+    kinds = ClosedFormGradient, VariationalGradient
+    return next((kind for kind in kinds if kind.covers(network, objective)), None)
+
+
+def make_gradient(
+    network: Any, objective: Objective, gradient: Tensor, *, by_autograd: bool
+) -> Gradient:
+    """Choose the fastest way to the gradient.
+
+    Parameters
+    ----------
+    network : nn.Module
+    objective : Objective
+    gradient : Tensor
+        The vector of which every parameter's `grad` is a view.
+    by_autograd : bool
+        Whether rows have weights, or someone listens to the network's output of each batch.
+
+    Returns
+    -------
+    Gradient
+    """
+    kind = None if by_autograd else written_out(network, objective)
+    if kind is None:
+        return AutogradGradient(network, objective, gradient)
+    on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
+    return kind(network, objective, NUMPY if on_one_thread else TORCH)

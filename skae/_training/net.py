@@ -1,0 +1,767 @@
+"""The training engine: a skorch net over batches of rows, and batched inference."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.history import History
+from torch import Tensor, nn
+
+from skae._data.array_api import tensor_on
+from skae._data.batches import BatchIterator, InMemory, Source
+from skae._data.threads import inference_threads
+from skae._data.validation import resolve_device
+from skae._training.callbacks import BestWeights, ProgressBar, StopTraining
+from skae._training.gradients import Gradient, make_gradient
+from skae._training.optimizers import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
+from skae._training.pickling import packed, signed, unpacked, verified
+from skae.losses import Objective, squared_error
+from skae.networks.dense import has_modes, jacobian, run
+from skae.networks.serialization import describe, rebuild, sizes_of
+
+TRAINING_STATE = (
+    "optimizer_",
+    "flat_",
+    "average_",
+    "source_",
+    "rows_",
+    "held_out_",
+    "held_out_weights_",
+    "held_out_noise_",
+    "noise_",
+    "schedule_",
+    "gradient_",
+    "criterion_",
+    "hooks_",
+    "rate_factor_",
+)
+RESULTS = ("best_epoch_", "optimism_")  # of training, that files hold beside the history
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+WARM_UP_STEPS, LATENESS, INTERPOLATION = 100, 2, 0.9  # of training without end
+NUMBERS_AT_ONCE = 2**16  # of a schedule
+EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
+_COPYING = threading.Lock()  # of the process: a net's own could not be pickled
+
+
+class AutoencoderNet(NeuralNet):
+    """skorch net that trains an autoencoder.
+
+    What differs from skorch's own loop: batches are cut from large pieces of the rows; losses are
+    recorded once an epoch; hooks that nobody overrides are not called; an interrupt
+    propagates; the best weights are kept.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, already built.
+    criterion : nn.Module
+        The objective: maps (Output, rows) to a scalar.
+    optimizer : str or callable
+        Key of ``OPTIMIZERS`` or ``(parameters, lr=, weight_decay=) -> Optimizer``.
+    lr : float
+        Learning rate; the peak where the schedule has one.
+    lr_schedule : {"one_cycle", "constant"}
+    weight_decay : float
+    averaging : float
+        Decay of the exponential average of the weights over steps; 0 is no average.
+    is_endless : bool
+        Whether nobody knows when training ends: then the rate only warms up, all steps are
+        averaged, later ones more, and gradients are taken nearer to the average than to the
+        latest weights [1]_. `averaging` must not be 0.
+    batch_size, max_epochs : int
+    patience : int or None
+        Epochs without progress until training stops; None never stops.
+    tol : float
+        Relative decrease of the loss that counts as progress.
+    clipping : float
+        Largest norm of the gradient: rows far from the others pull no harder than this.
+    cautious : bool
+        Return to the weights before the first step unless others are surely better.
+    n_errors : float
+        Standard errors by which they must be better.
+    keep_losses : bool
+        Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
+        n_held_out), the first row before the first step.
+    seed : int
+        Of the order of the rows.
+    noise : callable, default=None
+        Makes a module, or None, whose result for the rows of a batch the network is given
+        too: corrupted rows, which are encoded instead, or draws for a variational network.
+        It sees the held-out rows once, so that all weights are judged by the same.
+    callbacks : list
+        skorch callbacks.
+    device : str
+    verbose : int
+        1 shows a progress bar.
+
+    References
+    ----------
+    .. [1] Defazio et al. (2024). The road less scheduled. https://arxiv.org/abs/2405.15682
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        criterion: nn.Module,
+        *,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: str = "one_cycle",
+        weight_decay: float = 0.0,
+        averaging: float = 0.0,
+        is_endless: bool = False,
+        batch_size: int = 32,
+        max_epochs: int = 100,
+        patience: int | None = None,
+        tol: float = 1e-4,
+        clipping: float = 0.2,
+        cautious: bool = False,
+        n_errors: float = 1.0,
+        keep_losses: bool = False,
+        seed: int = 0,
+        noise: Callable[[], nn.Module | None] | None = None,
+        callbacks: Sequence[Any] = (),
+        device: str = "cpu",
+        verbose: int = 0,
+    ):
+        super().__init__(
+            module,
+            criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=None,
+            callbacks=list(callbacks),
+            device=device,
+            verbose=verbose,
+        )
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.averaging = averaging
+        self.is_endless = is_endless
+        self.patience = patience
+        self.tol = tol
+        self.clipping = clipping
+        self.cautious = cautious
+        self.n_errors = n_errors
+        self.keep_losses = keep_losses
+        self.seed = seed
+        self.noise = noise
+
+    # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
+    module: Any
+    module_: Any
+    criterion: Any
+    criterion_: Any
+    optimizer_: Any
+    callbacks_: list[tuple[str, Callback]]
+    flat_: FlatParameters
+    average_: Any
+    noise_: nn.Module | None
+
+    # -- parts ---------------------------------------------------------------------
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        parts: list[tuple[str, Callback]] = [("best_weights", BestWeights())]
+        if self.patience is not None:
+            monitor = "train_loss" if self.held_out_ is None else "valid_loss"
+            stopping = EarlyStopping(
+                monitor, patience=self.patience, threshold=self.tol, sink=_silent
+            )
+            parts.append(("patience", stopping))
+        if self.verbose:
+            parts.append(("progress_bar", ProgressBar()))
+        return parts
+
+    def initialize_module(self) -> AutoencoderNet:
+        """Take the network as it is, on the net's device."""
+        self.module_ = self.module.to(self.device)
+        self.has_modes_ = has_modes(self.module_)
+        noise = None if self.noise is None else self.noise()
+        self.noise_ = None if noise is None else noise.to(self.device, self.rows_.dtype).train()
+        return self
+
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> AutoencoderNet:
+        """Lay the parameters out in one vector and make the optimizer that updates it."""
+        if isinstance(self.optimizer, str):
+            # With the usual 1e-8, rounding decides about the steps of parameters whose
+            # gradient vanishes, and on tiny tables repeated rows would not equal weighted ones.
+            eps = 1e-6 if self.flat_.values.dtype == torch.float64 else 1e-8
+            options: dict[str, Any] = {} if self.optimizer == "sgd" else {"eps": eps}
+            if self.is_endless and options:
+                options["betas"] = (0.0, 0.999)  # the average takes the place of momentum
+            parameters, make = [self.flat_.values], OPTIMIZERS[self.optimizer]
+        else:
+            options, parameters, make = {}, self.flat_.parameters, self.optimizer
+        self.optimizer_ = make(parameters, lr=self.lr, weight_decay=self.weight_decay, **options)
+        return self
+
+    def _initialize_optimizer(self, reason: str | None = None) -> AutoencoderNet:
+        with self._current_init_context("optimizer"):
+            self.flat_ = FlatParameters(self.module_)
+            self.average_ = self.flat_.detached.clone() if self.averaging else None
+            self.initialize_optimizer()
+        return self
+
+    # -- training, from the whole down to the step ---------------------------------
+
+    def fit(
+        self,
+        X: Tensor | Source,
+        y: None = None,
+        *,
+        held_out: Tensor | None = None,
+        held_out_weights: Tensor | None = None,
+        n_epochs: int | None = None,
+    ) -> AutoencoderNet:
+        """Train on rows; choose weights on held-out rows where there are any.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_features), InMemory or Outside
+        y : None
+            Not used.
+        held_out : Tensor of shape (n_held_out, n_features), default=None
+        held_out_weights : Tensor of shape (n_held_out,), default=None
+        n_epochs : int, default=None
+            Stop after so many of the `max_epochs` that the schedule is made for.
+
+        Returns
+        -------
+        self : AutoencoderNet
+        """
+        self._take_rows(X, held_out, held_out_weights)
+        self.initialize()
+        self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
+        self.notify("on_train_begin", X=self.rows_, y=None)
+        try:
+            self.fit_loop(self.source_, epochs=n_epochs)
+        except StopTraining:
+            pass
+        finally:
+            for _, callback in self.callbacks_:
+                if isinstance(callback, ProgressBar):
+                    callback.bar_.close()
+        self.notify("on_train_end", X=self.rows_, y=None)
+        training = self.rows_, self.source_.weights
+        self._set_training(False)
+        self.optimism_ = optimism(self.module_, training, (self.held_out_, self.held_out_weights_))
+        return self
+
+    def learn(
+        self, source: Source, state: dict[str, Any] | None, n_steps_before: int
+    ) -> dict[str, Any]:
+        """Train for one epoch from where another call left off.
+
+        Parameters
+        ----------
+        source : InMemory or Outside
+        state : dict or None
+            As this method returned it; None begins.
+        n_steps_before : int
+
+        Returns
+        -------
+        dict
+            Arrays and numbers: weights, their average and the optimizer's own state.
+        """
+        self._take_rows(source, None, None)
+        self.initialize()
+        self.held_out_noise_ = None
+        self.n_steps_before_ = n_steps_before
+        if state is not None:
+            self._resume(state)
+        self.notify("on_train_begin", X=self.rows_, y=None)
+        self.fit_loop(self.source_, epochs=1)
+        state = self._state()
+        self.notify("on_train_end", X=self.rows_, y=None)
+        self.optimism_ = 1.0
+        return state
+
+    def _state(self) -> dict[str, Any]:
+        """What training continues from, as arrays and numbers."""
+        average = None if self.average_ is None else to_arrays(self.average_)
+        return {
+            "weights": to_arrays(self.flat_.detached.clone()),
+            "average": average,
+            "optimizer": to_arrays(self.optimizer_.state_dict()),
+        }
+
+    @torch.no_grad()
+    def _resume(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.flat_.values.copy_(to_tensors(state["weights"]))
+        if self.average_ is not None:
+            self.average_.copy_(to_tensors(state["average"]))
+        self.optimizer_.load_state_dict(to_tensors(state["optimizer"]))
+
+    def _take_rows(
+        self, X: Tensor | Source, held_out: Tensor | None, held_out_weights: Tensor | None
+    ) -> None:
+        """Bring rows to the device."""
+        source = InMemory(X) if isinstance(X, Tensor) else X
+        self.source_ = source.to(self.device)
+        self.rows_ = self.source_.sample
+        self.held_out_ = None if held_out is None else held_out.to(self.device)
+        self.held_out_weights_ = held_out_weights
+
+    def fit_loop(
+        self, X: Source, y: None = None, epochs: int | None = None, **fit_params: Any
+    ) -> AutoencoderNet:
+        """Run epochs: train on every batch, then evaluate the held-out rows."""
+        epochs = self.max_epochs if epochs is None else epochs
+        generator = torch.Generator().manual_seed(self.seed)
+        iterator = BatchIterator(X, self.batch_size, generator)
+        self.schedule_ = self._schedule(self.max_epochs * len(iterator))
+        self.rate_factor_ = 1.0
+        self.hooks_ = {hook: self._listened(hook) for hook in BATCH_HOOKS}
+        self.gradient_ = self._make_gradient()
+        sets = {"dataset_train": X.sample, "dataset_valid": self.held_out_}
+        for epoch in range(epochs):
+            self.criterion_.begin_epoch(epoch)
+            self.notify("on_epoch_begin", **sets)
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss will tell
+                self.run_single_epoch(iterator, True, "train", self.train_step)
+            self.notify("on_epoch_end", **sets)
+        return self
+
+    def _make_gradient(self) -> Gradient:
+        """Choose how gradients are computed."""
+        return make_gradient(
+            self.module_,
+            self.criterion_,
+            self.flat_.gradient,
+            by_autograd=self.hooks_["on_batch_end"] or self.source_.weights is not None,
+        )
+
+    def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
+        """Learning rate and new weights' share of the average, step by step."""
+        if self.is_endless:
+            step = self.n_steps_before_ + torch.arange(1, n_steps + 1)
+            rates = self.lr * torch.clamp(step / WARM_UP_STEPS, max=1.0)
+            shares = (LATENESS + 1) / (step + LATENESS)
+            return _pairs(rates, shares)
+        factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
+        # Short runs average over a tenth of the steps so far, not over the random start.
+        steps = torch.arange(11, n_steps + 11, dtype=torch.float32)  # whatever the default is
+        shares = torch.clamp(10 / steps, min=1 - self.averaging)
+        return _pairs(self.lr * factors, shares)
+
+    def run_single_epoch(
+        self,
+        iterator: BatchIterator,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
+        """Step through the batches; synchronise with the device once, at the end."""
+        self._set_training(training)
+        total: Any = 0.0
+        on_begin, on_end = self.hooks_["on_batch_begin"], self.hooks_["on_batch_end"]
+        for batch, weights in iterator:
+            if on_begin:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, weights)
+            total = total + step["loss"] * batch.shape[-2]
+            if on_end:
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        self._record(f"{prefix}_loss", total, len(iterator.source))
+
+    def _record(self, name: str, total: Any, n_rows: int) -> None:
+        """Enter the mean of some rows' losses into the history."""
+        self.history.record(name, float(total) / n_rows)
+
+    def _set_training(self, training: bool = True) -> None:
+        """Set the mode of the network, down to its last module where any of them has one."""
+        if self.has_modes_:
+            self.module_.train(training)
+        else:
+            self.module_.training = training
+
+    def train_step(
+        self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any
+    ) -> dict[str, Any]:
+        """Gradient, update, average: the one place where the weights change."""
+        rate, share = next(self.schedule_)
+        rate *= self.rate_factor_
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
+        if self.is_endless:
+            with self._between():
+                step = self.train_step_single(batch, weights)
+        else:
+            step = self.train_step_single(batch, weights)
+        if self.hooks_["on_grad_computed"]:
+            self.notify(
+                "on_grad_computed",
+                named_parameters=list(self.module_.named_parameters()),
+                batch=batch,
+            )
+        self.flat_.clip(self.clipping)
+        self.optimizer_.step()
+        if self.average_ is not None:
+            self.average_.lerp_(self.flat_.detached, share)
+        return step
+
+    @contextmanager
+    def _between(self) -> Iterator[None]:
+        """Weights between the latest and the average, inside the block."""
+        latest = self.flat_.detached.clone()
+        self.flat_.detached.lerp_(self.average_, INTERPOLATION)
+        yield
+        self.flat_.detached.copy_(latest)
+
+    def train_step_single(
+        self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any
+    ) -> dict[str, Any]:
+        """Loss of a batch and its gradient."""
+        return self.gradient_(batch, self._noise_of(batch), weights)
+
+    def _noise_of(self, rows: Tensor) -> Tensor | None:
+        """What noise makes of rows; None where there is no noise."""
+        if self.noise_ is None:
+            return None
+        with torch.no_grad():
+            return self.noise_(rows)
+
+    def _listened(self, hook: str) -> bool:
+        """Whether any callback overrides a hook."""
+        base = getattr(Callback, hook)
+        return any(getattr(type(cb), hook) is not base for _, cb in self.callbacks_)
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a hook.
+
+        A StopIteration from a callback ends training, as does skorch's early stopping, which
+        raises KeyboardInterrupt; any other KeyboardInterrupt propagates.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except StopIteration:
+                raise StopTraining from None
+            except KeyboardInterrupt:
+                stopped = isinstance(callback, EarlyStopping) and (
+                    callback.misses_ >= callback.patience
+                )
+                if not stopped:
+                    raise
+                raise StopTraining from None
+
+    # -- weights -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, rows: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Objective of each row, under the averaged weights where there is an average.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, n_features)
+        noise : Tensor of shape (n_rows, n_columns), default=None
+            What noise made of the rows.
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        self._set_training(False)
+        trained = self.flat_.detached
+        before = trained.clone()
+        if self.average_ is not None:
+            trained.copy_(self.average_)
+        batches = rows.split(EVALUATION_ROWS)
+        given = [None] * len(batches) if noise is None else noise.split(EVALUATION_ROWS)
+        losses = [
+            self.criterion_.row_losses(run(self.module_, batch, its), batch)
+            for batch, its in zip(batches, given, strict=True)
+        ]
+        if self.average_ is not None:
+            trained.copy_(before)
+        return torch.cat(losses)
+
+    def snapshot(self) -> tuple[Tensor, list[Tensor]]:
+        """Copy of the weights that `evaluate` judges, and of the module's buffers."""
+        weights = self.flat_.detached if self.average_ is None else self.average_
+        return weights.clone(), [buffer.clone() for buffer in self.module_.buffers()]
+
+    @torch.no_grad()
+    def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
+        """Bring weights and buffers back.
+
+        Parameters
+        ----------
+        snapshot : tuple
+            As `snapshot` returned it.
+        """
+        weights, buffers = snapshot
+        self.flat_.values.copy_(weights)
+        if self.average_ is not None:
+            self.average_.copy_(weights)
+        for buffer, saved in zip(self.module_.buffers(), buffers, strict=True):
+            buffer.copy_(saved)
+
+    def release(self) -> AutoencoderNet:
+        """Drop what only training needs: optimizer, averages, data."""
+        self.flat_.release()
+        for name in TRAINING_STATE:
+            delattr(self, name)
+        return self._as_trained()
+
+    def trained_elsewhere(self, history: History, results: dict[str, Any]) -> AutoencoderNet:
+        """Take what training found that was not this net's own.
+
+        Parameters
+        ----------
+        history : History
+        results : dict
+            Attributes.
+
+        Returns
+        -------
+        self : AutoencoderNet
+        """
+        self.__dict__.update(
+            module_=self.module,
+            has_modes_=has_modes(self.module),
+            history_=history,
+            initialized_=True,
+            **results,
+        )
+        return self._as_trained()
+
+    def _as_trained(self) -> AutoencoderNet:
+        """Keep the network and its history alone."""
+        self.module_.eval()
+        self.module, self.criterion = type(self.module_), type(self.criterion)
+        self.noise, self.callbacks_ = None, []
+        return self
+
+    # -- inference -----------------------------------------------------------------
+
+    @torch.inference_mode(False)
+    def at_precision(self, dtype: torch.dtype) -> Any:
+        """Copy of the network in another floating point type, kept for the next call.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+
+        Returns
+        -------
+        nn.Module
+            In evaluation mode.
+        """
+        copies = self.__dict__.setdefault("_copies", {})
+        if dtype not in copies:
+            with _COPYING:  # threads that come at once find one copy, whole and frozen
+                if dtype not in copies:
+                    copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
+        return copies[dtype]
+
+    @torch.inference_mode()
+    def infer_rows(
+        self, method: str, rows: Any, link: Callable[[Tensor], Tensor] | None = None
+    ) -> Any:
+        """Encode or decode rows in their own precision.
+
+        Parameters
+        ----------
+        method : {"encode", "decode"}
+        rows : ndarray or Tensor of shape (n_rows, n_columns), float32 or float64
+        link : callable, default=None
+            Applied to the result.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (n_rows, n_columns_out), dtype of `rows`
+            Where the rows are.
+        """
+        x = tensor_on(self.device, rows)
+        with self._threads_for(x):
+            result = getattr(self.at_precision(x.dtype), method)(x)
+            if link is not None:
+                result = link(result)
+        if isinstance(rows, Tensor):
+            return result.to(rows.device, rows.dtype)
+        return result.cpu().numpy().astype(rows.dtype, copy=False)
+
+    @torch.inference_mode()
+    def posterior(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the codes of rows, of a variational network.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_features), float32 or float64
+
+        Returns
+        -------
+        mean, log_var : Tensor of shape (n_rows, n_components), dtype of `rows`
+            On the CPU.
+        """
+        x = tensor_on(self.device, rows)
+        with self._threads_for(x):
+            mean, log_var = self.at_precision(x.dtype).posterior(x)
+        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        return mean.to("cpu", dtype), log_var.to("cpu", dtype)
+
+    def jacobian(self, codes: np.ndarray, link: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Linear maps of the decoder at codes.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_rows, n_components)
+        link : callable
+            Applied to what the decoder returns.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_components, n_features)
+        """
+        z = tensor_on(self.device, codes)
+        network = self.at_precision(z.dtype)
+        with self._threads_for(z):
+            return jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
+
+    def _threads_for(self, rows: Tensor) -> AbstractContextManager[Any]:
+        """Limit the threads of the network to what this many rows are worth."""
+        if not rows.is_cpu or torch.get_num_threads() == 1:
+            return nullcontext()
+        return inference_threads(len(rows) * self._n_weights)
+
+    @cached_property
+    def _n_weights(self) -> int:
+        return self.n_parameters()
+
+    def n_parameters(self) -> int:
+        """Number of weights of the network, the anchor's included."""
+        return sum(p.numel() for p in (*self.module_.parameters(), *self.module_.buffers()))
+
+    def widest_layer(self) -> int:
+        """Columns of the widest array that inference makes."""
+        return max([max(p.shape) for p in self.module_.parameters() if p.ndim > 1], default=1)
+
+    def sizes(self) -> tuple[int, int] | None:
+        """Numbers of features and of components of the network.
+
+        Returns
+        -------
+        tuple of two int, or None
+            None if the network is not one of skae's own.
+        """
+        return sizes_of(self.module_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if "module_" not in vars(self):
+            return vars(self).copy()
+        network: Any = describe(self.module_)
+        if network is None:
+            on_cpu = torch.device(self.device).type == "cpu"
+            network = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
+        state = {
+            "network": network,
+            "settings": {name: getattr(self, name) for name in _settings(type(self))},
+            "history": packed(self.history or []),
+            "results": {name: vars(self)[name] for name in RESULTS if name in vars(self)},
+        }
+        return signed(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "network" not in state:
+            self.__dict__.update(state)
+            return
+        network = state["network"]
+        if isinstance(network, dict):
+            network = rebuild(network)
+        state = verified(state, "the network")
+        known = _settings(AutoencoderNet)  # not those that only an earlier release had
+        settings = {name: value for name, value in state["settings"].items() if name in known}
+        settings["device"] = _present(settings["device"])
+        kinds: Any = type(network), Objective
+        AutoencoderNet.__init__(self, *kinds, **settings)
+        self.__dict__.update(
+            module_=network.to(self.device),
+            has_modes_=has_modes(network),
+            history_=History(unpacked(state["history"])),
+            callbacks_=[],
+            initialized_=True,
+            **state["results"],
+        )
+
+
+@torch.no_grad()
+def optimism(
+    module: nn.Module,
+    training: tuple[Tensor, Tensor | None],
+    held_out: tuple[Tensor | None, Tensor | None],
+) -> float:
+    """Mean squared error of the held-out rows over that of training rows, at least 1.
+
+    Nothing is corrupted here. Without held-out rows nothing is known: 1.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In evaluation mode.
+    training, held_out : tuple of Tensor of shape (n_rows, n_features), or None, and weights
+
+    Returns
+    -------
+    float
+    """
+    if held_out[0] is None:
+        return 1.0
+    means = []
+    both: Any = held_out, training
+    for rows, weights in both:
+        some = rows[:EVALUATION_ROWS]
+        output = run(module, some)
+        if output.reconstruction.shape != some.shape:
+            return 1.0  # it predicts targets
+        losses = squared_error(output, some)
+        w = None if weights is None else weights[:EVALUATION_ROWS].to(losses)
+        means.append(float(losses.mean() if w is None else (w * losses).sum() / w.sum()))
+    return max(1.0, means[0] / means[1]) if means[1] > 0 else 1.0
+
+
+def _settings(kind: type) -> list[str]:
+    """Parameters of a net that are plain, or that its user chose."""
+    others = ("self", "module", "criterion", "noise", "callbacks")
+    return [name for name in inspect.signature(kind).parameters if name not in others]
+
+
+def _present(device: str) -> str:
+    """Name of the device that a model is loaded to: its own, or the CPU where that is absent."""
+    try:
+        return str(resolve_device(device))
+    except ValueError:
+        warnings.warn(
+            f"The model was fitted on {device=}, which is absent here; it is loaded to the CPU.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return "cpu"
+
+
+def _pairs(first: Tensor, second: Tensor) -> Iterator[tuple[float, float]]:
+    """Numbers of two vectors, a block at a time: Python's own take several times the memory."""
+    for blocks in zip(first.split(NUMBERS_AT_ONCE), second.split(NUMBERS_AT_ONCE), strict=True):
+        yield from zip(*(block.tolist() for block in blocks), strict=True)
+
+
+def _silent(message: str) -> None:
+    """Sink of skorch's messages."""

@@ -1,0 +1,244 @@
+"""States that say which release wrote them, and that are checked when they are read."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils.fixes import parse_version
+from torch import Tensor, nn
+
+from skae._data.array_api import attributes_in_numpy, is_elsewhere
+from skae._data.version import __version__
+
+VERSION, CHECKSUM = "_skae_version", "_checksum"
+
+
+def checksum(part: Any, start: int = 0) -> int:
+    """Cyclic redundancy check of numbers, strings and arrays, however deep they lie.
+
+    It is the same on every machine. What is neither plain, numpy's, torch's, scikit-learn's
+    nor skae's counts as nothing, and so do objects of skae that check themselves.
+
+    Parameters
+    ----------
+    part : object
+    start : int, default=0
+        Check of what came before.
+
+    Returns
+    -------
+    int
+    """
+    if isinstance(part, np.ndarray) and not part.dtype.hasobject:
+        start = checksum([part.dtype.str[1:], part.shape], start)
+        little = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
+        return zlib.crc32(little.tobytes(), start)
+    if isinstance(part, np.ndarray | np.generic):
+        part = part.tolist()
+    if part is None or isinstance(part, bool | int | float | str):
+        return zlib.crc32(f"{part!r};".encode(), start)
+    for inner in _parts_of(part):
+        start = checksum(inner, start)
+    return start
+
+
+def _parts_of(part: Any) -> list[Any]:
+    """What a part consists of, in a fixed order."""
+    if isinstance(part, list | tuple):
+        return [f"{len(part)} in order", *part]
+    if isinstance(part, Mapping):
+        pairs = [(key, part[key]) for key in sorted(part, key=str)]
+        return [f"{len(pairs)} by name", *(entry for pair in pairs for entry in pair)]
+    if isinstance(part, Tensor):
+        return [part.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()]
+    if isinstance(part, nn.Module):
+        return [part.state_dict()]
+    package = type(part).__module__.partition(".")[0]
+    checks_itself = package == "skae" and hasattr(part, "__setstate__")
+    walked = package in ("skae", "sklearn") and not checks_itself
+    return [vars(part)] if walked and hasattr(part, "__dict__") else []
+
+
+def signed(state: dict[str, Any]) -> dict[str, Any]:
+    """State with its checksum.
+
+    Parameters
+    ----------
+    state : dict
+
+    Returns
+    -------
+    dict
+    """
+    return {**state, CHECKSUM: checksum(state)}
+
+
+def verified(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """State without its checksum, which is right.
+
+    Parameters
+    ----------
+    state : dict
+    name : str
+        Of what the state is.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If the checksum is missing or not that of the state.
+    """
+    state = dict(state)
+    if state.pop(CHECKSUM, None) != checksum(state):
+        raise ValueError(
+            f"The state of {name} is damaged: it has another checksum than when it was written. "
+            "Load an intact copy of the file, or fit anew."
+        )
+    return state
+
+
+def check_version(written_by: Any, name: str) -> None:
+    """Refuse a state that a newer release wrote.
+
+    Parameters
+    ----------
+    written_by : str
+        Version of skae.
+    name : str
+        Of what the state is.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(written_by, str):
+        raise ValueError(
+            f"The state of {name} is damaged: it does not record the version of skae that wrote "
+            "it. Load an intact copy of the file, or fit anew."
+        )
+    if parse_version(written_by) > parse_version(__version__):
+        raise ValueError(
+            f"This {name} was saved by skae {written_by}, which is newer than skae {__version__} "
+            f"here: pip install 'skae>={written_by}', or fit and save it with {__version__}."
+        )
+
+
+def packed(history: list[dict[str, Any]]) -> Any:
+    """A net's history by columns, in arrays where these are numbers: skops spells entries out.
+
+    Parameters
+    ----------
+    history : list of dict
+        One an epoch.
+
+    Returns
+    -------
+    dict of str to ndarray or list, or list of dict where epochs or batches record differently
+    """
+    history = _plain(list(history))
+    alike = all(
+        epoch.keys() == history[0].keys() and epoch.get("batches") == [] for epoch in history
+    )
+    if not (history and alike):
+        return history
+    names = [name for name in history[0] if name != "batches"]
+    return {name: _column([epoch[name] for epoch in history]) for name in names}
+
+
+def unpacked(record: Any) -> list[dict[str, Any]]:
+    """History as it was before it was packed.
+
+    Parameters
+    ----------
+    record : dict or list
+        As `packed` returned it.
+
+    Returns
+    -------
+    list of dict
+    """
+    if isinstance(record, list):
+        return record
+    columns = [np.asarray(c).tolist() if isinstance(c, np.ndarray) else c for c in record.values()]
+    epochs = zip(*columns, strict=True)
+    return [{"batches": [], **dict(zip(record, epoch, strict=True))} for epoch in epochs]
+
+
+def _column(values: list[Any]) -> Any:
+    kinds = set(map(type, values))
+    return np.array(values) if kinds in ({float}, {int}, {bool}) else values
+
+
+def _plain(record: Any) -> Any:
+    """Lists, dicts and numbers of Python for those of numpy."""
+    if isinstance(record, dict):
+        return {key: _plain(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [_plain(value) for value in record]
+    return record.item() if isinstance(record, np.generic) else record
+
+
+class PersistenceMixin:
+    """Pickles of estimators: which release wrote them, and whether they are whole."""
+
+    # Sizes of fitted arrays: "d" features, "k" components.
+    _state_shapes: ClassVar[dict[str, str]] = {
+        "mean_": "d",
+        "components_": "kd",
+        "explained_variance_": "k",
+        "explained_variance_ratio_": "k",
+        "_shift": "d",
+        "_code_mean": "k",
+        "_code_scale": "k",
+        "_rotation": "kk",
+    }
+    _state_curves: ClassVar[tuple[str, ...]] = ("loss_curve_", "validation_loss_curve_")
+    _state_parts: ClassVar[tuple[str, ...]] = ("_scale", "noise_variance_", "latent_density_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        inherited: Any = super().__getstate__()
+        inherited.update(attributes_in_numpy(self) if is_elsewhere(self) else {})
+        curves = {c: np.array(inherited[c], float) for c in self._state_curves if c in inherited}
+        return signed({**inherited, **curves, VERSION: __version__})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        name = type(self).__name__
+        check_version(state.get(VERSION), name)
+        if "net_" in state:
+            self._check_fitted_state(state)
+        state = verified(state, name)
+        if state.pop(VERSION) != __version__:
+            state = {**self._defaults(), **state}  # parameters that came later
+        curves = {c: np.asarray(state[c]).tolist() for c in self._state_curves if c in state}
+        vars(self).update({**state, **curves})
+
+    def _defaults(self) -> dict[str, Any]:
+        parameters = inspect.signature(type(self)).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def _check_fitted_state(self, state: dict[str, Any]) -> None:
+        """Check that what inference needs is there and that its sizes fit together."""
+        damaged = f"The state of {type(self).__name__} is damaged: "
+        needed = {"n_features_in_", "n_components_", *self._state_shapes, *self._state_parts}
+        if missing := sorted(needed - state.keys()):
+            raise ValueError(f"{damaged}{', '.join(missing)} is missing.")
+        sizes = {"d": state["n_features_in_"], "k": state["n_components_"]}
+        for name, letters in self._state_shapes.items():
+            shape = tuple(sizes[letter] for letter in letters)
+            array = state[name]
+            if np.shape(array) != shape or np.asarray(array).dtype.kind != "f":
+                raise ValueError(f"{damaged}{name} is no array of numbers of shape {shape}.")
+        found = state["net_"].sizes()
+        if found not in (None, (sizes["d"], sizes["k"])):
+            raise ValueError(
+                f"{damaged}its network maps {found[0]} features to {found[1]} components, not "
+                f"{sizes['d']} to {sizes['k']}."
+            )

@@ -1,0 +1,31 @@
+"""Networks: what maps a row to its code and a code back to a row."""
+
+from skae.networks.dense import (
+    ACTIVATIONS,
+    MLP,
+    AnchoredAutoencoder,
+    Autoencoder,
+    Codec,
+    Linear,
+    Output,
+    SelfRunning,
+    VariationalAutoencoder,
+)
+from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
+from skae.networks.supervised import HeadedNetwork
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "AnchoredAutoencoder",
+    "Autoencoder",
+    "Codec",
+    "HeadedNetwork",
+    "Linear",
+    "LogisticNetwork",
+    "Output",
+    "RectifiedNetwork",
+    "SelfRunning",
+    "TopKNetwork",
+    "VariationalAutoencoder",
+]

@@ -1,0 +1,278 @@
+"""Networks of skae's own as plain values and arrays, and back: what files hold of them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skae.networks.dense import (
+    ACTIVATIONS,
+    MLP,
+    AnchoredAutoencoder,
+    Autoencoder,
+    Linear,
+    VariationalAutoencoder,
+)
+from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
+from skae.networks.supervised import HeadedNetwork
+
+Blueprint = dict[str, Any]
+
+# Of each kind: the networks inside it, and its tensors' sizes, "d" features, "k" components
+# and "2" gates; where several are given, the tensor has any of them, or is None.
+NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+    Autoencoder: (("encoder", "decoder"), {}),
+    AnchoredAutoencoder: (("network",), {"components": ("kd",), "gates": ("2", "None")}),
+    VariationalAutoencoder: (
+        ("network",),
+        {
+            "encoding": ("kd",),
+            "decoding": ("kd",),
+            "log_variances": ("k",),
+            "centre": ("d", "None"),
+            "offset": ("d", "None"),
+            "noise_variance": ("", "d", "None"),
+            "gates": ("2", "None"),
+        },
+    ),
+    TopKNetwork: (("network",), {"n_active": ("",), "n_kept": ("",), "idle": ("k",)}),
+    RectifiedNetwork: (
+        ("network",),
+        {"n_active": ("",), "penalty": ("",), "threshold": ("",), "idle": ("k",)},
+    ),
+    LogisticNetwork: (
+        ("network",),
+        {"n_active": ("",), "floor": ("",), "length": ("",), "activity": ("k",), "idle": ("k",)},
+    ),
+}
+KINDS = {kind.__name__: kind for kind in NETWORKS}
+
+
+# -- from networks -----------------------------------------------------------------
+
+
+def describe(network: nn.Module) -> Blueprint | None:
+    """Plain values and arrays that a network can be made from.
+
+    Parameters
+    ----------
+    network : nn.Module
+
+    Returns
+    -------
+    dict or None
+        Of strings, numbers, numpy arrays, and lists and dicts of these; arrays share the
+        network's memory. None if any part is not skae's own.
+    """
+    if type(network) is MLP:
+        return _describe_mlp(network)
+    if type(network) is HeadedNetwork:
+        return _describe_headed(network)
+    if type(network) not in NETWORKS:
+        return None
+    parts, tensors = NETWORKS[type(network)]
+    inner = {name: describe(getattr(network, name)) for name in parts}
+    if None in inner.values():
+        return None
+    arrays = {name: _array(getattr(network, name)) for name in tensors}
+    return {"kind": type(network).__name__, **inner, **arrays}
+
+
+def _describe_mlp(network: MLP) -> Blueprint | None:
+    layers, between = list(network)[::2], list(network)[1::2]
+    names = {activation_name(module) for module in between}
+    if any(type(layer) is not Linear for layer in layers) or None in names or len(names) > 1:
+        return None
+    linear: list[Any] = layers
+    return {
+        "kind": "MLP",
+        "widths": [layer.in_features for layer in linear] + [linear[-1].out_features],
+        "activation": names.pop() if names else "identity",
+        "weights": [_array(layer.weight) for layer in linear],
+        "biases": [_array(layer.bias) for layer in linear],
+    }
+
+
+def _describe_headed(network: HeadedNetwork) -> Blueprint | None:
+    inner = describe(network.network)
+    if inner is None:
+        return None
+    return {
+        "kind": "HeadedNetwork",
+        "network": inner,
+        "head": describe(network.head),
+        "scale": _array(network.scale),
+        "n_features": network.n_features,
+    }
+
+
+def activation_name(module: nn.Module) -> str | None:
+    """Name of an activation.
+
+    Parameters
+    ----------
+    module : nn.Module
+
+    Returns
+    -------
+    str or None
+        Key of ``ACTIVATIONS``; None if there is no such activation with such settings.
+    """
+    for name, make in ACTIVATIONS.items():
+        if type(module) is make and _settings(module) == _settings(make()):
+            return name
+    return None
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    return {k: v for k, v in vars(module).items() if k[0] != "_" and k != "training"}
+
+
+def _array(tensor: Tensor | None) -> np.ndarray | None:
+    return None if tensor is None else tensor.detach().cpu().contiguous().numpy()
+
+
+def sizes_of(network: nn.Module) -> tuple[int, int] | None:
+    """Numbers of features and of components of one of skae's own networks.
+
+    Parameters
+    ----------
+    network : nn.Module
+
+    Returns
+    -------
+    tuple of two int, or None
+        None if the network is another's.
+    """
+    inner: Any = getattr(network, "network", network)
+    if type(inner) is not Autoencoder or not isinstance(inner.decoder, MLP):
+        return None
+    decoder: Any = inner.decoder
+    return decoder[-1].out_features, decoder[0].in_features
+
+
+# -- back --------------------------------------------------------------------------
+
+
+def rebuild(blueprint: Blueprint) -> nn.Module:
+    """Make the network that a blueprint describes, in evaluation mode.
+
+    Parameters
+    ----------
+    blueprint : dict
+        As `describe` returned it. Its arrays are copied.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        If anything is missing, or if an array has the wrong shape or type.
+    """
+    kind = _entry(blueprint, "kind")
+    if kind == "MLP":
+        return _rebuild_mlp(blueprint)
+    if kind == "HeadedNetwork":
+        return _rebuild_headed(blueprint)
+    if kind not in KINDS:
+        raise ValueError(f"There is no network of kind {kind!r}: the blueprint is damaged.")
+    parts, tensors = NETWORKS[KINDS[kind]]
+    inner = {name: rebuild(_entry(blueprint, name)) for name in parts}
+    if kind == "Autoencoder":
+        _check_mirrored(**inner)
+        return Autoencoder(**inner).eval()
+    sizes = sizes_of(inner["network"])
+    if sizes is None:
+        raise ValueError(f"{kind} holds no Autoencoder: the blueprint is damaged.")
+    given = {name: _checked(blueprint, name, shapes, sizes) for name, shapes in tensors.items()}
+    gates = given.pop("gates", None)
+    gated = {"gated": gates is not None} if "gates" in tensors else {}
+    network = KINDS[kind](**inner, **given, **gated)
+    if gates is not None:
+        network.gates = nn.Parameter(gates)
+    return network.eval()
+
+
+def _rebuild_mlp(blueprint: Blueprint) -> MLP:
+    widths, name = _entry(blueprint, "widths"), _entry(blueprint, "activation")
+    weights, biases = _entry(blueprint, "weights"), _entry(blueprint, "biases")
+    if name not in ACTIVATIONS:
+        raise ValueError(f"There is no activation {name!r}: the blueprint is damaged.")
+    if not len(widths) - 1 == len(weights) == len(biases) > 0:
+        raise ValueError(
+            f"MLP of widths {widths} has {len(weights)} weights and {len(biases)} biases: the "
+            "blueprint is damaged."
+        )
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
+        layers += [
+            _linear(
+                _tensor(weights[i], f"weights[{i}]", [(n_out, n_in)]),
+                _tensor(biases[i], f"biases[{i}]", [(n_out,)]),
+            ),
+            ACTIVATIONS[name](),
+        ]
+    network = MLP.__new__(MLP)  # its constructor would draw weights
+    nn.Sequential.__init__(network, *layers[:-1])
+    return network
+
+
+def _rebuild_headed(blueprint: Blueprint) -> HeadedNetwork:
+    network, head = rebuild(_entry(blueprint, "network")), _rebuild_mlp(_entry(blueprint, "head"))
+    sizes, layer = sizes_of(network), head[0]
+    if sizes is None or sizes != (_entry(blueprint, "n_features"), layer.in_features):
+        raise ValueError(
+            f"A head and a network of {sizes} features and components do not belong together: "
+            "the blueprint is damaged."
+        )
+    scale: Any = _checked(blueprint, "scale", ("",), sizes)
+    return HeadedNetwork(network, head, scale, sizes[0]).eval()
+
+
+def _linear(weight: Tensor, bias: Tensor) -> Linear:
+    layer = Linear.__new__(Linear)
+    nn.Linear.__init__(layer, weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer
+
+
+def _check_mirrored(encoder: Any, decoder: Any) -> None:
+    """Check that rows and codes have the same widths on both sides."""
+    d, k = encoder[0].in_features, decoder[0].in_features
+    if decoder[-1].out_features != d or encoder[-1].out_features not in (k, 2 * k):
+        raise ValueError(
+            f"An encoder from {d} to {encoder[-1].out_features} columns and a decoder from {k} to "
+            f"{decoder[-1].out_features} do not belong together: the blueprint is damaged."
+        )
+
+
+def _entry(blueprint: Blueprint, name: str) -> Any:
+    if not isinstance(blueprint, dict) or name not in blueprint:
+        raise ValueError(f"{name} of the network is missing: the blueprint is damaged.")
+    return blueprint[name]
+
+
+def _checked(
+    blueprint: Blueprint, name: str, shapes: tuple[str, ...], sizes: tuple[int, int]
+) -> Tensor | None:
+    """Tensor of a network whose sizes are letters."""
+    array, letters = _entry(blueprint, name), {"d": sizes[0], "k": sizes[1], "2": 2}
+    if array is None and "None" in shapes:
+        return None
+    admitted = [tuple(letters[s] for s in shape) for shape in shapes if shape != "None"]
+    return _tensor(array, name, admitted)
+
+
+def _tensor(array: Any, name: str, shapes: list[tuple[int, ...]]) -> Tensor:
+    if np.shape(array) not in shapes or np.asarray(array).dtype.kind != "f":
+        raise ValueError(
+            f"{name} of the network is no array of numbers of shape "
+            f"{' or '.join(map(str, shapes))}: the blueprint is damaged."
+        )
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

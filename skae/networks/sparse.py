@@ -1,0 +1,439 @@
+"""Networks with sparse codes: an encoder, a rule for what is active, and a dictionary."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from skae.networks.dense import Output, SelfRunning
+
+IDLE_TURNS = (
+    50  # times the rows that a unit of average activity waits for its turn: then it is dead
+)
+TINY = 1e-24  # square of the length below which an atom has no direction
+GAIN = 0.05  # share of each batch in the running threshold
+ACTIVITY_ROWS = 1000  # that mean activations are averaged over
+
+
+class Rule(nn.Module):
+    """Makes codes of what an encoder returns.
+
+    Parameters
+    ----------
+    value : float
+        The number that it depends on.
+    """
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = value
+
+
+class KeepLargest(Rule):
+    """Keeps so many entries of each row, the largest, and of equal ones the first."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Codes.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        return keep_largest(u, int(self.value))
+
+
+class Rectify(Rule):
+    """Subtracts a threshold and cuts what is negative."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Codes.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        return (u - self.value).relu()
+
+
+class Squash(Rule):
+    """Squashes to the unit interval, and cuts what does not exceed a floor."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Codes.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        return above_floor(u.sigmoid(), self.value)
+
+
+class SparseNetwork(SelfRunning):
+    """What networks with sparse codes share: a dictionary, and units that are called back.
+
+    A row is decoded to a sum of atoms, the columns of the decoder's one matrix, weighed by the
+    code, plus a bias. Atoms are divided by their lengths while the network trains, so that the
+    size of a code means something; `finish` leaves them so.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        Its encoder returns what the rule of the code is applied to; its decoder is one layer.
+    n_active : Tensor of shape ()
+        Units that are to be active in a row, or on average.
+    idle : Tensor of shape (n_components,)
+        Rows since each unit was active while training.
+    """
+
+    n_active: Tensor
+    idle: Tensor
+
+    def __init__(self, network: Any, *, n_active: Tensor, idle: Tensor):
+        super().__init__()
+        self.network = network
+        self.register_buffer("n_active", n_active)
+        self.register_buffer("idle", idle)
+
+    def rule(self) -> Rule:
+        """How codes are made of what the encoder returns.
+
+        Returns
+        -------
+        Rule
+        """
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        z : Tensor of shape (n_rows, n_components)
+        """
+        return self.rule()(self.network.encode(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows of codes.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        x : Tensor of shape (n_rows, n_features)
+        """
+        return self.network.decode(z)
+
+    def atoms(self) -> Tensor:
+        """Dictionary, of shape (n_features, n_components): an atom a column.
+
+        Returns
+        -------
+        Tensor
+        """
+        weight = self.network.decoder[0].weight
+        return weight * (self.size() / weight.square().sum(dim=0).clamp_min(TINY).sqrt())
+
+    def size(self) -> Any:
+        """Length of an atom.
+
+        Returns
+        -------
+        float or Tensor of shape ()
+        """
+        return 1.0
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give atoms the lengths that they had in training."""
+        self.network.decoder[0].weight.copy_(self.atoms())
+
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
+        """Encode and decode rows; while training, follow what units do.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        noise : Tensor of shape (n_rows, n_features), default=None
+            Corrupted rows, that are encoded instead.
+        weights : Tensor of shape (n_rows,), default=None
+
+        Returns
+        -------
+        Output
+        """
+        u = self.network.encode(x if noise is None else noise)
+        z, atoms = self._activate_in_training(u), self.atoms()
+        reconstruction = F.linear(z, atoms, self.network.decoder[0].bias)
+        output = Output(reconstruction, z, None if noise is None else noise != x)
+        if not self.training:
+            return output
+        with torch.no_grad():
+            self._follow(u, z, weights)
+        return output._replace(cost=self._cost(u, output, atoms, x))
+
+    def _activate_in_training(self, u: Tensor) -> Tensor:
+        return self.rule()(u)
+
+    def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
+        """Count the rows since each unit was active."""
+        self.idle += len(z)
+        self.idle[(z != 0).any(dim=0)] = 0
+
+    def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
+        """What the code of each row costs besides its error."""
+        return self._error_of_dead(u, output.reconstruction, atoms, x)
+
+    def _error_of_dead(
+        self, u: Tensor, reconstruction: Tensor, atoms: Tensor, x: Tensor
+    ) -> Tensor | None:
+        """Squared error of the dead units' attempt at what the others leave over."""
+        dead = self.idle > IDLE_TURNS * len(self.idle) / self.n_active
+        n_dead = int(dead.sum())
+        if n_dead == 0:
+            return None
+        n_kept = min(n_dead, math.ceil(self.n_active))
+        values, index = u[:, dead].topk(n_kept, dim=1)
+        code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
+        left = (x - reconstruction).detach()
+        return (left - code @ atoms[:, dead].T).square().sum(dim=1)
+
+
+class TopKNetwork(SparseNetwork):
+    """Codes of which the k largest entries are kept.
+
+    Units that stay silent for long are dead: they are trained on what the others leave over [2]_.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    n_active : Tensor of shape ()
+        Entries kept in training.
+    n_kept : Tensor of shape ()
+        Entries kept by `encode`.
+    idle : Tensor of shape (n_components,)
+
+    References
+    ----------
+    .. [1] Makhzani and Frey (2014). k-sparse autoencoders. https://arxiv.org/abs/1312.5663
+    .. [2] Gao et al. (2024). Scaling and evaluating sparse autoencoders.
+       https://arxiv.org/abs/2406.04093
+    """
+
+    n_kept: Tensor
+
+    def __init__(self, network: Any, *, n_active: Tensor, n_kept: Tensor, idle: Tensor):
+        super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("n_kept", n_kept)
+
+    def rule(self) -> Rule:  # noqa: D102
+        return KeepLargest(float(self.n_kept))
+
+    def _activate_in_training(self, u: Tensor) -> Tensor:
+        n_active = int(self.n_active)
+        return torch.where(u >= least_kept(u, n_active), u, 0) if n_active < u.shape[1] else u
+
+
+class RectifiedNetwork(SparseNetwork):
+    """Codes that are not negative, and whose sum costs.
+
+    The cost of a unit of code is solved for while training. Of codes that cost λ each, and atoms
+    of length one at right angles, the best are what the atoms see in a row, less λ / 2, and not
+    negative. So the threshold follows what as many units exceed as are to be active, and the
+    cost is twice the threshold.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    n_active : Tensor of shape ()
+        Mean number of units active in a row.
+    penalty : Tensor of shape ()
+        Cost of a unit of code.
+    threshold : Tensor of shape ()
+        What is subtracted before negative values are cut.
+    idle : Tensor of shape (n_components,)
+    """
+
+    penalty: Tensor
+    threshold: Tensor
+
+    def __init__(
+        self, network: Any, *, n_active: Tensor, penalty: Tensor, threshold: Tensor, idle: Tensor
+    ):
+        super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("penalty", penalty)
+        self.register_buffer("threshold", threshold)
+
+    def rule(self) -> Rule:  # noqa: D102
+        return Rectify(float(self.threshold))
+
+    def _activate_in_training(self, u: Tensor) -> Tensor:
+        # Rows that are judged have the share of active units that is asked for.
+        return (u - (self.threshold if self.training else self.calibrated(u))).relu()
+
+    def calibrated(self, u: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Threshold that as many values exceed as units are to be active.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_rows, n_components)
+            What the encoder returns.
+        weights : Tensor of shape (n_rows,), default=None
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        share = float(self.n_active) / u.shape[1]
+        if share >= 1:
+            return u.min() - 1
+        if weights is None:
+            n_below = u.numel() - round(share * u.numel())
+            return u.flatten().kthvalue(max(1, n_below)).values
+        ordered, order = u.flatten().sort(descending=True)
+        above = weights.repeat_interleave(u.shape[1])[order].cumsum(0)
+        return ordered[int((above <= share * above[-1]).sum())]
+
+    def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
+        super()._follow(u, z, weights)
+        self.threshold += GAIN * (self.calibrated(u, weights) - self.threshold)
+        self.penalty.copy_(2 * self.threshold.clamp(min=0))
+
+    def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
+        cost = self.penalty * output.code.sum(dim=1)
+        attempt = super()._cost(u, output, atoms, x)
+        return cost if attempt is None else cost + attempt
+
+
+class LogisticNetwork(SparseNetwork):
+    """Codes between 0 and 1, which are zero below a floor.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    n_active : Tensor of shape ()
+        What the entries of a code add up to on average.
+    floor : Tensor of shape ()
+        The floor.
+    length : Tensor of shape ()
+        Of an atom.
+    activity : Tensor of shape (n_components,)
+        Running mean of each unit's activations: that of a batch alone would fluctuate more
+        than the units differ.
+    idle : Tensor of shape (n_components,)
+    """
+
+    activity: Tensor
+    floor: Tensor
+    length: Tensor
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        n_active: Tensor,
+        floor: Tensor,
+        length: Tensor,
+        activity: Tensor,
+        idle: Tensor,
+    ):
+        super().__init__(network, n_active=n_active, idle=idle)
+        self.register_buffer("activity", activity)
+        self.register_buffer("floor", floor)
+        self.register_buffer("length", length)
+
+    def size(self) -> Any:  # noqa: D102
+        return self.length
+
+    def rule(self) -> Rule:  # noqa: D102
+        return Squash(float(self.floor))
+
+    def run(  # noqa: D102
+        self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
+    ) -> Output:
+        a = self.network.encode(x if noise is None else noise).sigmoid()
+        cut = above_floor(a, self.floor)
+        z = a + (cut - a).detach()  # the cut has no slope, what is cut keeps its own
+        activity = self.activity
+        if self.training:
+            mean = z.mean(dim=0) if weights is None else weights @ z / weights.sum()
+            with torch.no_grad():
+                activity += len(z) / (len(z) + ACTIVITY_ROWS) * (mean - activity)
+            activity = activity + mean - mean.detach()  # that of many rows, with its slope here
+        corrupted = None if noise is None else noise != x
+        reconstruction = F.linear(z, self.atoms(), self.network.decoder[0].bias)
+        return Output(reconstruction, z, corrupted, activity=activity)
+
+
+def keep_largest(u: Tensor, n_kept: int) -> Tensor:
+    """Set all but the largest entries of each row to zero.
+
+    Of equal entries the first are kept, whatever the other rows are.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n_rows, n_columns)
+    n_kept : int
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns)
+    """
+    if n_kept >= u.shape[1]:
+        return u
+    least = least_kept(u, n_kept)
+    above, level = u > least, u == least
+    room = n_kept - above.sum(dim=1, keepdim=True)
+    kept = above | (level & (level.to(torch.int32).cumsum(dim=1) <= room))
+    return torch.where(kept, u, 0)
+
+
+def least_kept(u: Tensor, n_kept: int) -> Tensor:
+    """Smallest of the largest entries of each row.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n_rows, n_columns)
+    n_kept : int
+
+    Returns
+    -------
+    Tensor of shape (n_rows, 1)
+    """
+    return u.detach().topk(n_kept, dim=1).values[:, -1:]
+
+
+def above_floor(a: Tensor, floor: Any) -> Tensor:
+    """Set what does not exceed a floor to zero.
+
+    Parameters
+    ----------
+    a : Tensor
+    floor : float or Tensor of shape ()
+
+    Returns
+    -------
+    Tensor of the shape of `a`
+    """
+    return torch.where(a > floor, a, 0)

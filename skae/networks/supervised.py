@@ -1,0 +1,124 @@
+"""A head on the codes of a network: what predicts targets from rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skae.networks.dense import MLP
+
+
+class HeadedNetwork(nn.Module):
+    """The encoder of a network and a linear head on its codes.
+
+    To whatever trains autoencoders it is one that "reconstructs" targets, which rows carry in
+    further columns behind their features.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Has `encode`.
+    head : MLP
+        Maps codes, divided by `scale`, to targets.
+    scale : Tensor of shape (), float64
+    n_features : int
+        Columns of rows that are encoded.
+    noise : nn.Module, default=None
+        What corrupts rows in training mode.
+
+    Shape
+    -----
+    Rows (n_rows, n_features or more), codes (n_rows, n_components), targets (n_rows,
+    n_targets).
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        network: Any,
+        head: MLP,
+        scale: Tensor,
+        n_features: int,
+        noise: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        self.head = head
+        self.n_features = n_features
+        self.noise = noise
+        self.register_buffer("scale", scale)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features or more)
+
+        Returns
+        -------
+        z : Tensor of shape (n_rows, n_components)
+        """
+        x = x[:, : self.n_features]
+        if self.noise is not None and self.training:
+            x = self.noise(x)
+        return self.network.encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """What the head makes of codes.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_targets)
+        """
+        return self.head(z / self.scale.to(z.dtype))
+
+    def predict(self, x: Tensor) -> Tensor:
+        """What the head makes of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features or more)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_targets)
+        """
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def set_head(self, coefficients: Tensor, intercepts: Tensor) -> None:
+        """Let the head be a linear map.
+
+        Parameters
+        ----------
+        coefficients : Tensor of shape (n_targets, n_components)
+        intercepts : Tensor of shape (n_targets,)
+        """
+        layer: Any = self.head[0]
+        layer.weight.copy_(coefficients)
+        layer.bias.copy_(intercepts)
+
+    def train_head_and(self, *, encoder: bool) -> None:
+        """Choose what is trained: the head, and of the encoder all that a row passes through.
+
+        Parameters
+        ----------
+        encoder : bool
+        """
+        self.requires_grad_(True)
+        parameters = list(self.network.parameters())
+        layer: Any = self.head[0]
+        rows = torch.ones(2, self.n_features, dtype=layer.weight.dtype, device=layer.weight.device)
+        with torch.enable_grad():
+            codes = self.eval().encode(rows)
+            passed = torch.autograd.grad(codes.sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, passed, strict=True):
+            parameter.requires_grad_(encoder and gradient is not None)

@@ -1,0 +1,229 @@
+"""Networks trained as one network with a leading axis are what they are when trained alone."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from conftest import OwnModule, assert_close, fast, make_fast, name_of
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import KFold
+from skorch.callbacks import EpochTimer
+
+from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
+from skae._training.batched import carry_out, carry_out_together, models_at_once, train_together
+from skae._training.gradients import NUMPY_OF_EACH, TORCH_OF_EACH, AutogradGradient, written_out
+from skae._training.optimizers import FlatParameters, FlatStack
+
+VARIANTS = [
+    AutoencoderTransformer(random_state=0),
+    AutoencoderTransformer(anchor=None, activation="tanh", loss="huber", random_state=0),
+    AutoencoderTransformer(loss="absolute_error", hidden_layer_sizes=(16, 8), random_state=0),
+    AutoencoderTransformer(early_stopping=False, optimizer="sgd", random_state=0),
+    DenoisingAutoencoder(random_state=0),
+    DenoisingAutoencoder(noise="gaussian", activation="logistic", random_state=0),
+    VAETransformer(random_state=0),
+    VAETransformer(observation_variance="per_feature", kl_warmup=2, free_bits=0.1, random_state=0),
+]
+each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=repr)
+SIZES = 2, 5
+
+
+def folds_of(X, n_folds=3):
+    return [X[train] for train, _ in KFold(n_folds).split(X)]
+
+
+def fit_together(estimators, tables):
+    """Fit copies of estimators to a table each."""
+    fitted = [clone(estimator) for estimator in estimators]
+    plans = [each._fitting(X) for each, X in zip(fitted, tables, strict=True)]
+    carry_out_together(plans)
+    return fitted
+
+
+def fit_alone(estimators, tables):
+    return [clone(estimator).fit(X) for estimator, X in zip(estimators, tables, strict=True)]
+
+
+def curves_of(estimator):
+    return np.concatenate([estimator.loss_curve_, estimator.validation_loss_curve_])
+
+
+# -- whole fits --------------------------------------------------------------------
+
+
+@each_variant
+@pytest.mark.filterwarnings("ignore:The observation variance is at its floor")
+@pytest.mark.parametrize("table", ["wine", "digits"])
+def test_a_fit_is_what_it_is_alone(variant, table, request):
+    tables = folds_of(request.getfixturevalue(table)[:900, :20])
+    jobs = list(product((fast(variant, n_components=k) for k in SIZES), tables))
+    ours, theirs = fit_together(*zip(*jobs, strict=True)), fit_alone(*zip(*jobs, strict=True))
+    for one, other, (_, X) in zip(ours, theirs, jobs, strict=True):
+        assert_close(one.reconstruct(X), other.reconstruct(X), 1e-4)
+        assert_close(curves_of(one), curves_of(other), 1e-4)
+        assert one.net_.best_epoch_ == other.net_.best_epoch_
+        assert one.net_.optimism_ == pytest.approx(other.net_.optimism_, rel=1e-4)
+        assert one.n_iter_ == other.n_iter_
+        assert_close(one.explained_variance_, other.explained_variance_, 1e-4)
+
+
+def test_histories_are_those_of_one_net(digits):
+    tables = folds_of(digits[:900])
+    ours = fit_together([make_fast()] * 3, tables)[1].net_.history
+    theirs = fit_alone([make_fast()], tables[1:2])[0].net_.history
+    assert [set(epoch) for epoch in ours] == [set(epoch) for epoch in theirs]
+    assert ours[:, "epoch"] == theirs[:, "epoch"]
+    assert ours[:, "valid_loss_best"] == theirs[:, "valid_loss_best"]
+
+
+def test_fits_of_other_seeds_are_their_own(digits):
+    estimators = [make_fast(random_state=seed) for seed in (0, 1, 2)]
+    ours = fit_together(estimators, [digits[:600]] * 3)
+    theirs = fit_alone(estimators, [digits[:600]] * 3)
+    for one, other in zip(ours, theirs, strict=True):
+        assert_close(one.reconstruct(digits), other.reconstruct(digits), 1e-4)
+    assert np.abs(ours[0].reconstruct(digits) - ours[1].reconstruct(digits)).max() > 1e-3
+
+
+def test_the_same_company_gives_the_same_bits(digits):
+    once, again = (fit_together([make_fast()] * 3, folds_of(digits[:900])) for _ in range(2))
+    for one, other in zip(once, again, strict=True):
+        np.testing.assert_array_equal(one.transform(digits), other.transform(digits))
+
+
+def test_a_fit_forgets_the_others(digits):
+    (one, _) = fit_together([make_fast()] * 2, folds_of(digits[:600], 2))
+    (alone,) = fit_alone([make_fast()], folds_of(digits[:600], 2)[:1])
+    assert vars(one.net_).keys() <= vars(alone.net_).keys()
+    assert len(pickle.dumps(one)) < 1.01 * len(pickle.dumps(alone))
+    again = pickle.loads(pickle.dumps(one))
+    np.testing.assert_array_equal(again.transform(digits), one.transform(digits))
+
+
+def test_a_loss_that_explodes_is_dealt_with_alone(wine):
+    estimators = [make_fast(lr=1e9)] * 2
+    tables = folds_of(wine, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours, theirs = fit_together(estimators, tables), fit_alone(estimators, tables)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one.transform(wine), other.transform(wine))
+
+
+# -- what is trained with what -----------------------------------------------------
+
+
+def trainings_of(estimators, X):
+    """First trainings that fits ask for."""
+    plans = [clone(estimator)._fitting(X) for estimator in estimators]
+    return [training for plan in plans for training in next(plan)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"callbacks": [EpochTimer()]},
+        {"verbose": 1},
+        {"network": OwnModule},
+        {"activation": "gelu"},
+        {"optimizer": torch.optim.RMSprop},
+        {"lr_schedule": "constant"},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_some_are_trained_alone(params, digits):
+    assert {training.shape() for training in trainings_of([make_fast(**params)], digits)} == {None}
+
+
+def test_weighted_rows_are_trained_alone(digits):
+    plan = make_fast()._fitting(digits, np.linspace(0.5, 1.5, len(digits)))
+    assert [training.shape() for training in next(plan)] == [None]
+
+
+@pytest.mark.parametrize(
+    "params", [{"n_components": 3}, {"lr": 1e-3}, {"max_epochs": 2}, {"loss": "huber"}], ids=str
+)
+def test_only_the_same_shapes_are_one(params, digits):
+    one, other = trainings_of([make_fast(), make_fast(**params)], digits)
+    assert one.shape() != other.shape()
+    assert one.shape() == trainings_of([make_fast()], digits)[0].shape()
+
+
+def test_objectives_of_other_settings_are_others(digits):
+    kinds = [fast(VAETransformer(random_state=0), beta=beta) for beta in (1.0, 0.5)]
+    one, other = trainings_of(kinds, digits)
+    assert one.shape() != other.shape()
+
+
+def test_nets_come_back_in_order(digits):
+    estimators = [make_fast(n_components=k) for k in (2, 3, 2, 3, 2)]
+    nets = train_together(trainings_of(estimators, digits))
+    assert [net.sizes()[1] for net in nets] == [2, 3, 2, 3, 2]
+
+
+def test_large_steps_are_taken_alone():
+    assert models_at_once(10_000, 32, 800, 20) > 1
+    assert models_at_once(1_000_000, 32, 800, 20) == 1
+    assert models_at_once(10_000, 32, 10_000_000, 20) == 1
+
+
+def test_a_plan_carried_out_alone_is_a_fit(digits):
+    ours, theirs = make_fast(), make_fast().fit(digits)
+    carry_out(ours._fitting(digits))
+    np.testing.assert_array_equal(ours.transform(digits), theirs.transform(digits))
+
+
+# -- one step ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algebra", [NUMPY_OF_EACH, TORCH_OF_EACH], ids=["numpy", "torch"])
+@each_variant
+def test_gradients_are_those_of_each(variant, algebra, wine):
+    trainings = trainings_of([clone(variant).set_params(random_state=s) for s in (0, 1)], wine)[-2:]
+    networks = [training.net.module.double() for training in trainings]
+    with torch.no_grad():
+        for p in (p for network in networks for p in network.parameters()):
+            p.add_(0.1 * torch.randn(p.shape, dtype=p.dtype))  # the last layers start at zero
+    objective = trainings[0].net.criterion
+    objective.begin_epoch(1)
+    noises = [training.net.noise() for training in trainings]
+    rows = torch.randn(2, 16, wine.shape[1], dtype=torch.float64)
+    given = [
+        None if noise is None else noise.double().train()(its)
+        for noise, its in zip(noises, rows, strict=True)
+    ]
+    noise = None if given[0] is None else torch.stack(given)
+    flat = FlatStack(copy.deepcopy(networks))
+    joined = flat.joined(flat.detached)
+    kind = written_out(networks[0], objective)
+    losses = kind(joined, objective, algebra)(rows.clone(), noise)["loss"]
+    for i, network in enumerate(networks):
+        alone = FlatParameters(network)
+        network.train()
+        expected = AutogradGradient(network, objective, alone.gradient)(rows[i], given[i])
+        assert float(losses[i]) == pytest.approx(float(expected["loss"]), rel=1e-10)
+        gradient = torch.cat([p.grad[i].flatten() for p in joined.parameters()])
+        assert_close(gradient.numpy(), alone.gradient.numpy(), 1e-9)
+
+
+def test_gradients_are_clipped_one_by_one():
+    flat = FlatStack([torch.nn.Linear(2, 2) for _ in range(3)])
+    flat.gradient[:] = torch.tensor([0.001, 1.0, 100.0])[:, None]
+    flat.clip(0.2)
+    lengths = flat.gradient.norm(dim=1)
+    np.testing.assert_allclose(lengths, [0.001 * 6**0.5, 0.2, 0.2], rtol=1e-5)
+
+
+def test_variants_cover_every_kind():
+    assert {name_of(variant) for variant in VARIANTS} >= {
+        "AutoencoderTransformer",
+        "DenoisingAutoencoder",
+        "VAETransformer",
+    }

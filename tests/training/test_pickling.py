@@ -1,0 +1,460 @@
+"""Files: what they hold, who can read them, and what happens to damaged ones."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import pickle
+import struct
+from pathlib import Path
+from zipfile import BadZipFile
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import ESTIMATORS, OwnModule, assert_close, fast, name_of, suited
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import Pipeline
+from skorch.callbacks import Callback
+from torch import nn
+
+import skae
+from skae import AutoencoderTransformer
+from skae._training.pickling import VERSION, checksum, packed, signed, unpacked
+from skae.networks import ACTIVATIONS, MLP
+from skae.networks.serialization import activation_name, describe, rebuild
+
+VARIANTS = {
+    "default": {},
+    "at PCA": {"early_stopping": True},
+    "linear": {"hidden_layer_sizes": ()},
+    "random start": {"anchor": None},
+    "whitened": {"whiten": True, "n_components": 5},
+    "deep": {"hidden_layer_sizes": (8, 4), "activation": "gelu"},
+    "gaussian": {"latent_density": "gaussian"},
+    "kernel": {"latent_density": KernelDensity()},
+}
+OWN = {
+    "network": {"network": OwnModule},
+    "network without anchor": {"network": OwnModule, "anchor": None},
+    "activation": {"activation": nn.Mish},
+    "settings": {"activation": functools.partial(nn.LeakyReLU, 0.3)},
+}
+METHODS = ("transform", "reconstruct", "score_samples")
+
+
+@pytest.fixture
+def quick(kind):
+    """Every public estimator, trained for a moment and left there, better than PCA or not."""
+    return fast(kind, hidden_layer_sizes=(8,), early_stopping=False)
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS, ids=name_of)
+def fitted(request, wine):
+    """Every public estimator, fitted once: no test changes it."""
+    return fast(request.param, hidden_layer_sizes=(8,), early_stopping=False).fit(wine)
+
+
+def through_pickle(estimator):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def assert_same(one, other, X):
+    for method in METHODS:
+        if hasattr(one, method):
+            assert np.array_equal(getattr(one, method)(X), getattr(other, method)(X))
+    narrow = X.astype(np.float32)
+    assert np.array_equal(one.reconstruct(narrow), other.reconstruct(narrow))
+    assert np.array_equal(one.sample(3, 0), other.sample(3, 0))
+
+
+# -- what a file holds -------------------------------------------------------------
+
+
+def dump_joblib(estimator):
+    buffer = io.BytesIO()
+    joblib.dump(estimator, buffer)
+    return buffer.getvalue()
+
+
+def dump_skops(estimator):
+    return pytest.importorskip("skops.io").dumps(estimator)
+
+
+def load_skops(blob):
+    skops_io = pytest.importorskip("skops.io")
+    foreign = skops_io.get_untrusted_types(data=blob)
+    assert all(name.split(".")[0] in ("skae", "sklearn") for name in foreign)
+    return skops_io.loads(blob, trusted=foreign)
+
+
+FORMATS = {
+    "pickle": (pickle.dumps, pickle.loads),
+    "joblib": (dump_joblib, lambda blob: joblib.load(io.BytesIO(blob))),
+    "skops": (dump_skops, load_skops),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_skops_trusts_nothing_but_scikit_learn_and_skae(quick, wine, variant):
+    quick.set_params(**suited(quick, VARIANTS[variant])).fit(wine)
+    assert_same(load_skops(dump_skops(quick)), quick, wine)
+
+
+@pytest.mark.parametrize("n_rows", [20, 178])  # 20 train in float64
+@pytest.mark.parametrize("form", FORMATS)
+def test_models_of_either_precision_answer_with_the_same_bits(quick, wine, form, n_rows):
+    dump, load = FORMATS[form]
+    quick.fit(wine[:n_rows])
+    (dtype,) = {p.dtype for p in quick.net_.module_.parameters()}
+    assert dtype == (torch.float64 if n_rows == 20 else torch.float32)
+    assert_same(load(dump(quick)), quick, wine)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_files_of_equal_fits_are_equal(quick, wine, variant):
+    quick.set_params(**suited(quick, VARIANTS[variant]))
+    once, again = (clone(quick).fit(wine) for _ in range(2))
+    once.transform(wine)  # leaves no trace in the file
+    assert joblib.hash(once) == joblib.hash(again)
+    copies = [through_pickle(once), copy.deepcopy(once), load_skops(dump_skops(once))]
+    assert {joblib.hash(copied) for copied in copies} == {joblib.hash(once)}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_own_modules_are_kept_whole(quick, wine, case):
+    quick.set_params(**suited(quick, OWN[case])).fit(wine)
+    assert_same(through_pickle(quick), quick, wine)
+
+
+def test_no_class_of_torch_or_scipy_is_needed(fitted):
+    blob = pickle.dumps(fitted)
+    assert b"torch" not in blob
+    assert b"scipy" not in blob
+    assert b"skorch" not in blob
+
+
+def test_the_record_of_training_survives(fitted):
+    net, loaded = fitted.net_, through_pickle(fitted).net_
+    assert loaded.history == net.history
+    assert loaded.history[:, "train_loss"] == fitted.loss_curve_
+    assert (loaded.best_epoch_, loaded.optimism_) == (net.best_epoch_, net.optimism_)
+    assert repr(loaded) == repr(net)
+    assert not loaded.module_.training
+    for name in ("lr", "max_epochs", "batch_size", "seed", "optimizer", "module", "criterion"):
+        assert getattr(loaded, name) == getattr(net, name)
+
+
+def test_a_loaded_model_continues_as_the_original_does(quick, wine):
+    original = quick.set_params(warm_start=True).fit(wine)
+    loaded = through_pickle(original)
+    assert_same(loaded.fit(wine), original.fit(wine), wine)
+
+
+def test_a_memory_map_can_be_loaded_and_continued(quick, wine, tmp_path):
+    original = quick.set_params(warm_start=True).fit(wine)
+    joblib.dump(original, tmp_path / "model.joblib")
+    mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    assert_same(mapped, original, wine)
+    assert_same(mapped.fit(wine), original.fit(wine), wine)
+
+
+def test_a_pipeline_remembers_its_steps(quick, wine, tmp_path):
+    labels = wine[:, 0] > 0
+    for C in (1.0, 2.0):
+        steps = [("codes", clone(quick)), ("classifier", LogisticRegression(C=C))]
+        Pipeline(steps, memory=str(tmp_path)).fit(wine, labels)
+    assert len(list(tmp_path.rglob("output.pkl"))) == 1
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("widths", [[3, 2], [3, 4, 2], [3, 5, 4, 2]])
+def test_networks_are_rebuilt_from_their_descriptions(widths, activation):
+    network = MLP(widths, activation, generator=torch.Generator().manual_seed(0))
+    rebuilt = rebuild(describe(network))
+    x = torch.linspace(-2, 2, 12).reshape(4, 3)
+    assert torch.equal(rebuilt(x), network(x))
+    with torch.no_grad():
+        rebuilt[0].weight.zero_()
+    assert network[0].weight.any()  # nothing is shared
+
+
+def test_settings_of_an_activation_are_no_name():
+    assert activation_name(nn.LeakyReLU()) == "leaky_relu"
+    assert activation_name(nn.LeakyReLU(0.3)) is None
+    assert describe(MLP([3, 4, 2], nn.Mish)) is None
+
+
+# -- devices -----------------------------------------------------------------------
+
+
+def test_a_model_of_an_absent_device_comes_to_the_cpu(fitted, wine):
+    there = copy.deepcopy(fitted).set_params(device="cuda:99")
+    vars(there.net_)["device"] = "cuda:99"
+    blob = pickle.dumps(there)
+    with pytest.warns(UserWarning, match=r"device='cuda:99', which is absent here"):
+        loaded = pickle.loads(blob)
+    assert loaded.net_.device == "cpu"
+    assert_same(loaded, fitted, wine)
+
+
+# -- versions ----------------------------------------------------------------------
+
+KEPT = sorted((Path(__file__).parents[1] / "pickles").glob("*/*.pkl"))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_pickles_of_earlier_releases_load(path):
+    answers = np.load(path.with_suffix(".npz"))
+    estimator = pickle.loads(path.read_bytes())
+    for method in answers.keys() - {"X"}:
+        assert_close(getattr(estimator, method)(answers["X"]), answers[method], 1e-5)
+
+
+def test_a_pickle_of_every_estimator_is_kept():
+    """Otherwise run `python tests/pickles/make.py`."""
+    assert {path.stem for path in KEPT} >= {name_of(estimator) for estimator in ESTIMATORS}
+
+
+def refused(estimator, state):
+    """Message of the error that a state causes, which leaves nothing behind."""
+    blank = type(estimator).__new__(type(estimator))
+    with pytest.raises(ValueError, match=type(estimator).__name__) as error:
+        blank.__setstate__(state)
+    assert vars(blank) == {}
+    return str(error.value)
+
+
+@pytest.mark.parametrize("newer", ["99.0.0", "99.0.0.dev0"])
+def test_a_newer_release_is_refused_by_name(quick, wine, newer):
+    for estimator in (clone(quick), quick.fit(wine)):
+        message = refused(estimator, signed({**estimator.__getstate__(), VERSION: newer}))
+        assert newer in message
+        assert skae.__version__ in message
+        assert "pip install" in message
+
+
+def unsigned(estimator, version="0.0.1"):
+    """State as an earlier release would have written it, before it is signed."""
+    state = {**estimator.__getstate__(), VERSION: version}
+    state.pop("_checksum")
+    return state
+
+
+def test_parameters_that_came_later_have_their_defaults(fitted, wine):
+    state = unsigned(fitted)
+    del state["verbose"]
+    loaded = type(fitted).__new__(type(fitted))
+    loaded.__setstate__(signed(state))
+    assert loaded.get_params() == fitted.get_params()
+    assert VERSION not in vars(loaded)
+    assert_same(loaded, fitted, wine)
+
+
+def test_settings_that_a_release_no_longer_has_are_left_out(fitted):
+    state = fitted.net_.__getstate__()
+    state.pop("_checksum")
+    state["settings"]["momentum"] = 0.9
+    net = type(fitted.net_).__new__(type(fitted.net_))
+    net.__setstate__(signed(state))
+    assert not hasattr(net, "momentum")
+    assert net.lr == fitted.net_.lr
+
+
+def test_a_state_without_version_is_refused(quick):
+    state = quick.__getstate__()
+    del state[VERSION]
+    assert "does not record the version" in refused(quick, state)
+
+
+# -- damage ------------------------------------------------------------------------
+
+ARRAYS = sorted({*AutoencoderTransformer._state_shapes})
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "_scale", "latent_density_", "n_features_in_"])
+def test_what_is_missing_is_named(fitted, name):
+    state = unsigned(fitted)
+    if name not in state:
+        pytest.skip(f"{name_of(fitted)} has no {name}")
+    del state[name]
+    assert f"{name} is missing" in refused(fitted, signed(state))
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize(
+    "damage", [lambda a: a[:-1], lambda a: a[None], lambda a: a.astype("O"), str], ids=range(4)
+)
+def test_an_array_that_does_not_fit_is_named(fitted, name, damage):
+    if name not in fitted._state_shapes:
+        pytest.skip(f"{name_of(fitted)} has no {name}")
+    state = unsigned(fitted)
+    state[name] = damage(state[name])
+    message = refused(fitted, signed(state))
+    assert f"{name} is no array of numbers of shape" in message
+
+
+def test_a_network_of_another_size_is_refused(fitted, cancer):
+    state = unsigned(fitted)
+    state["net_"] = clone(fitted).fit(cancer).net_
+    found, k = state["net_"].sizes()[1], fitted.n_components_
+    message = refused(fitted, signed(state))
+    assert f"30 features to {found} components, not 13 to {k}" in message
+
+
+def test_a_changed_number_is_noticed(fitted):
+    for name, value in [("lr", 0.1), ("_scale", 2.0), ("n_iter_", 7)]:
+        assert "checksum" in refused(fitted, {**fitted.__getstate__(), name: value})
+
+
+def without(name):
+    return lambda part: part.pop(name)
+
+
+DAMAGES = {
+    "kind of the network is missing": without("kind"),
+    "weights of the network is missing": without("weights"),
+    "biases of the network is missing": without("biases"),
+    "widths of the network is missing": without("widths"),
+    "no network of kind 'MLPP'": lambda part: part.update(kind="MLPP"),
+    "no activation 'rela'": lambda part: part.update(activation="rela"),
+    r"has 1 weights and 2 biases": lambda part: part["weights"].pop(),
+    r"weights\[0\].*shape \(8, 13\)": lambda part: part.update(weights=part["weights"][::-1]),
+    r"biases\[1\].*shape": lambda part: part["biases"].__setitem__(1, np.zeros(1)),
+    r"weights\[1\].*no array of numbers": lambda part: part["weights"].__setitem__(1, "weights"),
+}
+
+
+@pytest.mark.parametrize("complaint", DAMAGES)
+def test_a_damaged_network_is_refused(fitted, complaint):
+    state = copy.deepcopy(fitted.net_.__getstate__())
+    DAMAGES[complaint](state["network"]["network"]["encoder"])
+    blank = type(fitted.net_).__new__(type(fitted.net_))
+    with pytest.raises(ValueError, match=complaint):
+        blank.__setstate__(state)
+    assert vars(blank) == {}
+
+
+@pytest.mark.parametrize("start", [{}, {"anchor": None}])
+def test_every_tensor_of_a_network_is_checked(quick, wine, start):
+    quick.set_params(**suited(quick, start)).fit(wine)
+    blueprint = describe(quick.net_.module_)
+    for name, value in blueprint.items():
+        if isinstance(value, np.ndarray):
+            with pytest.raises(ValueError, match=f"{name} of the network is no array"):
+                rebuild({**blueprint, name: np.zeros((3, 3, 3))})
+        with pytest.raises(ValueError, match="is missing"):
+            rebuild({key: entry for key, entry in blueprint.items() if key != name})
+
+
+def test_parts_that_do_not_belong_together_are_refused(fitted):
+    pair = describe(fitted.net_.module_)["network"]
+    with pytest.raises(ValueError, match="do not belong together"):
+        rebuild({**pair, "decoder": describe(MLP([5, 13]))})
+
+
+OF_TRUNCATION = (EOFError, IndexError, ValueError, pickle.UnpicklingError, struct.error, BadZipFile)
+
+
+def arrays_of(fitted):
+    yield from (vars(fitted)[name] for name in ("mean_", "_code_mean", "explained_variance_"))
+    yield from (p.detach().numpy() for p in fitted.net_.module_.parameters())
+    density = fitted.latent_density_
+    if hasattr(density, "activity"):
+        yield density.activity
+    else:
+        yield density.mixture_.means_ if hasattr(density, "mixture_") else density.covariance
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_flipped_bit_is_an_error(fitted, form):
+    dump, load = FORMATS[form]
+    blob = dump(fitted)
+    n_flipped = 0
+    for array in arrays_of(fitted):
+        start = blob.find(array.tobytes())
+        if start >= 0 and array.any():
+            damaged = bytearray(blob)
+            damaged[start + array.nbytes // 2] ^= 4
+            n_flipped += 1
+            with pytest.raises(Exception, match=r"damaged|Bad CRC"):
+                load(bytes(damaged))
+    assert n_flipped >= 4
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_truncated_file_is_an_error(fitted, form):
+    dump, load = FORMATS[form]
+    blob = dump(fitted)
+    for end in np.linspace(0, len(blob) - 1, 30).astype(int):
+        with pytest.raises(OF_TRUNCATION):
+            load(blob[:end])
+
+
+def test_checksums_do_not_depend_on_layout_or_machine():
+    array = np.arange(6.0).reshape(2, 3)
+    same = [array, np.asfortranarray(array), array.astype(">f8"), array[:, ::-1][:, ::-1]]
+    assert len({checksum(a) for a in same}) == 1
+    others = [array.T, array.astype("f4"), array + 1e-15, array.ravel(), [array], {"a": array}]
+    assert len({checksum(a) for a in [array, *others]}) == 7
+    assert checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1})
+    assert checksum(torch.tensor(1.0)) != checksum(torch.tensor(2.0))
+    assert checksum(np.float64(0.1)) == checksum(0.1)
+    assert checksum([[1], 2]) != checksum([1, [2]])
+
+
+# -- histories ---------------------------------------------------------------------
+
+EPOCHS = [{"batches": [], "epoch": i, "train_loss": i / 3, "best": i == 1} for i in range(3)]
+HISTORIES = {
+    "empty": [],
+    "alike": EPOCHS,
+    "now and then": [*EPOCHS, {**EPOCHS[0], "test_error": 0.1}],
+    "by batch": [{**EPOCHS[0], "batches": [{"loss": 0.5}]}, EPOCHS[1]],
+    "without batches": [{"epoch": 1}],
+    "of any type": [{**EPOCHS[0], "note": None}, {**EPOCHS[1], "note": "late"}],
+}
+
+
+@pytest.mark.parametrize("case", HISTORIES)
+def test_histories_come_back(case):
+    assert unpacked(packed(HISTORIES[case])) == HISTORIES[case]
+
+
+def test_regular_histories_are_arrays():
+    record = packed(EPOCHS)
+    assert {type(column) for column in record.values()} == {np.ndarray}
+    assert [type(value) for value in unpacked(record)[0].values()] == [list, int, float, bool]
+
+
+def test_numbers_of_numpy_become_numbers_of_python():
+    history = [{"batches": [], "loss": np.float32(0.5), "by_class": [np.int64(1)]}]
+    (epoch,) = unpacked(packed(history))
+    assert [type(value) for value in (epoch["loss"], epoch["by_class"][0])] == [float, int]
+
+
+class Remark(Callback):
+    """Records now and then, of epochs and of batches."""
+
+    def on_batch_end(self, net, **kwargs):
+        net.history.new_batch()
+        net.history.record_batch("seen", 1)
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            net.history.record("remark", "second")
+
+
+def test_what_callbacks_record_survives(quick, wine):
+    quick.set_params(callbacks=[Remark()]).fit(wine)
+    loaded = through_pickle(quick)
+    assert loaded.net_.history == quick.net_.history
+    assert loaded.net_.history[1, "remark"] == "second"
+    assert len(loaded.net_.history[0, "batches"]) > 0
+    assert loaded.loss_curve_ == quick.loss_curve_
+    assert isinstance(loaded.loss_curve_, list)
