@@ -9,7 +9,7 @@ from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_array
 
-from skae._data.frames import framed_as
+from skae._data.frames import frame_like
 from skae._data.validation import FLOAT_DTYPES, as_dense, explained_share, weighted_average
 
 AFFINE = 1e-6  # departure from an affine map, as a share of what it spans
@@ -166,7 +166,7 @@ def log_likelihood_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
 
 def _log_likelihood_of_pipeline(pipeline: Pipeline, X: Any, sample_weight: Any) -> float:
     """What the last step says, plus the logarithms of the volumes of those before it."""
-    X, log_volume = framed_as(check_array(X, dtype=np.float64), X), 0.0
+    X, log_volume = frame_like(check_array(X, dtype=np.float64), X), 0.0
     for name, step in pipeline.steps[:-1]:
         if step not in (None, "passthrough"):
             log_volume += _log_volume(step, X, f"step {name!r} ({step!r})")
@@ -188,7 +188,7 @@ def _log_volume(step: Any, X: Any, label: str) -> float:
     centre, spread = rows.mean(axis=0), rows.std(axis=0)
     spread[spread == 0] = 1.0
     along = np.diag(spread)
-    probes = framed_as(np.vstack([centre, centre + along, centre - along]), X)
+    probes = frame_like(np.vstack([centre, centre + along, centre - along]), X)
     origin, forth, back = np.split(np.asarray(step.transform(probes)), [1, 1 + len(along)])
     slopes = forth - origin
     predicted = np.vstack([origin + (rows - centre) / spread @ slopes, origin - slopes])

@@ -71,10 +71,10 @@ Method = Callable[[Problem, np.ndarray], Models]
 # -- problems ----------------------------------------------------------------------
 
 
-def images(directory: Path, n_pool: int) -> Problem:
+def images(directory: Path, n_buffer: int) -> Problem:
     """Some training images of MNIST or a sibling, and all test images."""
     X, y = load_images(directory, "train")
-    pool = np.random.default_rng(0).permutation(len(X))[:n_pool]
+    pool = np.random.default_rng(0).permutation(len(X))[:n_buffer]
     return Problem(X[pool], y[pool], *load_images(directory, "t10k"))
 
 

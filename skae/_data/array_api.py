@@ -192,7 +192,7 @@ def empty_like(rows: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
 # -- methods -----------------------------------------------------------------------
 
 
-def learns(method: Method) -> Method:
+def array_api_fit(method: Method) -> Method:
     """Let `fit` or `partial_fit` take arrays of any namespace, and leave attributes there.
 
     Tensors of torch are trained on where they are; other arrays come to numpy first.
@@ -210,7 +210,7 @@ def learns(method: Method) -> Method:
     @wraps(method)
     def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
         place = place_of(X)
-        if place is None and not is_elsewhere(self):
+        if place is None and not is_fitted_elsewhere(self):
             return method(self, X, *args, **kwargs)
         rows = X if isinstance(X, Tensor) and method.__name__ == "fit" else to_numpy(X)
         with _attributes_in_numpy(self):
@@ -222,7 +222,7 @@ def learns(method: Method) -> Method:
     return cast(Method, wrapped)
 
 
-def follows(method: Method) -> Method:
+def array_api(method: Method) -> Method:
     """Let a method of a fitted estimator return arrays where those are that it was fitted to.
 
     Parameters
@@ -237,7 +237,7 @@ def follows(method: Method) -> Method:
     return _following(method, native=True)
 
 
-def follows_by_numpy(method: Method) -> Method:
+def array_api_by_numpy(method: Method) -> Method:
     """Let a method that computes with numpy return arrays where it was given some.
 
     Parameters
@@ -254,15 +254,15 @@ def follows_by_numpy(method: Method) -> Method:
 def _following(method: Method, *, native: bool) -> Method:
     @wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if "_is_twin" in vars(self):
+        if "_is_numpy_copy" in vars(self):
             return method(self, *args, **kwargs)
         given = place_of(args[0] if args else kwargs.get("X"))
-        if given is None and not is_elsewhere(self):
+        if given is None and not is_fitted_elsewhere(self):
             return method(self, *args, **kwargs)
         place = _check_place(self, args[0] if args else kwargs.get("X"), method.__name__)
         if not (native and given is not None and "torch" in given.namespace.__name__):
             args, kwargs = tuple(map(to_numpy, args)), {k: to_numpy(v) for k, v in kwargs.items()}
-        result = method(_twin_in_numpy(self), *args, **kwargs)
+        result = method(_numpy_copy(self), *args, **kwargs)
         if place is None:
             return result
         if isinstance(result, tuple):
@@ -290,7 +290,7 @@ def _check_place(estimator: Any, X: Any, method: str) -> Place | None:
     )
 
 
-def is_elsewhere(estimator: Any) -> bool:
+def is_fitted_elsewhere(estimator: Any) -> bool:
     """Whether a fitted estimator's arrays are not numpy's.
 
     Parameters
@@ -340,10 +340,10 @@ def _plain(value: Any) -> Any:
     return _convert_to_numpy(value, value.__array_namespace__())
 
 
-def _twin_in_numpy(estimator: Any) -> Any:
+def _numpy_copy(estimator: Any) -> Any:
     """Return an estimator with the same attributes, in numpy."""
     twin: Any = object.__new__(type(estimator))
-    vars(twin).update(attributes_in_numpy(estimator), _is_twin=True)
+    vars(twin).update(attributes_in_numpy(estimator), _is_numpy_copy=True)
     return twin
 
 

@@ -11,12 +11,12 @@ import torch
 from sklearn.utils import gen_batches
 from torch import Tensor
 
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.validation import rows_per_batch
 
 ORDERED_BYTES = 8 * 2**20  # of rows in one tensor that are put in order at once
-POOL_BYTES = 16 * 2**20  # of rows from outside that are mixed with each other
-PIECES_OF_POOL = 64  # read from as many places
+SHUFFLE_BUFFER_BYTES = 16 * 2**20  # of rows from outside that are mixed with each other
+CHUNKS_PER_BUFFER = 64  # read from as many places
 SAMPLE_ROWS = 8192  # at most, of rows from outside that stand for all
 
 Batch = tuple[Tensor, Tensor | None]  # rows and their weights, whose mean over all rows is one
@@ -45,7 +45,7 @@ class Source(Protocol):
         """Return the same rows, which come to a device."""
 
 
-class InMemory:
+class InMemorySource:
     """Rows in one tensor.
 
     Parameters
@@ -60,7 +60,7 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.sample)
 
-    def to(self, device: str) -> InMemory:
+    def to(self, device: str) -> InMemorySource:
         """Move the rows.
 
         Parameters
@@ -72,7 +72,7 @@ class InMemory:
         InMemory
         """
         weights = None if self.weights is None else self.weights.to(device)
-        return InMemory(self.sample.to(device), weights)
+        return InMemorySource(self.sample.to(device), weights)
 
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """All rows once, in a new order.
@@ -103,7 +103,7 @@ class InMemory:
                 yield from zip(rows, weights, strict=True)
 
 
-class Outside:
+class OutOfCoreSource:
     """Rows that are read, or made dense, when their turn comes.
 
     Rows that lie side by side are read together, in pieces that come in a new order each
@@ -112,7 +112,7 @@ class Outside:
 
     Parameters
     ----------
-    rows : Rows
+    rows : Dataset
     left_out : ndarray of int
         Indices of rows that are not trained on, sorted.
     dtype : torch.dtype
@@ -121,25 +121,25 @@ class Outside:
     """
 
     def __init__(
-        self, rows: Rows, left_out: np.ndarray, dtype: torch.dtype, *, scaled: bool = True
+        self, rows: Dataset, left_out: np.ndarray, dtype: torch.dtype, *, scaled: bool = True
     ):
         self.rows, self.left_out, self.dtype, self.device = rows, left_out, dtype, "cpu"
         n_features = rows.shape[1]
         row_bytes = n_features * dtype.itemsize
-        self.n_pool = max(1, POOL_BYTES // row_bytes)
-        self.n_piece = min(rows_per_batch(n_features), max(1, self.n_pool // PIECES_OF_POOL))
+        self.n_buffer = max(1, SHUFFLE_BUFFER_BYTES // row_bytes)
+        self.n_chunk = min(rows_per_batch(n_features), max(1, self.n_buffer // CHUNKS_PER_BUFFER))
         self.mean_weight = 1.0
         if rows.weights is not None and scaled:
             rest = rows.weights.sum() - rows.weights[left_out].sum()
             self.mean_weight = rest / len(self)
-        index = np.setdiff1d(rows.spread(min(SAMPLE_ROWS, self.n_pool)), left_out)
+        index = np.setdiff1d(rows.evenly_spaced(min(SAMPLE_ROWS, self.n_buffer)), left_out)
         self.sample = rows.tensor(index, dtype)
         self.weights = rows.tensor_of_weights(index, dtype)
 
     def __len__(self) -> int:
         return len(self.rows) - len(self.left_out)
 
-    def to(self, device: str) -> Outside:
+    def to(self, device: str) -> OutOfCoreSource:
         """Return the same rows for another device.
 
         Parameters
@@ -168,7 +168,7 @@ class Outside:
         ------
         rows, weights
         """
-        pieces = self._of_sizes(sizes, self._pools(generator))
+        pieces = self._of_sizes(sizes, self._buffers(generator))
         for size in sizes:
             rows, weights = next(pieces)
             while len(rows) < size:  # the pool ends; the next one takes its memory
@@ -194,14 +194,14 @@ class Outside:
                 if size == 0:
                     size = next(wanted, 0)
 
-    def _pools(self, generator: torch.Generator) -> Iterator[Batch]:
+    def _buffers(self, generator: torch.Generator) -> Iterator[Batch]:
         """All rows, mixed within each pool, which is overwritten by the next."""
-        pool = torch.empty((PIECES_OF_POOL * self.n_piece, self.rows.shape[1]), dtype=self.dtype)
-        pieces = list(gen_batches(len(self.rows), self.n_piece))
+        pool = torch.empty((CHUNKS_PER_BUFFER * self.n_chunk, self.rows.shape[1]), dtype=self.dtype)
+        pieces = list(gen_batches(len(self.rows), self.n_chunk))
         order = torch.randperm(len(pieces), generator=generator).tolist()
-        for start in range(0, len(order), PIECES_OF_POOL):
+        for start in range(0, len(order), CHUNKS_PER_BUFFER):
             index = np.concatenate(
-                [self._kept(pieces[i]) for i in order[start : start + PIECES_OF_POOL]]
+                [self._kept(pieces[i]) for i in order[start : start + CHUNKS_PER_BUFFER]]
             )
             if len(index) == 0:
                 continue

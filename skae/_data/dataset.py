@@ -19,20 +19,20 @@ from torch import Tensor
 
 from skae._data.array_api import like
 from skae._data.threads import algebra_threads
-from skae._data.validation import in_numpy, is_on_disk, rows_per_batch, taken
+from skae._data.validation import as_numpy, is_memory_mapped, rows_per_batch, take_rows
 
 SMALLEST_SQUARE = 1e-280  # sums of squares below it, or infinite, need care
 MEMORY_BYTES = 64 * 2**20  # of rows that are sparse or on disk, beyond which they stay there
 
 
-class Rows:
+class Dataset:
     """Rows of an array, shifted and scaled when asked for and never all at once in float64.
 
     Parameters
     ----------
     X : ndarray or CSR matrix or array of shape (n_rows, n_features)
         A memory map is read, and sparse rows are made dense, block by block.
-    shift : ndarray of shape (n_features,)
+    center : ndarray of shape (n_features,)
     scale : float, default=1.0
         A row in network units is ``(x - shift) / scale``.
     weights : ndarray of shape (n_rows,), float64, default=None
@@ -47,14 +47,14 @@ class Rows:
     def __init__(
         self,
         X: Any,
-        shift: np.ndarray,
+        center: np.ndarray,
         scale: float = 1.0,
         weights: np.ndarray | None = None,
     ):
-        self.X, self.shift, self.scale, self.weights = X, shift, scale, weights
+        self.X, self.center, self.scale, self.weights = X, center, scale, weights
         self.shape = X.shape
         self.widest = X.shape[1]  # of what is in memory for a row
-        self.known_ranges: dict[str, np.ndarray] | None = None  # of more rows than these
+        self.known_statistics: dict[str, np.ndarray] | None = None  # of more rows than these
         self.count = len(self) if weights is None else max(1, round(weights.sum()))
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Rows:
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Rows in network units, float64."""
-        rows = in_numpy(taken(self.X, part)) - self.shift
+        rows = as_numpy(take_rows(self.X, part)) - self.center
         rows /= self.scale
         return rows
 
@@ -98,7 +98,7 @@ class Rows:
         """
         return None if self.weights is None else self.weights[part]
 
-    def _balanced_blocks(self) -> Iterator[np.ndarray]:
+    def _weighted_blocks(self) -> Iterator[np.ndarray]:
         """All rows, each times the root of its weight: their squares are weighted."""
         for part in self.parts():
             block = self[part]
@@ -107,9 +107,9 @@ class Rows:
             yield block
 
     @property
-    def stay_outside(self) -> bool:
+    def is_out_of_core(self) -> bool:
         """Whether rows are sparse or on disk, and too many to be copied into memory."""
-        outside = sparse.issparse(self.X) or is_on_disk(self.X)
+        outside = sparse.issparse(self.X) or is_memory_mapped(self.X)
         return outside and 4 * self.shape[0] * self.shape[1] > MEMORY_BYTES
 
     def any(self) -> bool:
@@ -159,8 +159,8 @@ class Rows:
         """Some rows of a tensor, on its device."""
         result = self.X.new_empty((len(index), self.shape[1]), dtype=dtype)
         for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
-            rows = taken(self.X, index[part])
-            result[part] = (rows - like(self.shift, rows)) / self.scale
+            rows = take_rows(self.X, index[part])
+            result[part] = (rows - like(self.center, rows)) / self.scale
         return result
 
     def tensor_of_weights(
@@ -194,9 +194,9 @@ class Rows:
         -------
         Rows
         """
-        return type(self)(taken(self.X, index), self.shift, self.scale, self.weights_of(index))
+        return type(self)(take_rows(self.X, index), self.center, self.scale, self.weights_of(index))
 
-    def first_to_vary(self, index: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def first_varying_rows(self, index: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Rows without which features would be constant that are not.
 
         Parameters
@@ -213,11 +213,11 @@ class Rows:
         constant = np.flatnonzero(constant_columns(self.X, index))
         if len(constant) == 0:
             return others[:0]
-        first = in_numpy(taken(self.X, index[:1]))[0, constant]
-        differs = in_numpy(taken(self.X, others)[:, constant]) != first
+        first = as_numpy(take_rows(self.X, index[:1]))[0, constant]
+        differs = as_numpy(take_rows(self.X, others)[:, constant]) != first
         return others[np.unique(differs.argmax(axis=0)[differs.any(axis=0)])]
 
-    def spread(self, n_rows: int) -> np.ndarray:
+    def evenly_spaced(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spread, each as often as its weight asks.
 
         Parameters
@@ -248,12 +248,12 @@ class Rows:
         -------
         Rows
         """
-        other = type(self)(self.X, self.shift, scale, self.weights)
+        other = type(self)(self.X, self.center, scale, self.weights)
         if "scatter" in vars(self) and self._is_scatter_precise():
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
 
-    def ranges(self) -> dict[str, np.ndarray]:
+    def feature_statistics(self) -> dict[str, np.ndarray]:
         """Mean, standard deviation, minimum and maximum of each feature.
 
         Returns
@@ -261,8 +261,8 @@ class Rows:
         dict of str to ndarray of shape (n_features,)
             Keys "mean", "std", "low" and "high".
         """
-        if self.known_ranges is not None:
-            return self.known_ranges
+        if self.known_statistics is not None:
+            return self.known_statistics
         n_features = self.shape[1]
         total, squares = np.zeros((2, n_features))
         low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
@@ -280,13 +280,13 @@ class Rows:
     # -- second moments ------------------------------------------------------------
 
     @property
-    def are_many(self) -> bool:
+    def are_summed_up(self) -> bool:
         """Whether second moments say all of the rows that PCA needs, precisely enough.
 
         They square the condition number, which only many rows make worth it.
         """
         n_rows, n_features = self.shape
-        fit = not self.stay_outside or 8 * n_features**2 <= MEMORY_BYTES
+        fit = not self.is_out_of_core or 8 * n_features**2 <= MEMORY_BYTES
         return fit and n_rows > 10 * n_features and n_rows * n_features > 100_000
 
     @cached_property
@@ -299,7 +299,7 @@ class Rows:
         """
         total = np.zeros((self.shape[1], self.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"), algebra_threads(self.shape):
-            for block in self._balanced_blocks():
+            for block in self._weighted_blocks():
                 total += block.T @ block
         return total
 
@@ -319,12 +319,12 @@ class Rows:
         along : ndarray of shape (n_components,)
         left : float
         """
-        if self.are_many:
+        if self.are_summed_up:
             along = np.einsum("ij,ij->i", components @ self.scatter, components)
             return along, max(0.0, float(np.trace(self.scatter) - along.sum()))
         along, left = np.zeros(len(components)), 0.0
         with algebra_threads(self.shape):
-            for block in self._balanced_blocks():
+            for block in self._weighted_blocks():
                 codes = block @ components.T
                 along += np.square(codes).sum(axis=0)
                 left += float(np.square(block - codes @ components).sum())
@@ -338,12 +338,12 @@ class Rows:
         float
         """
         n_entries = self.count * self.shape[1]
-        if self.are_many and self._is_scatter_precise():
+        if self.are_summed_up and self._is_scatter_precise():
             return math.sqrt(np.trace(self.scatter) / n_entries)
         largest = max(float(np.abs(block).max()) for block in self.blocks())
         if largest == 0:
             return 1.0
-        squares = sum(float(np.square(block / largest).sum()) for block in self._balanced_blocks())
+        squares = sum(float(np.square(block / largest).sum()) for block in self._weighted_blocks())
         return largest * math.sqrt(squares / n_entries)
 
     def principal_components(self, n_components: int) -> np.ndarray:
@@ -373,11 +373,11 @@ class Rows:
 
     def _found_components(self, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """As many components as there are, and the columns that are zero."""
-        if self.are_many:
+        if self.are_summed_up:
             vectors = np.linalg.eigh(self.scatter)[1][:, ::-1].T
             found = svd_flip(None, vectors, u_based_decision=False)[1][:n_components]
             return found, np.diag(self.scatter) == 0
-        if self.stay_outside:
+        if self.is_out_of_core:
             return self._leading_components(n_components), self._zero_columns()
         return self._components_at_once(n_components)
 
@@ -413,13 +413,13 @@ class Rows:
         def times(v: np.ndarray) -> np.ndarray:
             v = np.ravel(v)
             if sparse.issparse(self.X):
-                return roots * (self.X @ v - self.shift @ v) / self.scale
+                return roots * (self.X @ v - self.center @ v) / self.scale
             return roots * np.concatenate([self[part] @ v for part in self.parts()])
 
         def transposed_times(v: np.ndarray) -> np.ndarray:
             v = roots * np.ravel(v)
             if sparse.issparse(self.X):
-                return (self.X.T @ v - self.shift * v.sum()) / self.scale
+                return (self.X.T @ v - self.center * v.sum()) / self.scale
             return sum(self[part].T @ v[part] for part in self.parts())
 
         return LinearOperator(self.shape, matvec=times, rmatvec=transposed_times, dtype=float)
@@ -452,7 +452,7 @@ def weighted_mean(X: Any, weights: np.ndarray | None) -> np.ndarray:
         weights = np.ones(X.shape[0])
     parts = gen_batches(X.shape[0], rows_per_batch(X.shape[1]))
     if isinstance(X, Tensor):
-        return sum(weights[part] @ in_numpy(X[part]) for part in parts) / weights.sum()
+        return sum(weights[part] @ as_numpy(X[part]) for part in parts) / weights.sum()
     return sum(weights[part] @ X[part] for part in parts) / weights.sum()
 
 
@@ -474,7 +474,7 @@ def constant_columns(X: Any, index: np.ndarray | None = None) -> Any:
         return low == high
 
     def some(part: slice) -> np.ndarray:
-        return in_numpy(taken(X, part if index is None else index[part]))
+        return as_numpy(take_rows(X, part if index is None else index[part]))
 
     first = some(slice(1))[0]
     constant = (some(slice(100)) == first).all(axis=0)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def rows_in_frames(method: Method) -> Method:
+def wrap_in_frame(method: Method) -> Method:
     """Let a method that returns rows in input units return them as `set_output` says.
 
     scikit-learn does so for `transform` alone. Columns have the names of the features, and the
@@ -72,7 +72,7 @@ def check_code_names(estimator: Any, Z: Any) -> None:
         _check_feature_names(expected, Z, reset=False)
 
 
-def framed_as(rows: np.ndarray, X: Any) -> Any:
+def frame_like(rows: np.ndarray, X: Any) -> Any:
     """Rows in a frame of the make and columns of another, or as they are if that is none.
 
     Parameters

@@ -41,7 +41,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         float64 or float32, save that numbers on disk keep their type: `as_dense` converts
         parts of them. The user's own where no conversion was needed; never written to.
     """
-    kept = is_on_disk(X) and X.dtype.kind in "iuf"
+    kept = is_memory_mapped(X) and X.dtype.kind in "iuf"
     dtype = None if kept else float_dtypes(X)
     X = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
     if sparse.issparse(X) and not X.has_canonical_format:
@@ -69,7 +69,7 @@ def float_dtypes(X: Any) -> tuple[Any, ...]:
     return torch.float64, torch.float32
 
 
-def is_on_disk(X: Any) -> bool:
+def is_memory_mapped(X: Any) -> bool:
     """Whether an array is a memory map, or a part of one.
 
     Parameters
@@ -105,7 +105,7 @@ def as_dense(X: Any) -> Any:
     return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
 
 
-def in_numpy(X: Any) -> np.ndarray:
+def as_numpy(X: Any) -> np.ndarray:
     """Rows that numpy can compute with.
 
     Parameters
@@ -119,7 +119,7 @@ def in_numpy(X: Any) -> np.ndarray:
     return to_numpy(as_dense(X))
 
 
-def taken(X: Any, index: Any) -> Any:
+def take_rows(X: Any, index: Any) -> Any:
     """Rows of an array, wherever it is.
 
     Parameters
@@ -175,13 +175,13 @@ def check_weights(
             "positive."
         )
     if not kept.all():
-        X, weights = taken(X, kept), weights[kept]
+        X, weights = take_rows(X, kept), weights[kept]
     if scaled and (weights % 1 != 0).any():
         weights = weights / weights.mean()
     return X, None if (weights == 1).all() else weights
 
 
-def in_canonical_form(
+def sort_and_repeat(
     X: Any, weights: np.ndarray | None, *, below: int
 ) -> tuple[Any, np.ndarray | None]:
     """Write few rows out in sorted order, each as often as it counts.
@@ -207,7 +207,7 @@ def in_canonical_form(
     counts = np.ones(X.shape[0], dtype=int) if weights is None else weights
     if counts.sum() >= below:
         return X, weights
-    X = np.repeat(in_numpy(X), counts.astype(int), axis=0)
+    X = np.repeat(as_numpy(X), counts.astype(int), axis=0)
     return X[np.lexsort(X.T[::-1])], None
 
 
@@ -313,12 +313,12 @@ def rows_per_batch(n_columns: int) -> int:
     return max(SMALLEST_BATCH, BATCH_BYTES // (8 * n_columns))
 
 
-def explained_share(lost: float, total: float) -> float:
+def explained_share(sse: float, total: float) -> float:
     """Share of a sum of squares that is not lost.
 
     Parameters
     ----------
-    lost : float
+    sse : float
     total : float
 
     Returns
@@ -328,12 +328,12 @@ def explained_share(lost: float, total: float) -> float:
         `r2_score`.
     """
     if total > 0:
-        return 1 - lost / total
-    return 1.0 if lost == 0 else 0.0
+        return 1 - sse / total
+    return 1.0 if sse == 0 else 0.0
 
 
 def is_better(
-    scores: Any, baseline: Any, *, n_errors: float, weights: np.ndarray | None = None
+    scores: Any, baseline: Any, *, n_standard_errors: float, weights: np.ndarray | None = None
 ) -> bool:
     """Whether paired scores lie below a baseline's by so many standard errors of the mean.
 
@@ -341,7 +341,7 @@ def is_better(
     ----------
     scores, baseline : Tensor or ndarray of shape (n_rows,)
         Lower is better.
-    n_errors : float
+    n_standard_errors : float
     weights : ndarray of shape (n_rows,), default=None
         Of the rows. The standard error is that of Kish's effective number of rows.
 
@@ -354,7 +354,7 @@ def is_better(
     n_effective = w.sum() ** 2 / np.square(w).sum()
     gain = np.average(gains, weights=w)
     spread = np.sqrt(np.average(np.square(gains - gain), weights=w))
-    return bool(gain > n_errors * spread / np.sqrt(n_effective))
+    return bool(gain > n_standard_errors * spread / np.sqrt(n_effective))
 
 
 def resolve_device(device: str, X: Any = None) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.validation import check_unit_interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
@@ -165,8 +165,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _make_objective(self) -> Objective:
         return Objective({"reconstruction": LOSSES[self.loss]})
 
-    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
-        network = self._make_pair(seed)
+    def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
+        network = self._make_mlps(seed)
         if self.anchor is None:
             return network
         components = torch.from_numpy(rows.principal_components(self.n_components_))
@@ -175,12 +175,12 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _auto_density(self) -> str:
         return "gaussian" if self._is_linear() else super()._auto_density()
 
-    def _is_solved(self) -> bool:
+    def _starts_at_optimum(self) -> bool:
         return self._is_linear() and self.loss == "squared_error"
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
-        if self._is_solved() or not isinstance(network, AnchoredAutoencoder):
-            return not self._is_solved()
+    def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
+        if self._starts_at_optimum() or not isinstance(network, AnchoredAutoencoder):
+            return not self._starts_at_optimum()
         along, left = rows.squares_along(network.components.cpu().numpy())
         return bool(left > NEGLIGIBLE * (along.sum() + left))
 

@@ -20,26 +20,26 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from torch import Tensor, nn
 
-from skae._data.array_api import learns
-from skae._data.dataset import Rows, constant_columns, weighted_mean
+from skae._data.array_api import array_api_fit
+from skae._data.dataset import Dataset, constant_columns, weighted_mean
 from skae._data.threads import algebra_threads, limited_threads
 from skae._data.validation import (
     all_or_nothing,
+    as_numpy,
     check_rows,
     check_validation_rows,
     check_weights,
     derive_seeds,
-    in_canonical_form,
-    in_numpy,
     resolve_device,
     seeded_globally,
+    sort_and_repeat,
 )
-from skae._latent.covariance import MomentsMixin
+from skae._latent.covariance import CovarianceMixin
 from skae._latent.n_components import choose_dimension
 from skae._latent.ordering import DescriptionMixin
 from skae._latent.partial_fit import StreamingMixin
 from skae._latent.sampling import SamplingMixin
-from skae._training.batched import Plan, carry_out, models_at_once
+from skae._training.batched import Plan, carry_out, models_per_batch
 from skae._training.callbacks import check_callbacks
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.pickling import PersistenceMixin
@@ -52,7 +52,7 @@ class BaseAutoencoder(
     PersistenceMixin,
     StreamingMixin,
     SamplingMixin,
-    MomentsMixin,
+    CovarianceMixin,
     DescriptionMixin,
     BaseEstimator,
     metaclass=ABCMeta,
@@ -203,16 +203,18 @@ class BaseAutoencoder(
 
     dimension_curve_: dict[str, np.ndarray]
 
-    _lenience: ClassVar[float] = 0.0  # standard errors of gain less for which PCA is left
+    _standard_errors_waived: ClassVar[float] = (
+        0.0  # standard errors of gain less for which PCA is left
+    )
 
     # -- what a kind chooses -------------------------------------------------------
 
     @abstractmethod
-    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
+    def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
         """Build the network for rows in network units."""
 
-    def _make_start(
-        self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None = None
+    def _make_initial_network(
+        self, rows: Dataset, device: torch.device, seeds: list[int], held_out: Dataset | None = None
     ) -> nn.Module:
         """Build the network as training is to find it; some rows may judge what precedes it."""
         return self._make_network(rows, seeds[0])
@@ -225,24 +227,24 @@ class BaseAutoencoder(
     def _make_objective(self) -> Objective:
         """Choose what training minimises."""
 
-    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module | None:
+    def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
         """Choose what corrupts the rows while the network trains."""
         return None
 
-    def _has_own_modules(self) -> bool:
+    def _has_user_modules(self) -> bool:
         """Whether modules of the user's take part, which draw from torch's generators."""
         return self.network is not None
 
     def _check_parameters(self, X: np.ndarray) -> None:
         """Check what depends on two parameters, or on a parameter and the data."""
 
-    def _is_solved(self) -> bool:
+    def _starts_at_optimum(self) -> bool:
         """Whether the network's start is the optimum, whatever the rows."""
         return False
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+    def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         """Whether training can improve on the network's start."""
-        return not self._is_solved()
+        return not self._starts_at_optimum()
 
     def _starts_at_pca(self) -> bool:
         """Whether the network before training is PCA, a start worth keeping."""
@@ -257,20 +259,20 @@ class BaseAutoencoder(
         """Whether rows lie in [0, 1] and what is decoded are logits."""
         return False
 
-    def _in_network_units(self, X: Any, weights: np.ndarray | None) -> Rows:
+    def _fit_scale(self, X: Any, weights: np.ndarray | None) -> Dataset:
         """Learn the shift and the one scale between input units and network units."""
         if self._decodes_logits():
-            return Rows(X, np.zeros_like(self.mean_), weights=weights)
-        rows = Rows(X, self.mean_, weights=weights)
+            return Dataset(X, np.zeros_like(self.mean_), weights=weights)
+        rows = Dataset(X, self.mean_, weights=weights)
         return rows.with_scale(rows.root_mean_square())
 
-    def _link(self, decoded: Tensor) -> Tensor:
+    def _output_activation(self, decoded: Tensor) -> Tensor:
         """Turn what the decoder returns into rows in network units."""
         return decoded.sigmoid() if self._decodes_logits() else decoded
 
     # -- fit -----------------------------------------------------------------------
 
-    @learns
+    @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None) -> Self:
         """Fit the autoencoder to rows.
@@ -322,18 +324,18 @@ class BaseAutoencoder(
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
         X, weights = check_weights(sample_weight, check_rows(self, X, reset=True))
-        X, weights = in_canonical_form(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
+        X, weights = sort_and_repeat(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
         self._check_parameters(X)
         held_out = None if X_val is None else check_validation_rows(self, X_val)
         if held_out is not None:
             self._check_parameters(held_out)
         network = self._previous_network()
         if network is None:
-            rows = self._locate(X, weights)
+            rows = self._fit_center_and_scale(X, weights)
         else:
-            rows = Rows(X, self._shift, self._scale, weights)
+            rows = Dataset(X, self._center, self._scale, weights)
         if held_out is not None:
-            held_out = Rows(held_out, self._shift, self._scale)
+            held_out = Dataset(held_out, self._center, self._scale)
         *seeds, density_seed = derive_seeds(self.random_state, 5)
         self.n_samples_ = rows.count
         if hasattr(self, "_stream"):
@@ -347,16 +349,20 @@ class BaseAutoencoder(
 
     def _n_trained_together(self, n_rows: int, n_features: int) -> int:
         """Number of fits to so many rows that are worth training as one."""
-        if self._has_own_modules() or self.callbacks or not isinstance(self.n_components, Integral):
+        if (
+            self._has_user_modules()
+            or self.callbacks
+            or not isinstance(self.n_components, Integral)
+        ):
             return 1
         widths: list[Any] = [n_features, *self._resolve_hidden_layer_sizes(), self.n_components]
         n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
         batch_size: Any = self.batch_size
         if batch_size == "auto":
             batch_size = auto_batch_size(n_rows)
-        return models_at_once(n_parameters, batch_size, n_rows, n_features)
+        return models_per_batch(n_parameters, batch_size, n_rows, n_features)
 
-    def _describe_density(self, rows: Rows, seed: int) -> None:
+    def _describe_density(self, rows: Dataset, seed: int) -> None:
         """Describe how codes, and what is left over, are distributed."""
         with (
             limited_threads(torch.get_num_threads()),
@@ -364,7 +370,7 @@ class BaseAutoencoder(
                 array_api_dispatch=False  # codes are in numpy
             ),
         ):
-            self._fit_densities(rows, seed)
+            self._fit_density(rows, seed)
 
     def _previous_network(self) -> nn.Module | None:
         """Return the network that a warm start continues from."""
@@ -383,14 +389,16 @@ class BaseAutoencoder(
             )
         return self._set_trainable(copy.deepcopy(self.net_.module_))
 
-    def _locate(self, X: Any, weights: np.ndarray | None, *, warns: bool = True) -> Rows:
+    def _fit_center_and_scale(
+        self, X: Any, weights: np.ndarray | None, *, warns: bool = True
+    ) -> Dataset:
         """Learn centre and scale; settle the size of the code."""
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
-        self.mean_ = np.where(constant, in_numpy(X[:1])[0], weighted_mean(X, weights))
-        rows = self._in_network_units(X, weights)
+        self.mean_ = np.where(constant, as_numpy(X[:1])[0], weighted_mean(X, weights))
+        rows = self._fit_scale(X, weights)
         self.n_components_ = self.n_components or self._size_of_none(rows)
-        self._shift, self._scale = rows.shift, rows.scale
+        self._center, self._scale = rows.center, rows.scale
         if warns and constant.all():
             warnings.warn(
                 f"All rows of X are equal (n_samples={X.shape[0]}): there is no variance to "
@@ -400,12 +408,12 @@ class BaseAutoencoder(
             )
         return rows
 
-    def _size_of_none(self, rows: Rows) -> int:
+    def _size_of_none(self, rows: Dataset) -> int:
         """Number of components that None stands for."""
         return min(rows.count, rows.shape[1])
 
     def _choose_dimension(
-        self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None
+        self, rows: Dataset, device: torch.device, seeds: list[int], held_out: Dataset | None
     ) -> None:
         """Turn a share of variance into a size of the code."""
         if hasattr(self, "dimension_curve_"):
@@ -418,16 +426,16 @@ class BaseAutoencoder(
     def _train(
         self,
         network: nn.Module | None,
-        rows: Rows,
+        rows: Dataset,
         device: torch.device,
         seeds: list[int],
-        held_out: Rows | None = None,
+        held_out: Dataset | None = None,
     ) -> Plan:
         """Build the network unless it continues; train it; keep its best weights."""
         trainer, remake = self._make_trainer(rows, device, seeds), None
-        with self._own_draws(seeds[0], device):
+        with self._seed_user_modules(seeds[0], device):
             if network is None:
-                remake = partial(self._make_start, device=device, seeds=seeds)
+                remake = partial(self._make_initial_network, device=device, seeds=seeds)
                 network = remake(rows, held_out=held_out)
             if self._needs_training(network, rows):
                 self.net_, self.validation_loss_curve_ = yield from trainer.train(
@@ -439,7 +447,7 @@ class BaseAutoencoder(
         self.n_iter_ = len(self.loss_curve_)
 
     def _make_trainer(
-        self, rows: Rows, device: torch.device, seeds: list[int], *, rate: float = 1.0
+        self, rows: Dataset, device: torch.device, seeds: list[int], *, rate: float = 1.0
     ) -> Trainer:
         """Settle how networks are trained on rows: at some share of the learning rate."""
         _, split_seed, order_seed, noise_seed = seeds
@@ -457,31 +465,31 @@ class BaseAutoencoder(
             split_seed,
             order_seed,
             make_noise,
-            self._lenience,
+            self._standard_errors_waived,
         )
 
-    def _own_draws(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
+    def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
         """Let a user's modules draw by a seed: they know only torch's global generators."""
-        return seeded_globally(seed, device) if self._has_own_modules() else nullcontext()
+        return seeded_globally(seed, device) if self._has_user_modules() else nullcontext()
 
     def _is_at_pca(self) -> bool:
         """Whether the network is PCA: its own code is ordered and signed as PCA's."""
         return False
 
-    def _describe_network(self, rows: Rows, *, whole: bool = True) -> None:
+    def _describe_network(self, rows: Dataset, *, whole: bool = True) -> None:
         """Order the code and describe what the network makes of all rows."""
         with algebra_threads(rows.shape):
             if self._is_at_pca():
                 self._describe_as_pca(rows)
             else:
-                self._order(self._mean_slopes(rows), self._moments_of(rows))
+                self._order(self._mean_jacobian(rows), self._code_moments_of(rows))
                 if whole:
                     self._describe(rows)
 
-    def _left_over(self, rows: np.ndarray) -> np.ndarray:
+    def _residuals(self, rows: np.ndarray) -> np.ndarray:
         if self._is_at_pca():
             return rows - rows @ self.components_.T @ self.components_
-        return super()._left_over(rows)
+        return super()._residuals(rows)
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
@@ -496,7 +504,7 @@ class BaseAutoencoder(
             )
         return tuple(sizes)
 
-    def _make_pair(self, seed: int, n_parts: int = 1) -> Any:
+    def _make_mlps(self, seed: int, n_parts: int = 1) -> Any:
         """Build the user's network, or an encoder and its mirror image, the decoder.
 
         What encodes returns codes, or `n_parts` arrays as wide, side by side.

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.docstrings import inherit_entries
 from skae.losses import LOSSES, Emphasised, Objective
@@ -162,11 +162,11 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             )
         check_noise(self.noise, self.noise_level)
 
-    def _has_own_modules(self) -> bool:
-        return super()._has_own_modules() or isinstance(self.noise, nn.Module)
+    def _has_user_modules(self) -> bool:
+        return super()._has_user_modules() or isinstance(self.noise, nn.Module)
 
-    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module | None:
-        return make_noise(self.noise, self.noise_level, rows.ranges, generator)
+    def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
+        return make_noise(self.noise, self.noise_level, rows.feature_statistics, generator)
 
     def _make_objective(self) -> Objective:
         if self.emphasis == 1:
@@ -176,10 +176,10 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     def _corrupts(self) -> bool:
         return isinstance(self.noise, nn.Module) or self.noise_level > 0
 
-    def _is_solved(self) -> bool:
+    def _starts_at_optimum(self) -> bool:
         # PCA restores clean rows best of all linear maps, but not corrupted ones.
-        return super()._is_solved() and not self._corrupts()
+        return super()._starts_at_optimum() and not self._corrupts()
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+    def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         varies = self._corrupts() and rows.any()
         return varies or super()._needs_training(network, rows)

@@ -33,8 +33,8 @@ def inherit_entries(parent: type) -> Callable[[type], type]:
             title, own = match[1], _entries(match[2])
             theirs, lines = inherited[title], []
             if title == "Parameters":
-                taken = inspect.signature(cls).parameters
-                theirs = {name: text for name, text in theirs.items() if name in taken}
+                take_rows = inspect.signature(cls).parameters
+                theirs = {name: text for name, text in theirs.items() if name in take_rows}
             for name, text in own.items():
                 if name == "*":
                     lines += [text for name, text in theirs.items() if name not in own]

@@ -14,14 +14,14 @@ from scipy import sparse
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from torch import Tensor, nn
 
-from skae._data.array_api import follows, in_type_of, like, widest
-from skae._data.dataset import Rows, constant_columns
+from skae._data.array_api import array_api, in_type_of, like, widest
+from skae._data.dataset import Dataset, constant_columns
 from skae._data.moments import Moments
 from skae._data.validation import as_dense
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES
-from skae._latent.ordering import INCREMENT_PRODUCTS, JACOBIAN_ROWS, Smooth, as_it_is
+from skae._latent.ordering import INCREMENT_PRODUCTS, JACOBIAN_ROWS, Smooth, identity
 from skae._latent.partial_fit import Stream
 from skae._training.batched import Plan
 from skae._training.trainer import FEW_ROWS, Trainer
@@ -163,7 +163,7 @@ class SparseAutoencoder(BaseAutoencoder):
     }
     _state_parts = (*BaseAutoencoder._state_parts, "_order_of_units")
     _sparse_codes = "csr"
-    _has_joint_moments = False
+    _needs_joint_moments = False
     anchor = network = None
     whiten = False
     latent_density = "auto"
@@ -223,7 +223,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     # -- codes ---------------------------------------------------------------------
 
-    @follows
+    @array_api
     def transform(self, X: Any) -> Any:
         """Encode rows.
 
@@ -239,7 +239,7 @@ class SparseAutoencoder(BaseAutoencoder):
         """
         if not self.sparse_output:
             return super().transform(X)
-        X = self._checked(X)
+        X = self._check_rows(X)
         return self._in_sparse_batches(X)
 
     @property
@@ -252,7 +252,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     # -- the five choices ----------------------------------------------------------
 
-    def _size_of_none(self, rows: Rows) -> int:
+    def _size_of_none(self, rows: Dataset) -> int:
         return OVERCOMPLETE * rows.shape[1]
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
@@ -273,7 +273,7 @@ class SparseAutoencoder(BaseAutoencoder):
             return Objective(terms, {"sparsity": self.beta * self.n_features_in_})
         return Objective({"reconstruction": squared_error, "sparsity": code_cost})
 
-    def _make_network(self, rows: Rows, seed: int) -> SparseNetwork:
+    def _make_network(self, rows: Dataset, seed: int) -> SparseNetwork:
         d, k, hidden = self.n_features_in_, self.n_components_, self._resolve_hidden_layer_sizes()
         generator = torch.Generator().manual_seed(seed)
         encoder: Any = MLP([d, *hidden, k], self.activation, generator=generator)
@@ -289,7 +289,7 @@ class SparseAutoencoder(BaseAutoencoder):
         self._calibrate(network, rows)
         return network
 
-    def _first_atoms(self, rows: Rows, generator: torch.Generator) -> Tensor:
+    def _first_atoms(self, rows: Dataset, generator: torch.Generator) -> Tensor:
         """Dictionary that training starts with, of shape (n_components, n_features)."""
         shape = self.n_components_, rows.shape[1]
         atoms = torch.randn(shape, generator=generator, dtype=torch.float32)
@@ -332,15 +332,15 @@ class SparseAutoencoder(BaseAutoencoder):
         return self._count(kept)
 
     @torch.no_grad()
-    def _calibrate(self, network: SparseNetwork, rows: Rows) -> None:
+    def _calibrate(self, network: SparseNetwork, rows: Dataset) -> None:
         """Set the threshold of "l1" to what has the number of active units that is asked for."""
         if isinstance(network, RectifiedNetwork):
             weight: Any = network.network.decoder[0].weight
-            some = rows[rows.spread(CALIBRATION_ROWS)]
+            some = rows[rows.evenly_spaced(CALIBRATION_ROWS)]
             x = torch.from_numpy(some).to(weight.device, weight.dtype)
             network.threshold.copy_(network.calibrated(network.network.encode(x)))
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+    def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         return rows.any()
 
     def _previous_network(self) -> nn.Module | None:
@@ -358,18 +358,18 @@ class SparseAutoencoder(BaseAutoencoder):
                 getattr(network, name).copy_(getattr(fresh, name))
         return network
 
-    def _make_trainer(self, rows: Rows, *args: Any, **kwargs: Any) -> Trainer:
+    def _make_trainer(self, rows: Dataset, *args: Any, **kwargs: Any) -> Trainer:
         trainer = super()._make_trainer(rows, *args, **kwargs)
         if self.max_epochs == "auto" and len(rows) < FEW_ROWS:
             return replace(trainer, params={**trainer.params, "max_epochs": FEW_EPOCHS})
         return trainer
 
-    def _train(self, network: Any, rows: Rows, *args: Any, **kwargs: Any) -> Plan:
+    def _train(self, network: Any, rows: Dataset, *args: Any, **kwargs: Any) -> Plan:
         yield from super()._train(network, rows, *args, **kwargs)
         self.net_.module_.finish()
         self._calibrate(self.net_.module_, rows)
 
-    def _learn(self, stream: Stream, rows: Rows, device: torch.device) -> None:
+    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
         super()._learn(stream, rows, device)
         self.net_.module_.finish()
 
@@ -383,14 +383,14 @@ class SparseAutoencoder(BaseAutoencoder):
             wide = rows.astype(np.float64, copy=False)
         return in_type_of(self.net_.infer_rows("encode", wide), rows)
 
-    def _arrange(self, raw: Any) -> Any:
+    def _rotate_codes(self, raw: Any) -> Any:
         codes = raw[:, like(self._order_of_units, raw)] * like(self._code_scale, raw)
         return in_type_of(codes, raw)
 
     def _decode(self, codes: Any) -> Any:
         back = np.argsort(self._order_of_units)
         raw = in_type_of((codes / like(self._code_scale, codes))[:, like(back, codes)], codes)
-        return self.net_.infer_rows("decode", raw, self._link)
+        return self.net_.infer_rows("decode", raw, self._output_activation)
 
     @property
     def _rotation(self) -> np.ndarray:  # type: ignore[override]
@@ -399,8 +399,8 @@ class SparseAutoencoder(BaseAutoencoder):
     def _in_sparse_batches(self, X: Any) -> sparse.csr_matrix:
         """Codes of rows, never dense all at once."""
         blocks = []
-        for part in self._batches(X.shape[0]):
-            codes = self._arrange(self._encode(self._to_network_units(as_dense(X[part]))))
+        for part in self._batch_slices(X.shape[0]):
+            codes = self._rotate_codes(self._encode(self._standardize(as_dense(X[part]))))
             blocks.append(sparse.csr_matrix(codes))
         return sparse.vstack(blocks, format="csr")
 
@@ -415,7 +415,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     # -- description ---------------------------------------------------------------
 
-    def _mean_slopes(self, rows: Any = None) -> np.ndarray:
+    def _mean_jacobian(self, rows: Any = None) -> np.ndarray:
         return self.net_.module_.network.decoder[0].weight.detach().double().cpu().numpy().T
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
@@ -430,7 +430,7 @@ class SparseAutoencoder(BaseAutoencoder):
         order = np.argsort(-variances, kind="stable")
         self._order_of_units, self._code_mean = order, np.zeros(k)
         self._code_scale = np.full(k, unit)
-        self.components_ = self._mean_slopes()[order] * (self._scale / unit)
+        self.components_ = self._mean_jacobian()[order] * (self._scale / unit)
         self.explained_variance_ = variances[order] * unit**2
         mean, activity = moments.mean[:k][order] * unit, moments.mean[k:][order]
         squares = moments.scatter[:k][order] * unit**2 / moments.count + mean**2
@@ -446,7 +446,7 @@ class SparseAutoencoder(BaseAutoencoder):
         variance = np.maximum(squares / often - mean**2, 0.0)
         return SpikeAndSlab(activity, mean, variance, SUPPORTS[self.sparsity])
 
-    def _past_moments(self) -> Moments:
+    def _previous_moments(self) -> Moments:
         density, n, order = self.latent_density_, self.n_samples_, self._order_of_units
         mean = density.expectation()
         squares = density.activity * (density.variance + density.mean**2)
@@ -459,34 +459,34 @@ class SparseAutoencoder(BaseAutoencoder):
         halves[1][1][order] = n * density.activity * (1 - density.activity)
         return moments
 
-    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
+    def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
         """Mean square of what is left over, per feature: overcomplete codes leave no dimension."""
         self.noise_variance_ = left * self._scale**2 / (self.n_samples_ * self.n_features_in_)
 
-    def _increments(self, rows: Rows, explained: float) -> np.ndarray:
+    def _explained_ratios(self, rows: Dataset, explained: float) -> np.ndarray:
         """What each component adds, later ones at their mean, to the explained share."""
         k, d = self.components_.shape
         n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * d))
-        rows = rows.subset(rows.spread(n_rows))
-        rows = Rows(rows.X, rows.shift, rows.scale)  # chosen as often as they weigh
-        total = self._total(rows)
+        rows = rows.subset(rows.evenly_spaced(n_rows))
+        rows = Dataset(rows.X, rows.center, rows.scale)  # chosen as often as they weigh
+        total = self._sst(rows)
         if total == 0:
             return np.zeros(k)
         mean, atoms = self.latent_density_.expectation(), self.components_ / self._scale
-        lost = np.zeros(k)
-        for part in self._batches(len(rows)):
+        sse = np.zeros(k)
+        for part in self._batch_slices(len(rows)):
             codes = self._codes(rows[part])
             left = rows[part] - self._decode(codes) + (codes - mean) @ atoms
             for j in range(k):
                 left -= np.outer(codes[:, j] - mean[j], atoms[j])
-                lost[j] += np.square(left).sum()
-        shares = 1 - lost / total
+                sse[j] += np.square(left).sum()
+        shares = 1 - sse / total
         scale = explained / shares[-1] if shares[-1] > 0 else 1.0
         return np.diff(shares, prepend=0.0) * scale
 
     # -- samples -------------------------------------------------------------------
 
-    def _fit_densities(self, rows: Rows, seed: int, kind: Any = None) -> None:
+    def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
         self._fit_residual(rows, seed)  # that of the codes is known since they are ordered
 
     def _density_of(self, codes: Moments) -> Any:

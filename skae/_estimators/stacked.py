@@ -13,7 +13,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.moments import Moments
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.docstrings import inherit_entries
@@ -196,21 +196,21 @@ class StackedAutoencoder(AutoencoderTransformer):
                 "allow; set fine_tune=True."
             )
 
-    def _has_own_modules(self) -> bool:
-        return super()._has_own_modules() or isinstance(self.noise, nn.Module)
+    def _has_user_modules(self) -> bool:
+        return super()._has_user_modules() or isinstance(self.noise, nn.Module)
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         is_auto = isinstance(self.hidden_layer_sizes, str)
         return AUTO_SIZES if is_auto else super()._resolve_hidden_layer_sizes()
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
+    def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         return not self._is_done() and super()._needs_training(network, rows)
 
     def _is_done(self) -> bool:
         """Whether nothing is left to train once layers are pretrained."""
         return self.anchor is None and not self.fine_tune
 
-    def _learn(self, stream: Stream, rows: Rows, device: torch.device) -> None:
+    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
         if self._is_done():
             stream.pending = (None, None)
         else:
@@ -223,7 +223,7 @@ class StackedAutoencoder(AutoencoderTransformer):
                 layer.requires_grad_(False)
         return network
 
-    def _train(self, network: nn.Module | None, rows: Rows, *args: Any, **options: Any) -> Plan:
+    def _train(self, network: nn.Module | None, rows: Dataset, *args: Any, **options: Any) -> Plan:
         self._forget_layers()
         yield from super()._train(network, rows, *args, **options)
 
@@ -236,8 +236,8 @@ class StackedAutoencoder(AutoencoderTransformer):
 
     # -- layer by layer ------------------------------------------------------------
 
-    def _make_start(
-        self, rows: Rows, device: torch.device, seeds: list[int], held_out: Rows | None = None
+    def _make_initial_network(
+        self, rows: Dataset, device: torch.device, seeds: list[int], held_out: Dataset | None = None
     ) -> nn.Module:
         network = self._make_network(rows, seeds[0])
         if not self._pretrains(len(rows)) or not super()._needs_training(network, rows):
@@ -278,44 +278,48 @@ class StackedAutoencoder(AutoencoderTransformer):
     def _train_one_by_one(
         self,
         pairs: list[Any],
-        rows: Rows,
+        rows: Dataset,
         device: torch.device,
         seeds: list[int],
-        held_out: Rows | None,
+        held_out: Dataset | None,
     ) -> tuple[list[list[float]], list[list[float]]]:
         """Train each pair on the codes of those below; return curves of both kinds."""
         below, judges = rows, held_out
         curves: tuple[list[list[float]], list[list[float]]] = [], []
         for i, pair in enumerate(pairs):
             if i > 0:
-                start_at_mean(pair.decoder, below.ranges()["mean"])
+                start_at_mean(pair.decoder, below.feature_statistics()["mean"])
             trainer = self._make_layer_trainer(below, device, seeds)
             net, judged = carry_out(trainer.train(pair, below, None, judges))
-            unit = 1.0 if i == 0 else float(np.square(below.ranges()["std"]).mean()) or 1.0
+            unit = (
+                1.0 if i == 0 else float(np.square(below.feature_statistics()["std"]).mean()) or 1.0
+            )
             for kept, curve in zip(
                 curves, ([epoch["train_loss"] for epoch in net.history], judged), strict=True
             ):
                 kept.append([loss / unit for loss in curve])
             encoders = [each.encoder for each in pairs[: i + 1]]
-            below = Codes(rows, encoders)
-            judges = None if held_out is None else Codes(held_out, encoders)
+            below = LayerActivations(rows, encoders)
+            judges = None if held_out is None else LayerActivations(held_out, encoders)
         return curves
 
-    def _make_layer_trainer(self, below: Rows, device: torch.device, seeds: list[int]) -> Trainer:
+    def _make_layer_trainer(
+        self, below: Dataset, device: torch.device, seeds: list[int]
+    ) -> Trainer:
         """Settle how one layer is trained: as the whole network, but from a random start."""
         trainer = self._make_trainer(below, device, seeds)
         if self.max_epochs == "auto":
             trainer = trainer.shortened(AUTO_SHARE, len(below))
-        loss = "squared_error" if isinstance(below, Codes) else self.loss
+        loss = "squared_error" if isinstance(below, LayerActivations) else self.loss
 
         def corrupt() -> nn.Module | None:
             generator = torch.Generator(device).manual_seed(seeds[-1])
-            return make_noise(self.noise, self.noise_level, below.ranges, generator)
+            return make_noise(self.noise, self.noise_level, below.feature_statistics, generator)
 
         return replace(
             trainer,
             objective=Objective({"reconstruction": LOSSES[loss]}),
-            cautious=False,
+            require_gain=False,
             make_noise=corrupt,
             params={**trainer.params, "callbacks": None},
         )
@@ -330,7 +334,9 @@ class StackedAutoencoder(AutoencoderTransformer):
                 copy_layer(pair.decoder[0], decoder[-1 - i])
 
     @torch.no_grad()
-    def _start_from_code(self, pairs: list[Any], network: AnchoredAutoencoder, rows: Rows) -> None:
+    def _start_from_code(
+        self, pairs: list[Any], network: AnchoredAutoencoder, rows: Dataset
+    ) -> None:
         """Let the decoder find the top layer's codes in PCA's, by least squares.
 
         No pair has trained the layer between them.
@@ -338,7 +344,9 @@ class StackedAutoencoder(AutoencoderTransformer):
         if not pairs:
             return
         encoders = [pair.encoder for pair in pairs]
-        tops = Codes(rows, [*encoders[:-1], encoders[-1][0]]).some()  # before their activation
+        tops = LayerActivations(
+            rows, [*encoders[:-1], encoders[-1][0]]
+        ).some()  # before their activation
         k, components = self.n_components_, network.components.cpu().numpy()
         moments = Moments(k + tops.shape[1])
         for part in tops.parts():
@@ -358,17 +366,17 @@ class StackedAutoencoder(AutoencoderTransformer):
         return [*encoder, *decoder]
 
 
-class Codes(Rows):
+class LayerActivations(Dataset):
     """What trained layers make of rows, as rows to train the next layer on.
 
     Parameters
     ----------
-    rows : Rows
+    rows : Dataset
     layers : list of nn.Module
         From the rows upwards.
     """
 
-    def __init__(self, rows: Rows, layers: list[nn.Module]):
+    def __init__(self, rows: Dataset, layers: list[nn.Module]):
         parameters = [p for layer in layers for p in layer.parameters()]
         width = len(parameters[-1])
         super().__init__(rows.X, np.zeros(width), weights=rows.weights)
@@ -398,7 +406,7 @@ class Codes(Rows):
         """
         return self.fill(torch.empty((len(index), self.shape[1]), dtype=dtype), index)
 
-    def subset(self, index: np.ndarray) -> Codes:
+    def subset(self, index: np.ndarray) -> LayerActivations:
         """Choose rows, which are copied.
 
         Parameters
@@ -409,20 +417,20 @@ class Codes(Rows):
         -------
         Codes
         """
-        return Codes(self.rows.subset(index), self.layers)
+        return LayerActivations(self.rows.subset(index), self.layers)
 
-    def ranges(self) -> dict[str, np.ndarray]:
+    def feature_statistics(self) -> dict[str, np.ndarray]:
         """Mean, standard deviation, minimum and maximum of each code.
 
         Returns
         -------
         dict of str to ndarray of shape (n_codes,)
         """
-        if self.known_ranges is None:
-            self.known_ranges = super(Codes, self.some()).ranges()
-        return self.known_ranges
+        if self.known_statistics is None:
+            self.known_statistics = super(LayerActivations, self.some()).feature_statistics()
+        return self.known_statistics
 
-    def some(self) -> Codes:
+    def some(self) -> LayerActivations:
         """Evenly spread rows, if there are many.
 
         Returns

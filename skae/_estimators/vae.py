@@ -15,14 +15,14 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from skae._data.array_api import follows_by_numpy
-from skae._data.dataset import Rows
+from skae._data.array_api import array_api_by_numpy
+from skae._data.dataset import Dataset
 from skae._data.moments import Moments
 from skae._data.validation import check_unit_interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
-from skae._latent.ordering import Smooth, as_it_is, signs_of_largest
+from skae._latent.ordering import Smooth, identity, signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll
 from skae.networks.dense import (
@@ -150,7 +150,9 @@ class VAETransformer(BaseAutoencoder):
         "_unit": "k",
         "kl_per_component_": "k",
     }
-    _lenience: ClassVar[float] = 3.0  # the bound is a likelihood, whose mean is what counts
+    _standard_errors_waived: ClassVar[float] = (
+        3.0  # the bound is a likelihood, whose mean is what counts
+    )
 
     def __init__(
         self,
@@ -229,10 +231,10 @@ class VAETransformer(BaseAutoencoder):
             positive=False,
         )
 
-    def _make_noise(self, rows: Rows, generator: torch.Generator) -> nn.Module:
+    def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module:
         return Draws(self.n_components_, generator)
 
-    def _is_solved(self) -> bool:
+    def _starts_at_optimum(self) -> bool:
         return (
             self._is_linear()
             and self.likelihood == "gaussian"
@@ -240,10 +242,10 @@ class VAETransformer(BaseAutoencoder):
             and self.free_bits == 0
         )
 
-    def _needs_training(self, network: nn.Module, rows: Rows) -> bool:
-        return not self._is_solved() and rows.any()
+    def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
+        return not self._starts_at_optimum() and rows.any()
 
-    def _make_network(self, rows: Rows, seed: int) -> nn.Module:
+    def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
         d, k = self.n_features_in_, self.n_components_
         start = self._linear_start(rows) if self.anchor is not None else _no_start(d, k)
         variance = start.pop("noise_variance")
@@ -256,29 +258,29 @@ class VAETransformer(BaseAutoencoder):
             for name, value in {**start, "noise_variance": variance}.items()
         }
         gated = self.network is not None and self.anchor is not None
-        return VariationalAutoencoder(self._make_pair(seed, n_parts=2), **tensors, gated=gated)
+        return VariationalAutoencoder(self._make_mlps(seed, n_parts=2), **tensors, gated=gated)
 
-    def _linear_start(self, rows: Rows) -> dict[str, Any]:
+    def _linear_start(self, rows: Dataset) -> dict[str, Any]:
         """Probabilistic PCA of the rows, or what comes close to it in logits."""
         bernoulli = self.likelihood == "bernoulli"
-        centred = Rows(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
+        centred = Dataset(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
         components = centred.principal_components(self.n_components_)
         along, left = centred.squares_along(components)
         n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
         best = LinearOptimum.find(along / n_free, left / n_free, n_dimensions, self.beta)
         encoding = components * best.encoding()[:, None]
         decoding = components * best.decoding()[:, None]
-        centre = offset = None
+        center = offset = None
         if bernoulli:
             slopes = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
             decoding = decoding / slopes
             mean = self.mean_.clip(SMALLEST_SLOPE, 1 - SMALLEST_SLOPE)
-            centre, offset = self.mean_, np.log(mean / (1 - mean))
+            center, offset = self.mean_, np.log(mean / (1 - mean))
         return {
             "encoding": encoding,
             "decoding": decoding,
             "log_variances": best.log_variances(),
-            "centre": centre,
+            "center": center,
             "offset": offset,
             "noise_variance": best.noise_variance,
         }
@@ -298,35 +300,35 @@ class VAETransformer(BaseAutoencoder):
         """
         k = self.n_components_
         mean, variances, logs = np.split(moments.mean, 3)
-        centre, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
-        if self._has_left_start() and moments.count > 1:
-            centre = mean
+        center, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
+        if self._was_trained() and moments.count > 1:
+            center = mean
             unit = 1 / np.sqrt(covariance + variances)
-        spread = np.diag(moments.scatter)[:k] / moments.count
-        squares = spread + np.square(mean - centre) + variances
+        evenly_spaced = np.diag(moments.scatter)[:k] / moments.count
+        squares = evenly_spaced + np.square(mean - center) + variances
         divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
         slopes = (slopes / unit[:, None])[order]
         signs = signs_of_largest(slopes)
-        self._rotation, self._code_mean = np.eye(k)[:, order] * signs, centre
+        self._rotation, self._code_mean = np.eye(k)[:, order] * signs, center
         self._unit = unit[order]
         self.components_ = slopes * signs[:, None] * self._scale
         self._set_variances(covariance[order] * np.square(self._unit))
 
-    def _has_left_start(self) -> bool:
+    def _was_trained(self) -> bool:
         """Whether training changed the network: the linear optimum is not touched."""
         return self.anchor is None or (self.n_iter_ > 0 and self.net_.best_epoch_ > 0)
 
     def _code_unit(self) -> np.ndarray:
         return self._unit
 
-    def _past_moments(self) -> Moments:
+    def _previous_moments(self) -> Moments:
         # What `_order` made of them, solved for them, and brought back to the network's order.
         n, unit, back = self.n_samples_, self._unit, np.abs(self._rotation)
         between = self.explained_variance_ / np.square(unit)
-        if self._has_left_start():
+        if self._was_trained():
             within = 1 / np.square(unit) - between
         else:
             within = back.T @ self.net_.module_.log_variances.exp().cpu().numpy()
@@ -338,15 +340,15 @@ class VAETransformer(BaseAutoencoder):
         moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
         return moments
 
-    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
+    def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
         """Learn the variance of rows around what is decoded, where it is best."""
         varies = rows.any()
         if self.likelihood == "bernoulli":
             self.noise_variance_ = 0.0
         else:
             module = self.net_.module_
-            if self._has_left_start():
-                best = smooth(self._mean_squares(rows)) * self.net_.optimism_
+            if self._was_trained():
+                best = smooth(self._mean_squares(rows)) * self.net_.validation_ratio_
                 module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
             variances = module.noise_variance.cpu().numpy()
             if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
@@ -370,11 +372,11 @@ class VAETransformer(BaseAutoencoder):
                 stacklevel=5,
             )
 
-    def _mean_squares(self, rows: Rows) -> Any:
+    def _mean_squares(self, rows: Dataset) -> Any:
         """Mean square of rows minus what their posteriors decode to, of each feature or all."""
-        squares, index = np.zeros(rows.shape[1]), rows.spread(DENSITY_ROWS)
+        squares, index = np.zeros(rows.shape[1]), rows.evenly_spaced(DENSITY_ROWS)
         draws = antithetic_draws(VARIANCE_DRAWS, self.n_components_)
-        for part in self._batches(len(index)):
+        for part in self._batch_slices(len(index)):
             x = rows[index[part]]
             mean, log_var = (t.numpy() for t in self.net_.posterior(x))
             for draw in draws:
@@ -385,7 +387,7 @@ class VAETransformer(BaseAutoencoder):
 
     # -- codes with distributions --------------------------------------------------
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations of the codes of rows.
 
@@ -399,9 +401,9 @@ class VAETransformer(BaseAutoencoder):
             What `transform` returns.
         std : ndarray of shape (n_samples, n_components_), dtype of X
         """
-        X = self._checked(X)
-        both = self._in_batches(
-            lambda part: np.hstack(self._posterior(self._to_network_units(part))),
+        X = self._check_rows(X)
+        both = self._map_batches(
+            lambda part: np.hstack(self._posterior(self._standardize(part))),
             X,
             2 * self.n_components_,
         )
@@ -412,9 +414,9 @@ class VAETransformer(BaseAutoencoder):
         """Means and standard deviations, ordered, of rows in network units."""
         mean, log_var = (tensor.numpy() for tensor in self.net_.posterior(rows))
         std = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._code_scale
-        return self._arrange(mean), std.astype(rows.dtype, copy=False)
+        return self._rotate_codes(mean), std.astype(rows.dtype, copy=False)
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def sample_around(
         self,
         X: Any,
@@ -454,15 +456,15 @@ class VAETransformer(BaseAutoencoder):
     def _prior_covariance(self) -> np.ndarray:
         return np.diag(np.square(self._code_scale / self._unit))
 
-    def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
         codes = self._spread_codes(rows)
         covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
         return codes.mean(axis=0), np.atleast_2d(covariance)
 
-    def _fit_residual(self, rows: Rows, seed: int) -> None:
+    def _fit_residual(self, rows: Dataset, seed: int) -> None:
         """Nothing to learn: the model says how rows lie around what is decoded."""
 
-    def _set_residual(self, rows: Rows, smooth: Smooth) -> None:
+    def _set_residual(self, rows: Dataset, smooth: Smooth) -> None:
         """Nothing to learn either."""
 
     def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -471,7 +473,7 @@ class VAETransformer(BaseAutoencoder):
         return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
 
     @property
-    @follows_by_numpy
+    @array_api_by_numpy
     def singular_values_(self) -> np.ndarray:
         """Lengths of components over as many rows of the model as it was trained with."""
         moved = np.square(self.components_)
@@ -480,7 +482,7 @@ class VAETransformer(BaseAutoencoder):
         observed[decoded > 0] /= decoded[decoded > 0]
         return np.sqrt((self.n_samples_ - 1) * (decoded + observed))
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def get_covariance(self) -> np.ndarray:
         """Covariance of the rows that the model stands for.
 
@@ -505,7 +507,7 @@ class VAETransformer(BaseAutoencoder):
             return np.diag(mean - squares)
         return np.diag(np.broadcast_to(self.noise_variance_, self.n_features_in_))
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
         """Bound on the log-likelihood of each row.
 
@@ -528,11 +530,11 @@ class VAETransformer(BaseAutoencoder):
         bound : ndarray of shape (n_samples,), float64
             In nats.
         """
-        X = self._checked(X)
+        X = self._check_rows(X)
         check_scalar(n_draws, "n_draws", Integral, min_val=1)
         draws = antithetic_draws(n_draws, self.n_components_, random_state)
-        return self._in_batches(
-            lambda part: self._bound(self._to_network_units(part), draws)[:, None],
+        return self._map_batches(
+            lambda part: self._bound(self._standardize(part), draws)[:, None],
             X,
             1,
             np.float64,
@@ -545,7 +547,7 @@ class VAETransformer(BaseAutoencoder):
         variance = self.net_.module_.noise_variance
         if variance is not None:
             variance = variance.cpu().to(x.dtype)
-        centre, to_prior = (
+        center, to_prior = (
             torch.tensor(array, dtype=x.dtype)
             for array in (self._code_mean, self._rotation * self._unit)
         )
@@ -554,7 +556,7 @@ class VAETransformer(BaseAutoencoder):
             z = mean + draw * std
             decoded = torch.from_numpy(self.net_.infer_rows("decode", z.numpy()))
             nll = log_loss(Output(decoded, z, noise_variance=variance), x)
-            codes = (z - centre) @ to_prior
+            codes = (z - center) @ to_prior
             of_code = 0.5 * (draw.square() - codes.square() + log_var).sum(dim=1)
             logs.append((of_code - nll).double())
         bound = torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.array_api import follows_by_numpy
+from skae._data.array_api import array_api_by_numpy
 from skae.densities import Density, varying
 
 MOMENT_CODES = 4096  # at least, whose decoded rows are counted
@@ -17,7 +17,7 @@ CODES_PER_COMPONENT = 4
 NEGLIGIBLE = 1e-10  # length beside the longest of a direction that components do not span
 
 
-class MomentsMixin:
+class CovarianceMixin:
     """Covariance, precision and singular values for what encodes and decodes."""
 
     latent_density_: Density
@@ -31,15 +31,15 @@ class MomentsMixin:
     _code_scale: np.ndarray
     _code_unit: Callable[[], Any]
     _decode: Callable[[np.ndarray], np.ndarray]
-    _batches: Callable[..., Any]
+    _batch_slices: Callable[..., Any]
 
     @property
-    @follows_by_numpy
+    @array_api_by_numpy
     def singular_values_(self) -> np.ndarray:
         """Length of each component over the training rows, before whitening, as PCA's."""
         return np.sqrt((self.n_samples_ - 1) * self.explained_variance_)
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def get_covariance(self) -> np.ndarray:
         """Covariance of the rows that the model stands for.
 
@@ -60,7 +60,7 @@ class MomentsMixin:
         covariance = (products - np.outer(mean, mean)) * self._scale**2
         return covariance + self._noise_covariance(mean, np.diag(products))
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def get_precision(self) -> np.ndarray:
         """Inverse of `get_covariance`.
 
@@ -95,7 +95,7 @@ class MomentsMixin:
         """Mean of decoded rows and of the products of every two features, network units."""
         total = np.zeros(self.n_features_in_)
         products = np.zeros((self.n_features_in_, self.n_features_in_))
-        for part in self._batches(len(codes), self.n_features_in_):
+        for part in self._batch_slices(len(codes), self.n_features_in_):
             rows = self._decode(codes[part])
             total += rows.sum(axis=0)
             products += rows.T @ rows

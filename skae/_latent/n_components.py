@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold, ShuffleSplit
 from torch import Tensor, nn
 
-from skae._data.dataset import MEMORY_BYTES, Rows, constant_columns
+from skae._data.dataset import MEMORY_BYTES, Dataset, constant_columns
 from skae._data.validation import explained_share
 from skae._training.batched import carry_out
 from skae._training.net import AutoencoderNet
@@ -41,11 +41,11 @@ class Split:
 
     Parameters
     ----------
-    rows, judges : Rows
+    rows, judges : Dataset
     """
 
-    rows: Rows
-    judges: Rows
+    rows: Dataset
+    judges: Dataset
 
     def __post_init__(self) -> None:
         self.constant, self.first = constant_columns(self.rows.X), self.rows[:1][0]
@@ -64,12 +64,12 @@ class Split:
             yield block, np.ones(len(block)) if weights is None else weights
 
 
-def pca_dimension(rows: Rows, fraction: float) -> int:
+def pca_dimension(rows: Dataset, fraction: float) -> int:
     """PCA's number of components for a share of the variance of the training rows.
 
     Parameters
     ----------
-    rows : Rows
+    rows : Dataset
         Centred.
     fraction : float
 
@@ -88,10 +88,10 @@ def pca_dimension(rows: Rows, fraction: float) -> int:
 
 def choose_dimension(
     estimator: Any,
-    rows: Rows,
+    rows: Dataset,
     device: torch.device,
     seeds: list[int],
-    held_out: Rows | None = None,
+    held_out: Dataset | None = None,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Find the smallest code that explains ``estimator.n_components`` of held-out variance.
 
@@ -102,12 +102,12 @@ def choose_dimension(
     ----------
     estimator : BaseAutoencoder
         Knows centre and scale, is not written to.
-    rows : Rows
+    rows : Dataset
         All training rows; if they stay outside of memory, some that fit stand for them.
     device : torch.device
     seeds : list of int
         As the training takes them.
-    held_out : Rows, default=None
+    held_out : Dataset, default=None
         Rows that judge; if not given, some of `rows`, which the fits on the way do not see.
 
     Returns
@@ -122,10 +122,12 @@ def choose_dimension(
         If PCA's choice explains less than is asked for.
     """
     fraction = estimator.n_components
-    if rows.stay_outside:
-        some = rows.subset(rows.spread(MEMORY_BYTES // (8 * rows.shape[1])))
-        rows = Rows(some.X, some.shift, some.scale)  # those that weigh more are there more often
-    cap = pca_dimension(Rows(rows.X, estimator.mean_, rows.scale, rows.weights), fraction)
+    if rows.is_out_of_core:
+        some = rows.subset(rows.evenly_spaced(MEMORY_BYTES // (8 * rows.shape[1])))
+        rows = Dataset(
+            some.X, some.center, some.scale
+        )  # those that weigh more are there more often
+    cap = pca_dimension(Dataset(rows.X, estimator.mean_, rows.scale, rows.weights), fraction)
     trial = Trial(estimator, rows, device, seeds, held_out)
     explained = {cap: trial.explained(cap)}
     too_small, enough = 0, cap
@@ -165,18 +167,18 @@ class Trial:
     Parameters
     ----------
     estimator : BaseAutoencoder
-    rows : Rows
+    rows : Dataset
     device : torch.device
     seeds : list of int
-    held_out : Rows, default=None
+    held_out : Dataset, default=None
         Judge instead of some of `rows`.
     """
 
     estimator: Any
-    rows: Rows
+    rows: Dataset
     device: torch.device
     seeds: list[int]
-    held_out: Rows | None = None
+    held_out: Dataset | None = None
     splits: list[Split] = field(init=False)
     tried: dict[tuple[int, int], nn.Module] = field(init=False, default_factory=dict)
 
@@ -212,18 +214,18 @@ class Trial:
         )  # not through states, which are for files
         vars(candidate).update(vars(self.estimator))
         candidate.n_components_ = size
-        with candidate._own_draws(self.seeds[0], self.device):
+        with candidate._seed_user_modules(self.seeds[0], self.device):
             trainer = self._trainer(candidate)
-            remake = partial(candidate._make_start, device=self.device, seeds=self.seeds)
+            remake = partial(candidate._make_initial_network, device=self.device, seeds=self.seeds)
             n_epochs = self._n_epochs(candidate, trainer, remake)
-            lost = [
-                self._lost(candidate, trainer, remake, fold, n_epochs)
+            sse = [
+                self._sse(candidate, trainer, remake, fold, n_epochs)
                 for fold in range(len(self.splits))
             ]
-        total = [self._total(split) for split in self.splits]
+        total = [self._sst(split) for split in self.splits]
         if len(self.rows) < MIN_ROWS_TO_CROSS_VALIDATE:  # a fold of a few rows has no variance
-            return explained_share(sum(lost), sum(total))
-        return float(np.mean([explained_share(*both) for both in zip(lost, total, strict=True)]))
+            return explained_share(sum(sse), sum(total))
+        return float(np.mean([explained_share(*both) for both in zip(sse, total, strict=True)]))
 
     def _trainer(self, candidate: Any) -> Trainer:
         """Make what trains as the estimator would, but silently."""
@@ -238,7 +240,7 @@ class Trial:
             return 0
         return carry_out(trainer.cross_validate(self.rows, remake))[0]
 
-    def _lost(
+    def _sse(
         self, candidate: Any, trainer: Trainer, remake: Any, fold: int, n_epochs: int | None
     ) -> float:
         """Sum of squares that a fit to one fold does not explain of the rows left out."""
@@ -252,7 +254,7 @@ class Trial:
         lost_at_start = float("inf")
         nearest = self._nearest(candidate.n_components_, fold)
         if nearest is not None:
-            if trainer.cautious:  # of weights that are no longer PCA's, PCA remains a rival
+            if trainer.require_gain:  # of weights that are no longer PCA's, PCA remains a rival
                 lost_at_start = self._squares(trainer.leave(copy.deepcopy(network), rows), split)
             copy_weights(self.tried[nearest, fold], network, nearest, candidate.n_components_)
         share = SHARES[len(self.splits) > 1][nearest is not None]
@@ -268,16 +270,16 @@ class Trial:
     def _squares(self, net: AutoencoderNet, split: Split) -> float:
         """Sum of squared differences between judging rows and their reconstructions."""
 
-        def lost(block: np.ndarray, weights: np.ndarray) -> float:
+        def sse(block: np.ndarray, weights: np.ndarray) -> float:
             codes = net.infer_rows("encode", block)
-            decoded = net.infer_rows("decode", codes, self.estimator._link)
+            decoded = net.infer_rows("decode", codes, self.estimator._output_activation)
             return float(weights @ np.square(block - decoded).sum(axis=1))
 
-        return sum(lost(*block) for block in split.blocks())
+        return sum(sse(*block) for block in split.blocks())
 
-    def _total(self, split: Split) -> float:
+    def _sst(self, split: Split) -> float:
         """Sum of squared differences between judging rows and the mean of all."""
-        centre = (self.estimator.mean_ - split.rows.shift) / split.rows.scale
+        centre = (self.estimator.mean_ - split.rows.center) / split.rows.scale
         return sum(
             float(weights @ np.square(block - centre).sum(axis=1))
             for block, weights in split.blocks()

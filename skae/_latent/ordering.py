@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.moments import Moments
 from skae._latent.transform import CodingMixin, weighted_sum
 
@@ -19,7 +19,7 @@ INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 Smooth = Callable[[Any], Any]  # averages a quantity over more rows than those it is of
 
 
-def as_it_is(value: Any) -> Any:
+def identity(value: Any) -> Any:
     """Average over these rows alone.
 
     Parameters
@@ -44,9 +44,9 @@ class DescriptionMixin(CodingMixin):
     explained_variance_ratio_: np.ndarray
     noise_variance_: Any
     _codes: Callable[[np.ndarray], np.ndarray]
-    _has_joint_moments = True  # of components, two by two: what a rotation needs
+    _needs_joint_moments = True  # of components, two by two: what a rotation needs
 
-    def _describe_as_pca(self, rows: Rows) -> None:
+    def _describe_as_pca(self, rows: Dataset) -> None:
         """Describe a network that is PCA, without running it."""
         self.components_ = self.net_.module_.components.cpu().numpy().copy()
         self._code_mean = np.zeros(self.n_components_)
@@ -57,13 +57,13 @@ class DescriptionMixin(CodingMixin):
         self._set_noise(rows, left)
         self.explained_variance_ratio_ = squares / total if total > 0 else squares
 
-    def _moments_of(self, rows: Rows, past: Moments | None = None) -> Moments:
+    def _code_moments_of(self, rows: Dataset, past: Moments | None = None) -> Moments:
         """Moments of the network's codes of rows, on top of past ones."""
         moments = past
-        for part in self._batches(len(rows)):
+        for part in self._batch_slices(len(rows)):
             codes = self._encoded_for_moments(rows[part])
             if moments is None:
-                moments = Moments(codes.shape[1], joint=self._has_joint_moments)
+                moments = Moments(codes.shape[1], joint=self._needs_joint_moments)
             moments.add(codes, rows.weights_of(part))
         assert moments is not None
         return moments
@@ -85,13 +85,13 @@ class DescriptionMixin(CodingMixin):
         covariance = self._rotation.T @ moments.covariance() @ self._rotation
         self._set_variances(np.diag(covariance) * self._scale**2)
 
-    def _mean_slopes(self, rows: Rows) -> np.ndarray:
+    def _mean_jacobian(self, rows: Dataset) -> np.ndarray:
         """Mean over some rows of the decoder's linear map, of shape (n_components, n_features)."""
-        index = rows.spread(JACOBIAN_ROWS)
+        index = rows.evenly_spaced(JACOBIAN_ROWS)
         slopes = np.zeros((self.n_components_, self.n_features_in_))
-        for part in self._batches(len(index), slopes.size):
+        for part in self._batch_slices(len(index), slopes.size):
             codes = self._encode(rows[index[part]])
-            slopes += self.net_.jacobian(codes, self._link).sum(axis=0) / len(index)
+            slopes += self.net_.jacobian(codes, self._output_activation).sum(axis=0) / len(index)
         return slopes
 
     def _set_variances(self, variances: np.ndarray) -> None:
@@ -106,21 +106,21 @@ class DescriptionMixin(CodingMixin):
         """Factor between the network's code and what `transform` returns, before whitening."""
         return self._scale
 
-    def _describe(self, rows: Rows) -> None:
+    def _describe(self, rows: Dataset) -> None:
         """Describe the fit by variances: explained by each component, and left over."""
-        (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)
-        self._set_noise(rows, left * self.net_.optimism_)
+        (left,), total = self._sse(rows, [self.n_components_]), self._sst(rows)
+        self._set_noise(rows, left * self.net_.validation_ratio_)
         explained = 1 - left / total if total > 0 else 0.0
-        self.explained_variance_ratio_ = self._increments(rows, explained)
+        self.explained_variance_ratio_ = self._explained_ratios(rows, explained)
 
-    def _set_noise(self, rows: Rows, left: float, smooth: Smooth = as_it_is) -> None:
+    def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
         """Spread what is left over on all rows evenly, as probabilistic PCA does."""
         n_left = min(self.n_samples_, self.n_features_in_) - self.n_components_
         self.noise_variance_ = 0.0
         if n_left > 0 and self.n_samples_ > 1:
             self.noise_variance_ = left * self._scale**2 / (n_left * (self.n_samples_ - 1))
 
-    def _past_moments(self) -> Moments:
+    def _previous_moments(self) -> Moments:
         """Moments of the network's codes of the training rows."""
         moments = Moments(self.n_components_)
         moments.count, moments.mean = self.n_samples_, self._code_mean
@@ -129,7 +129,7 @@ class DescriptionMixin(CodingMixin):
         moments.scatter = covariance * max(1, self.n_samples_ - 1)
         return moments
 
-    def _increments(self, rows: Rows, explained: float) -> np.ndarray:
+    def _explained_ratios(self, rows: Dataset, explained: float) -> np.ndarray:
         """What each component adds to the explained share of variance.
 
         Measured on rows spread evenly, as many as INCREMENT_PRODUCTS allows, and scaled so
@@ -138,35 +138,35 @@ class DescriptionMixin(CodingMixin):
         k = self.n_components_
         n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
         if n_rows < rows.count or rows.weights is not None:
-            rows = rows.subset(rows.spread(n_rows))
-            rows = Rows(rows.X, rows.shift, rows.scale)  # chosen as often as they weigh
-        total = self._total(rows)
+            rows = rows.subset(rows.evenly_spaced(n_rows))
+            rows = Dataset(rows.X, rows.center, rows.scale)  # chosen as often as they weigh
+        total = self._sst(rows)
         if total == 0:
             return np.zeros(k)
-        shares = 1 - self._lost(rows, range(1, k + 1)) / total
+        shares = 1 - self._sse(rows, range(1, k + 1)) / total
         scale = explained / shares[-1] if shares[-1] > 0 else 1.0
         return np.diff(shares, prepend=0.0) * scale
 
-    def _lost(self, rows: Rows, n_kept: Sequence[int]) -> np.ndarray:
+    def _sse(self, rows: Dataset, n_kept: Sequence[int]) -> np.ndarray:
         """Sums of squared differences between rows and decoded codes, network units.
 
         One for each number of components that are kept; the later ones are held at their mean.
         """
-        lost = np.zeros(len(n_kept))
-        for part in self._batches(len(rows)):
+        sse = np.zeros(len(n_kept))
+        for part in self._batch_slices(len(rows)):
             block, weights = rows[part], rows.weights_of(part)
             codes = self._codes(block)
             for i, n in enumerate(n_kept):
                 kept = codes if n == self.n_components_ else codes * (np.arange(codes.shape[1]) < n)
-                lost[i] += weighted_sum(np.square(block - self._decode(kept)), weights)
-        return lost
+                sse[i] += weighted_sum(np.square(block - self._decode(kept)), weights)
+        return sse
 
-    def _total(self, rows: Rows) -> float:
+    def _sst(self, rows: Dataset) -> float:
         """Sum of squared differences between rows and the training mean, network units."""
-        centre = (self.mean_ - self._shift) / self._scale
+        centre = (self.mean_ - self._center) / self._scale
         return sum(
             weighted_sum(np.square(rows[part] - centre), rows.weights_of(part))
-            for part in self._batches(len(rows))
+            for part in self._batch_slices(len(rows))
         )
 
 

@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import RealNotInt
 from torch import nn
 
-from skae._data.array_api import learns
-from skae._data.dataset import MEMORY_BYTES, Rows
+from skae._data.array_api import array_api_fit
+from skae._data.dataset import MEMORY_BYTES, Dataset
 from skae._data.moments import Moments
 from skae._data.threads import limited_threads
 from skae._data.validation import (
@@ -81,12 +81,12 @@ class Stream:
         self.has_started = False
         self.averages: dict[str, Moments] = {}
 
-    def count_in(self, rows: Rows) -> None:
+    def count_in(self, rows: Dataset) -> None:
         """Add rows to the moments and the ranges.
 
         Parameters
         ----------
-        rows : Rows
+        rows : Dataset
         """
         for part in rows.parts():
             block = rows[part]
@@ -162,7 +162,7 @@ class Stream:
         """
         return min(MAX_WINDOW, max(MIN_WINDOW, SHARE_IN_WINDOW * self.rows.count))
 
-    def ranges(self) -> dict[str, np.ndarray]:
+    def feature_statistics(self) -> dict[str, np.ndarray]:
         """What `Rows.ranges` returns, of all rows so far.
 
         Returns
@@ -222,36 +222,36 @@ class StreamingMixin:
     random_state: Any
     mean_: np.ndarray
     net_: Any
-    _shift: np.ndarray
+    _center: np.ndarray
     _scale: float
     _rotation: np.ndarray
     _code_mean: np.ndarray
     _code_scale: np.ndarray
     _validate_params: Callable[[], None]
     _check_parameters: Callable[[Any], None]
-    _is_solved: Callable[[], bool]
-    _locate: Callable[..., Rows]
+    _starts_at_optimum: Callable[[], bool]
+    _fit_center_and_scale: Callable[..., Dataset]
     _make_network: Callable[..., nn.Module]
-    _make_start: Callable[..., nn.Module]
+    _make_initial_network: Callable[..., nn.Module]
     _set_trainable: Callable[[nn.Module], nn.Module]
     _choose_dimension: Callable[..., None]
     _make_trainer: Callable[..., Trainer]
-    _own_draws: Callable[..., AbstractContextManager[None]]
-    _describe_network: Callable[[Rows], None]
+    _seed_user_modules: Callable[..., AbstractContextManager[None]]
+    _describe_network: Callable[[Dataset], None]
     _order: Callable[[np.ndarray, Moments], None]
-    _moments_of: Callable[..., Moments]
-    _mean_slopes: Callable[[Rows], np.ndarray]
-    _lost: Callable[..., np.ndarray]
-    _total: Callable[[Rows], float]
-    _increments: Callable[..., np.ndarray]
+    _code_moments_of: Callable[..., Moments]
+    _mean_jacobian: Callable[[Dataset], np.ndarray]
+    _sse: Callable[..., np.ndarray]
+    _sst: Callable[[Dataset], float]
+    _explained_ratios: Callable[..., np.ndarray]
     _set_noise: Callable[..., None]
-    _fit_densities: Callable[..., None]
+    _fit_density: Callable[..., None]
     _set_residual: Callable[..., None]
     _prior_covariance: Callable[[], np.ndarray]
-    _past_moments: Callable[[], Moments]
+    _previous_moments: Callable[[], Moments]
     get_covariance: Callable[[], np.ndarray]
 
-    @learns
+    @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from more rows, as `sklearn.decomposition.IncrementalPCA` does.
@@ -308,8 +308,8 @@ class StreamingMixin:
             self._check_parameters(X)
             stream = self._open_stream()
             with limited_threads(torch.get_num_threads()):
-                follow = self._go_on if stream.has_started else self._begin
-                follow(stream, X, weights, device)
+                update_noise_variance = self._go_on if stream.has_started else self._begin
+                update_noise_variance(stream, X, weights, device)
             stream.own_pending(X, weights)
             self._stream = stream
         return self
@@ -340,7 +340,7 @@ class StreamingMixin:
         """Return a copy of the stream so far, or one that continues a fit, or a new one."""
         if hasattr(self, "_stream"):
             return copy.deepcopy(self._stream)
-        d, is_solved = self.n_features_in_, self._is_solved()
+        d, is_solved = self.n_features_in_, self._starts_at_optimum()
         if is_solved and 8 * d**2 > MEMORY_BYTES:
             raise ValueError(
                 f"partial_fit of the linear autoencoder keeps a matrix of {d} times {d} "
@@ -356,11 +356,11 @@ class StreamingMixin:
             else:
                 stream.has_started = True
                 stream.rows.mean = self._mean_in_network_units()
-                stream.averages["codes"] = self._past_moments()
+                stream.averages["codes"] = self._previous_moments()
         return stream
 
     def _mean_in_network_units(self) -> np.ndarray:
-        return (self.mean_ - self._shift) / self._scale
+        return (self.mean_ - self._center) / self._scale
 
     # -- before training starts ----------------------------------------------------
 
@@ -368,24 +368,24 @@ class StreamingMixin:
         self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
     ) -> None:
         """Start anew from all rows so far; train if there are enough."""
-        if self._is_solved():
+        if self._starts_at_optimum():
             # Around the first row, so that a large offset costs no digits.
             if stream.rows.count == 0:
                 stream.origin = as_dense(X[:1])[0].astype(float)
-            stream.count_in(Rows(X, stream.origin, weights=weights))
+            stream.count_in(Dataset(X, stream.origin, weights=weights))
             X, weights = stream.same_moments()
         else:
             X, weights = stream.hold(X, weights)
-        rows = self._locate(X, weights, warns=False)
+        rows = self._fit_center_and_scale(X, weights, warns=False)
         self.n_samples_ = rows.count
-        starts = not self._is_solved() and len(rows) >= rows_to_wait_for(rows.shape[1])
+        starts = not self._starts_at_optimum() and len(rows) >= rows_to_wait_for(rows.shape[1])
         if isinstance(self.n_components, RealNotInt):
             self.n_components_ = pca_dimension(rows, self.n_components)
             if starts:
                 self._choose_dimension(rows, device, stream.seeds, None)
-        with self._own_draws(stream.seeds[0], device):
+        with self._seed_user_modules(stream.seeds[0], device):
             if starts:
-                network = self._make_start(rows, device, stream.seeds)
+                network = self._make_initial_network(rows, device, stream.seeds)
             else:
                 network = self._make_network(rows, stream.seeds[0])
             self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
@@ -399,7 +399,7 @@ class StreamingMixin:
             return
         self._describe_network(rows)
         kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
-        self._fit_densities(rows, stream.seeds[1], kind)
+        self._fit_density(rows, stream.seeds[1], kind)
 
     # -- from then on --------------------------------------------------------------
 
@@ -407,8 +407,8 @@ class StreamingMixin:
         self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
     ) -> None:
         """Train on what arrives, as soon as it fills a batch; describe what came of it."""
-        waiting = Rows(*self._to_rows(*stream.hold(X, weights)))
-        rows = Rows(*self._to_rows(X, weights))
+        waiting = Dataset(*self._to_rows(*stream.hold(X, weights)))
+        rows = Dataset(*self._to_rows(X, weights))
         trainer = self._make_trainer(rows, device, stream.seeds)
         self._describe_rows(stream, rows)
         if len(waiting) >= trainer.stream_batch_size():
@@ -416,18 +416,18 @@ class StreamingMixin:
         self._describe_so_far(stream, rows)
 
     def _to_rows(self, X: Any, weights: np.ndarray | None) -> tuple[Any, ...]:
-        return X, self._shift, self._scale, weights
+        return X, self._center, self._scale, weights
 
-    def _learn(self, stream: Stream, rows: Rows, device: torch.device) -> None:
+    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
         """Train for one epoch on rows, which then wait no longer."""
         if stream.rows.count:
-            rows.known_ranges = stream.ranges()
+            rows.known_statistics = stream.feature_statistics()
         # Other draws in each call, though a generator's state need not be kept.
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
         seeds = [int(seed) for seed in sequence.generate_state(4)]
         trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
         network = self._set_trainable(copy.deepcopy(self.net_.module_))
-        with self._own_draws(seeds[0], device):
+        with self._seed_user_modules(seeds[0], device):
             self.net_, stream.training, n_steps = trainer.learn(
                 network, rows, stream.training, stream.n_steps
             )
@@ -447,26 +447,26 @@ class StreamingMixin:
                 stacklevel=5,
             )
 
-    def _describe_rows(self, stream: Stream, rows: Rows) -> None:
+    def _describe_rows(self, stream: Stream, rows: Dataset) -> None:
         """Count rows in: their number, mean and ranges."""
         stream.count_in(rows)
         self.n_samples_ = round(stream.rows.count)
-        self.mean_ = stream.rows.mean * self._scale + self._shift
+        self.mean_ = stream.rows.mean * self._scale + self._center
 
-    def _describe_so_far(self, stream: Stream, rows: Rows) -> None:
+    def _describe_so_far(self, stream: Stream, rows: Dataset) -> None:
         """Describe the model by what these rows and those before them say of it."""
         n = rows.count if rows.weights is None else float(rows.weights.sum())
         codes = stream.averages.get("codes")
-        codes = self._moments_of(rows, None if codes is None else codes.limit(stream.window()))
+        codes = self._code_moments_of(rows, None if codes is None else codes.limit(stream.window()))
         stream.averages["codes"] = codes
-        self._order(stream.average("slopes", self._mean_slopes(rows), n), codes)
-        (left,), total = self._lost(rows, [self.n_components_]), self._total(rows)
+        self._order(stream.average("slopes", self._mean_jacobian(rows), n), codes)
+        (left,), total = self._sse(rows, [self.n_components_]), self._sst(rows)
         left, total = stream.average("errors", np.array([left, total]) / n, n)
         self._set_noise(
             rows, left * self.n_samples_, lambda value: stream.average("noise", value, n)
         )
         explained = 1 - left / total if total > 0 else 0.0
-        shares = stream.average("shares", self._increments(rows, explained), n)
+        shares = stream.average("shares", self._explained_ratios(rows, explained), n)
         self.explained_variance_ratio_ = shares * (explained / shares.sum() if shares.any() else 1)
         self._set_residual(rows, lambda value: stream.average("residual", value, n))
         self.latent_density_ = self._density_of(codes)

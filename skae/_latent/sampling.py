@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.array_api import follows_by_numpy
-from skae._data.dataset import Rows
-from skae._data.frames import rows_in_frames
+from skae._data.array_api import array_api_by_numpy
+from skae._data.dataset import Dataset
+from skae._data.frames import wrap_in_frame
 from skae._data.validation import as_dense, check_rows
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
@@ -42,15 +42,15 @@ class SamplingMixin:
     _code_scale: np.ndarray
     _rotation: np.ndarray
     _code_mean: np.ndarray
-    _link: Callable[..., Any]
+    _output_activation: Callable[..., Any]
     _decodes_logits: Callable[[], bool]
     _encode: Callable[[np.ndarray], np.ndarray]
-    _arrange: Callable[[np.ndarray], np.ndarray]
+    _rotate_codes: Callable[[np.ndarray], np.ndarray]
     _decode: Callable[[np.ndarray], np.ndarray]
-    _to_input_units: Callable[[np.ndarray], np.ndarray]
-    _to_network_units: Callable[[np.ndarray], np.ndarray]
-    _in_batches: Callable[..., np.ndarray]
-    _batches: Callable[..., Iterator[slice]]
+    _unstandardize: Callable[[np.ndarray], np.ndarray]
+    _standardize: Callable[[np.ndarray], np.ndarray]
+    _map_batches: Callable[..., np.ndarray]
+    _batch_slices: Callable[..., Iterator[slice]]
 
     # -- fit -----------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ class SamplingMixin:
         """Choose the density that ``latent_density="auto"`` stands for."""
         return "gaussian_mixture"
 
-    def _fit_densities(self, rows: Rows, seed: int, kind: Any = None) -> None:
+    def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
         """Describe how codes, and what the decoder leaves over, are distributed."""
         kind = self.latent_density if kind is None else kind
         if kind == "auto":
@@ -76,14 +76,14 @@ class SamplingMixin:
         """Covariance of the codes that "standard_normal" stands for."""
         return np.eye(self.n_components_)
 
-    def _fit_residual(self, rows: Rows, seed: int) -> None:
+    def _fit_residual(self, rows: Dataset, seed: int) -> None:
         """Describe what the decoder leaves over."""
-        some = rows[rows.spread(self._n_residual_rows())]
-        self._residual = Residual(seed).fit(self._left_over(some) * self._scale)
+        some = rows[rows.evenly_spaced(self._n_residual_rows())]
+        self._residual = Residual(seed).fit(self._residuals(some) * self._scale)
 
-    def _set_residual(self, rows: Rows, smooth: Callable[[Any], Any]) -> None:
+    def _set_residual(self, rows: Dataset, smooth: Callable[[Any], Any]) -> None:
         """Describe what the decoder leaves over by moments averaged over more rows."""
-        left = self._left_over(rows[rows.spread(self._n_residual_rows())]) * self._scale
+        left = self._residuals(rows[rows.evenly_spaced(self._n_residual_rows())]) * self._scale
         mean, squares = smooth(np.array([left.mean(axis=0), np.square(left).mean(axis=0)]))
         self._residual = Residual().of_moments(mean, np.maximum(squares - mean**2, 0))
 
@@ -91,30 +91,30 @@ class SamplingMixin:
         fitting = RESIDUAL_BYTES // (8 * self.n_features_in_)
         return min(RESIDUAL_ROWS, max(MIN_RESIDUAL_ROWS, fitting))
 
-    def _left_over(self, rows: np.ndarray) -> np.ndarray:
+    def _residuals(self, rows: np.ndarray) -> np.ndarray:
         """Rows minus what their codes are decoded to, in network units."""
         return rows - self._decode(self._codes(rows))
 
     def _codes(self, rows: np.ndarray) -> np.ndarray:
         """Codes of rows in network units."""
-        return self._arrange(self._encode(rows))
+        return self._rotate_codes(self._encode(rows))
 
-    def _spread_codes(self, rows: Rows) -> np.ndarray:
+    def _spread_codes(self, rows: Dataset) -> np.ndarray:
         """Codes of the rows that a density is fitted to."""
-        index = rows.spread(DENSITY_ROWS)
+        index = rows.evenly_spaced(DENSITY_ROWS)
         return np.concatenate(
-            [self._codes(rows[index[part]]) for part in self._batches(len(index))]
+            [self._codes(rows[index[part]]) for part in self._batch_slices(len(index))]
         )
 
-    def _code_moments(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance of the codes of the training rows: they are uncorrelated."""
         variances = self.explained_variance_ * np.square(self._code_scale / self._scale)
         return np.zeros(self.n_components_), np.diag(variances)
 
     # -- samples -------------------------------------------------------------------
 
-    @rows_in_frames
-    @follows_by_numpy
+    @wrap_in_frame
+    @array_api_by_numpy
     def sample(
         self, n_samples: int = 1, random_state: Any = None, *, observation_noise: bool = True
     ) -> np.ndarray:
@@ -150,8 +150,8 @@ class SamplingMixin:
 
     def _decoded(self, codes: np.ndarray) -> np.ndarray:
         """Rows of codes, in input units, float64."""
-        return self._in_batches(
-            lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
+        return self._map_batches(
+            lambda part: self._unstandardize(self._decode(part)), codes, self.n_features_in_
         )
 
     def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -161,7 +161,7 @@ class SamplingMixin:
 
     # -- likelihood ----------------------------------------------------------------
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row.
 
@@ -194,14 +194,14 @@ class SamplingMixin:
                 "fit with a smaller n_components."
             )
         n_columns = self.n_features_in_ * self.n_components_
-        return self._in_batches(
+        return self._map_batches(
             lambda part: self._log_likelihood(part)[:, None], X, 1, np.float64, n_columns
         )[:, 0]
 
     def _log_likelihood(self, X: np.ndarray) -> np.ndarray:
         """Log-likelihood of rows in input units."""
         varies = varying(self.explained_variance_)
-        rows = self._to_network_units(X.astype(np.float64))
+        rows = self._standardize(X.astype(np.float64))
         codes = self._codes(rows)
         codes[:, ~varies] = 0.0  # constant components are no dimension of the surface
         off = self._approach(rows, codes, varies)
@@ -247,7 +247,7 @@ class SamplingMixin:
         Slopes are derivatives in network units of decoded rows, by codes before whitening.
         """
         raw = codes / self._code_scale @ self._rotation.T + self._code_mean
-        slopes = (self._rotation.T @ self.net_.jacobian(raw, self._link))[:, varies]
+        slopes = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]
         squares, axes = np.linalg.eigh(slopes @ slopes.transpose(0, 2, 1))
         largest = squares.max(axis=1, initial=np.finfo(float).tiny)
         squares = np.maximum(squares, SMALLEST_VOLUME * largest[:, None])
@@ -257,7 +257,7 @@ class SamplingMixin:
 
     # -- paths ---------------------------------------------------------------------
 
-    @follows_by_numpy
+    @array_api_by_numpy
     def interpolate(self, X_start: Any, X_end: Any, n_steps: int = 10) -> np.ndarray:
         """Rows on the way from some rows to others: straight in the code, then decoded.
 
@@ -288,8 +288,7 @@ class SamplingMixin:
                 "row and needs as many of the one as of the other."
             )
         first, last = (
-            self._codes(self._to_network_units(X.astype(start.dtype, copy=False)))
-            for X in (start, end)
+            self._codes(self._standardize(X.astype(start.dtype, copy=False))) for X in (start, end)
         )
         shares = np.linspace(0, 1, n_steps, dtype=first.dtype)[:, None]
         codes = first[:, None] * (1 - shares) + last[:, None] * shares

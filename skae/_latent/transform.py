@@ -14,8 +14,8 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skae._data.array_api import empty_like, follows, in_type_of, like, product
-from skae._data.frames import check_code_names, rows_in_frames
+from skae._data.array_api import array_api, empty_like, in_type_of, like, product
+from skae._data.frames import check_code_names, wrap_in_frame
 from skae._data.validation import (
     SMALLEST_BATCH,
     as_dense,
@@ -35,45 +35,45 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     n_components_: int
     n_features_in_: int
     net_: Any
-    _shift: np.ndarray
+    _center: np.ndarray
     _scale: float
     _rotation: np.ndarray
     _code_mean: np.ndarray
     _code_scale: np.ndarray
-    _link: Callable[[Tensor], Tensor]
+    _output_activation: Callable[[Tensor], Tensor]
     _decodes_logits: Callable[[], bool]
     _sparse_codes: str | bool = False  # format of sparse codes that can be decoded
 
     # -- between input units, network units, and the ordered code ------------------
 
-    def _to_network_units(self, X: Any) -> Any:
-        rows = in_type_of(X - like(self._shift, X), X)
+    def _standardize(self, X: Any) -> Any:
+        rows = in_type_of(X - like(self._center, X), X)
         rows /= self._scale
         return rows
 
-    def _to_input_units(self, rows: Any) -> Any:
-        return in_type_of(rows * self._scale + like(self._shift, rows), rows)
+    def _unstandardize(self, rows: Any) -> Any:
+        return in_type_of(rows * self._scale + like(self._center, rows), rows)
 
     def _encode(self, rows: Any) -> Any:
         return self.net_.infer_rows("encode", rows)
 
-    def _arrange(self, raw: Any) -> Any:
+    def _rotate_codes(self, raw: Any) -> Any:
         codes = product(raw - like(self._code_mean, raw), self._rotation * self._code_scale)
         return in_type_of(codes, raw)
 
     def _decode(self, codes: Any) -> Any:
         raw = product(codes, (self._rotation / self._code_scale).T)
         raw = in_type_of(raw + like(self._code_mean, raw), codes)
-        return self.net_.infer_rows("decode", raw, self._link)
+        return self.net_.infer_rows("decode", raw, self._output_activation)
 
-    def _batches(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
+    def _batch_slices(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
         """Slices of rows small enough for arrays of some width in bounded memory."""
         if n_rows <= SMALLEST_BATCH:
             return iter([slice(0, n_rows)])
         widest = max(n_columns, self.n_features_in_, self.net_.widest_layer())
         return gen_batches(n_rows, rows_per_batch(widest))
 
-    def _in_batches(
+    def _map_batches(
         self,
         function: Callable[[Any], Any],
         X: Any,
@@ -84,17 +84,17 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Apply a function of rows, batch by batch; in X's dtype unless another is given."""
         n_rows = X.shape[0]
         result = empty_like(as_dense(X[:1]), (n_rows, n_columns), dtype)
-        for part in self._batches(n_rows, n_columns_inside):
+        for part in self._batch_slices(n_rows, n_columns_inside):
             result[part] = function(as_dense(X[part]))
         return result
 
     # -- transform and back --------------------------------------------------------
 
-    def _checked(self, X: Any) -> np.ndarray:
+    def _check_rows(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return check_rows(self, X, reset=False)
 
-    @follows
+    @array_api
     def transform(self, X: Any) -> np.ndarray:
         """Encode rows.
 
@@ -108,15 +108,15 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Codes: centred on the training rows, uncorrelated there, the component of
             largest variance first; of unit variance if `whiten`.
         """
-        X = self._checked(X)
-        return self._in_batches(
-            lambda part: self._arrange(self._encode(self._to_network_units(part))),
+        X = self._check_rows(X)
+        return self._map_batches(
+            lambda part: self._rotate_codes(self._encode(self._standardize(part))),
             X,
             self.n_components_,
         )
 
-    @rows_in_frames
-    @follows
+    @wrap_in_frame
+    @array_api
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes.
 
@@ -134,12 +134,12 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         check_is_fitted(self)
         check_code_names(self, X)
         codes = check_codes(X, self.n_components_, accept_sparse=self._sparse_codes)
-        return self._in_batches(
-            lambda part: self._to_input_units(self._decode(part)), codes, self.n_features_in_
+        return self._map_batches(
+            lambda part: self._unstandardize(self._decode(part)), codes, self.n_features_in_
         )
 
-    @rows_in_frames
-    @follows
+    @wrap_in_frame
+    @array_api
     def reconstruct(self, X: Any) -> np.ndarray:
         """Encode and decode rows.
 
@@ -152,18 +152,18 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X_reconstructed : ndarray of shape (n_samples, n_features), dtype of X
             A frame with the names of the features if `set_output` asks for frames.
         """
-        X = self._checked(X)
-        return self._in_batches(
-            lambda part: self._to_input_units(self._reconstruct(self._to_network_units(part))),
+        X = self._check_rows(X)
+        return self._map_batches(
+            lambda part: self._unstandardize(self._reconstruct(self._standardize(part))),
             X,
             self.n_features_in_,
         )
 
     def _reconstruct(self, rows: np.ndarray) -> np.ndarray:
         """Encode and decode in network units."""
-        return self._decode(self._arrange(self._encode(rows)))
+        return self._decode(self._rotate_codes(self._encode(rows)))
 
-    @follows
+    @array_api
     def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
         """Squared differences between rows and their reconstructions, whatever the loss.
 
@@ -178,7 +178,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         errors : ndarray of shape (n_samples,) or (n_samples, n_features), dtype of X
             In squared input units.
         """
-        errors = self._squared_errors(self._checked(X), per_feature)
+        errors = self._squared_errors(self._check_rows(X), per_feature)
         return errors if per_feature else errors[:, 0]
 
     def _squared_errors(self, X: Any, per_feature: bool = False) -> np.ndarray:
@@ -186,13 +186,13 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         def errors(part: np.ndarray) -> np.ndarray:
             # In network units: float32 rows of a large offset lose nothing in the difference.
-            rows = self._to_network_units(part)
+            rows = self._standardize(part)
             squares = (rows - self._reconstruct(rows)) ** 2 * self._scale**2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)
 
-        return self._in_batches(errors, X, self.n_features_in_ if per_feature else 1)
+        return self._map_batches(errors, X, self.n_features_in_ if per_feature else 1)
 
-    @follows
+    @array_api
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Fraction of variance explained by the reconstruction.
 
@@ -214,8 +214,8 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             1 is perfect, 0 is what the training mean reaches; rows that all equal the
             training mean score 1 if reconstructed exactly, else 0.
         """
-        X, weights = check_weights(sample_weight, self._checked(X))
-        distances = self._in_batches(
+        X, weights = check_weights(sample_weight, self._check_rows(X))
+        distances = self._map_batches(
             lambda part: ((part - like(self.mean_, part)) ** 2).sum(axis=1, keepdims=True),
             X,
             1,
@@ -237,7 +237,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             back = (self._rotation / self._code_scale).T
             steps.append(Affine(tensor(back), tensor(self._code_mean)))
         else:
-            steps.append(Standardise(tensor(self._shift), tensor(self._scale)))
+            steps.append(Standardise(tensor(self._center), tensor(self._scale)))
             steps.append(encoder_of(network, dtype, self.n_components_))
             steps += rules_of(network)
         if method == "transform":
@@ -245,7 +245,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         else:
             steps.append(decoder_of(network, dtype, self.n_features_in_))
             steps += [nn.Sigmoid()] if self._decodes_logits() else []
-            steps.append(Affine(tensor(self._scale), tensor(self._shift)))
+            steps.append(Affine(tensor(self._scale), tensor(self._center)))
         return nn.Sequential(*steps, Cast(dtype)).eval()
 
 

@@ -36,7 +36,7 @@ def last_step(estimator: Any) -> Any:
 
 
 @dataclass
-class Task:
+class CandidateFit:
     """One fit of one candidate.
 
     Parameters
@@ -53,7 +53,7 @@ class Task:
 
 
 @dataclass
-class Judge:
+class CandidateScorer:
     """What a fitted candidate is judged by.
 
     Parameters
@@ -102,9 +102,9 @@ class Judge:
         return self.scorer(downstream, estimator.transform(X), y)
 
 
-def do_tasks(
-    tasks: list[Task],
-    judge: Judge,
+def fit_and_score(
+    tasks: list[CandidateFit],
+    judge: CandidateScorer,
     X: Any,
     y: Any,
     splits: list[tuple[np.ndarray, np.ndarray]],
@@ -136,7 +136,7 @@ def do_tasks(
     ]
     started = time.perf_counter()
     if together:
-        _fit_together([part for part in parts if part.has_plan()])
+        _fit_together([part for part in parts if part.can_be_batched()])
     share = (time.perf_counter() - started) / len(tasks)
     return [_outcome(part, judge, share, error_score) for part in parts]
 
@@ -164,10 +164,10 @@ class _Part:
     def test_rows(self) -> tuple[Any, Any]:
         return _safe_split(self.estimator, self.X, self.y, self.test, self.train)
 
-    def has_plan(self) -> bool:
+    def can_be_batched(self) -> bool:
         """Whether trainings can be asked for, and be done with those of others."""
         last = last_step(self.estimator)
-        if not isinstance(last, BaseAutoencoder) or self.params or last._has_own_modules():
+        if not isinstance(last, BaseAutoencoder) or self.params or last._has_user_modules():
             return False
         return last is self.estimator or self.estimator.memory is None
 
@@ -182,7 +182,7 @@ class _Part:
 
     def fit(self) -> None:
         """Fit alone."""
-        if self.has_plan():
+        if self.can_be_batched():
             carry_out(self.plan())
             return
         params = _check_method_params(self.X, params=self.params, indices=self.train)
@@ -203,7 +203,9 @@ def _fit_together(parts: list[_Part]) -> None:
         part.is_fitted = True
 
 
-def _outcome(part: _Part, judge: Judge, fit_time: float, error_score: Any) -> dict[str, Any]:
+def _outcome(
+    part: _Part, judge: CandidateScorer, fit_time: float, error_score: Any
+) -> dict[str, Any]:
     """Fit unless fitted, and judge, as scikit-learn's `_fit_and_score` reports it."""
     result: dict[str, Any] = {"fit_error": None, "n_test_samples": len(part.test)}
     scores = {"test_scores": error_score}
@@ -223,7 +225,7 @@ def _outcome(part: _Part, judge: Judge, fit_time: float, error_score: Any) -> di
     return result | scores | {"fit_time": fit_time, "score_time": time.perf_counter() - started}
 
 
-def _scores(part: _Part, judge: Judge) -> dict[str, float]:
+def _scores(part: _Part, judge: CandidateScorer) -> dict[str, float]:
     """Scores of a fitted candidate."""
     rows, y = part.training_rows()
     downstream = None
@@ -241,7 +243,7 @@ def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     Parameters
     ----------
     outcomes : list of dict
-        As `do_tasks` returns them.
+        As `fit_and_score` returns them.
 
     Returns
     -------
@@ -252,7 +254,7 @@ def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     return {**outcomes[0], **means}
 
 
-def pca_shares(
+def pca_explained_ratios(
     estimator: Any, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]
 ) -> np.ndarray | None:
     """Shares of variance that PCA explains of the rows left out, one PCA for all sizes.

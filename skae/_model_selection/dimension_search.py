@@ -28,12 +28,12 @@ from tqdm.auto import tqdm
 from skae._data.validation import all_or_nothing, check_rows, derive_seeds
 from skae._estimators.base import BaseAutoencoder
 from skae._model_selection.candidate_fits import (
-    Judge,
-    Task,
-    do_tasks,
+    CandidateFit,
+    CandidateScorer,
+    fit_and_score,
     last_step,
     mean_over_seeds,
-    pca_shares,
+    pca_explained_ratios,
 )
 from skae._model_selection.selection_rules import RULES
 
@@ -269,10 +269,10 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         cv = check_cv(self.cv, y, classifier=classifies)
         splits = list(cv.split(X, y, groups))
         params = _check_method_params(X, params)
-        judge = Judge(self._scorer(), self.downstream, self.return_train_score)
+        judge = CandidateScorer(self._scorer(), self.downstream, self.return_train_score)
         seeds = self._seeds()
         tasks = [
-            Task(self._candidate(names, size, seed), i_size, i_split)
+            CandidateFit(self._candidate(names, size, seed), i_size, i_split)
             for i_size, size in enumerate(sizes)
             for i_split in range(len(splits))
             for seed in seeds
@@ -320,8 +320,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _evaluate(
         self,
-        tasks: list[Task],
-        judge: Judge,
+        tasks: list[CandidateFit],
+        judge: CandidateScorer,
         X: Any,
         y: Any,
         splits: list[tuple[np.ndarray, np.ndarray]],
@@ -331,7 +331,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         jobs = list(self._jobs(tasks, X))
         given = judge, X, y, splits, params, self.together, self.error_score
         done = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            delayed(do_tasks)([tasks[i] for i in job], *given) for job in jobs
+            delayed(fit_and_score)([tasks[i] for i in job], *given) for job in jobs
         )
         outcomes: list[Any] = [None] * len(tasks)
         with tqdm(total=len(tasks), desc="search", unit="fit", disable=not self.verbose) as bar:
@@ -341,7 +341,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
                 bar.update(len(job))
         return outcomes
 
-    def _jobs(self, tasks: list[Task], X: Any) -> Iterator[list[int]]:
+    def _jobs(self, tasks: list[CandidateFit], X: Any) -> Iterator[list[int]]:
         """Indices of tasks that are done in one process, the largest first.
 
         They do not depend on the number of processes, and neither does the result.
@@ -352,7 +352,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             for part in np.array_split(job, -(-len(job) // n_fits)):
                 yield part.tolist()
 
-    def _is_small(self, task: Task, X: Any) -> bool:
+    def _is_small(self, task: CandidateFit, X: Any) -> bool:
         """Whether fits of this size are trained together."""
         last = last_step(task.estimator)
         if not isinstance(last, BaseAutoencoder):
@@ -363,7 +363,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self,
         names: tuple[str, str],
         sizes: np.ndarray,
-        tasks: list[Task],
+        tasks: list[CandidateFit],
         outcomes: list[dict[str, Any]],
         n_splits: int,
     ) -> None:
@@ -387,7 +387,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _add_pca(self, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]) -> None:
         """Add the shares of variance that PCA explains."""
-        shares = pca_shares(self.estimator, sizes, X, y, splits)
+        shares = pca_explained_ratios(self.estimator, sizes, X, y, splits)
         if shares is not None:
             self.cv_results_["mean_pca_score"] = shares.mean(axis=0)
             self.cv_results_["std_pca_score"] = shares.std(axis=0)
@@ -416,7 +416,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self,
         names: tuple[str, str],
         seed: int | None,
-        judge: Judge,
+        judge: CandidateScorer,
         X: Any,
         y: Any,
         params: dict[str, Any],

@@ -9,8 +9,8 @@ from scipy import stats
 
 LEVEL = 0.05  # of all intervals of one measure together
 PAIR = ("estimator", "n_components")
-WORTH = 0.05  # least share of what the reference leaves to 1 that a gain must take
-WORTH_OF_SCORES = 0.01  # and least gain of a downstream score
+PRACTICAL_SIGNIFICANCE = 0.05  # least share of what the reference leaves to 1 that a gain must take
+PRACTICAL_SIGNIFICANCE_OF_SCORES = 0.01  # and least gain of a downstream score
 
 
 def corrected_interval(
@@ -82,7 +82,7 @@ def paired_differences(
         for name, size in others:
             theirs, own = (table[label, size].to_numpy() for label in (reference, name))
             level = LEVEL / len(others)
-            least = WORTH_OF_SCORES if measure == "downstream_score" else 0.0
+            least = PRACTICAL_SIGNIFICANCE_OF_SCORES if measure == "downstream_score" else 0.0
             rows.append(
                 {"measure": measure, "estimator": name, "n_components": int(size)}
                 | _difference(theirs, own, test_ratio, level, least)
@@ -95,7 +95,7 @@ def _difference(
 ) -> dict[str, Any]:
     mean, lower, upper = corrected_interval(own - theirs, ratio, level)
     left = 1 - float(theirs.mean())
-    matters = left > 0 and abs(mean) >= max(least, WORTH * left)
+    matters = left > 0 and abs(mean) >= max(least, PRACTICAL_SIGNIFICANCE * left)
     return {
         "reference_mean": float(theirs.mean()),
         "mean": float(own.mean()),
@@ -173,7 +173,7 @@ def _gain(row: dict[str, Any], reference: str) -> str:
 def _no_gain(row: dict[str, Any], reference: str, *, alone: bool) -> str:
     head = f"{reference} suffices" if alone else f"{reference} suffices to restore rows"
     share = row["share_of_left"]
-    unclear = "" if share < WORTH else ", which the folds cannot tell from chance"
+    unclear = "" if share < PRACTICAL_SIGNIFICANCE else ", which the folds cannot tell from chance"
     closest = (
         f"takes {_percent(share)} of the variance that {reference} leaves unexplained{unclear}"
         if share >= 0.0005

@@ -20,24 +20,24 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor, nn
 
-from skae._data.batches import InMemory, Source
+from skae._data.batches import InMemorySource, Source
 from skae._data.threads import limited_threads
 from skae._data.validation import is_better
 from skae._training.callbacks import Scale, StopTraining
 from skae._training.gradients import (
-    NUMPY_OF_EACH,
-    TORCH_OF_EACH,
+    BATCHED_NUMPY,
+    BATCHED_TORCH,
     ClosedFormGradient,
     Gradient,
-    written_out,
+    closed_form_for,
 )
-from skae._training.net import AutoencoderNet, optimism
-from skae._training.optimizers import FlatStack
+from skae._training.net import AutoencoderNet, validation_ratio
+from skae._training.optimizers import BatchedFlatParameters
 from skae.losses import Objective
 from skae.networks.dense import Output, run
 from skae.noise import joined
 
-SHARED = (  # settings that networks must have in common
+SHARED_SETTINGS = (  # settings that networks must have in common
     "optimizer",
     "lr",
     "lr_schedule",
@@ -49,15 +49,19 @@ SHARED = (  # settings that networks must have in common
     "keep_losses",
     "device",
 )
-OF_EACH = "train_loss", "valid_loss", "valid_loss_best"  # what the history has of each model
+HISTORY_PER_MODEL = (
+    "train_loss",
+    "valid_loss",
+    "valid_loss_best",
+)  # what the history has of each model
 JUDGED_ROWS = 1024  # of each model at once
-MODELS_AT_ONCE = 8  # more no longer save anything
+MAX_MODELS_PER_BATCH = 8  # more no longer save anything
 PRODUCTS_OF_MANY = 2_500_000  # of a step of one model, above which its calls hardly matter
 BYTES_OF_ROWS = 64 * 2**20  # of models trained at once
 
 
 @dataclass(eq=False)
-class Training:
+class TrainingRun:
     """One network to train, and on what.
 
     Parameters
@@ -101,14 +105,14 @@ class Training:
         alone = (
             net.callbacks
             or net.verbose
-            or net.is_endless
+            or net.schedule_free
             or net.patience is not None
             or not isinstance(net.optimizer, str)
-            or not isinstance(self.source, InMemory)
+            or not isinstance(self.source, InMemorySource)
             or self.source.weights is not None
             or weights is not None
             or self.n_threads > 1
-            or written_out(net.module, net.criterion) is None
+            or closed_form_for(net.module, net.criterion) is None
         )
         if alone:
             return None
@@ -117,13 +121,15 @@ class Training:
             self.source.sample.shape,
             self.source.sample.dtype,
             None if self.held_out is None else self.held_out.shape,
-            *(getattr(net, name) for name in SHARED),
+            *(getattr(net, name) for name in SHARED_SETTINGS),
             _architecture(net.module),
             _description_of(net.criterion),
         )
 
 
-Plan = Generator[list[Training], list[AutoencoderNet], Any]  # asks for trainings, returns a result
+Plan = Generator[
+    list[TrainingRun], list[AutoencoderNet], Any
+]  # asks for trainings, returns a result
 
 
 def carry_out(plan: Plan) -> Any:
@@ -164,12 +170,12 @@ def carry_out_together(plans: list[Plan]) -> list[Any]:
                 asked[i] = plans[i].send(answer)
             except StopIteration as stop:
                 results[i] = stop.value
-        trained = iter(train_together([one for each in asked.values() for one in each]))
+        trained = iter(run_batched([one for each in asked.values() for one in each]))
         answers = {i: [next(trained) for _ in each] for i, each in asked.items()}
     return results
 
 
-def train_together(trainings: list[Training]) -> list[AutoencoderNet]:
+def run_batched(trainings: list[TrainingRun]) -> list[AutoencoderNet]:
     """Train networks, those of one shape as one.
 
     Parameters
@@ -190,7 +196,7 @@ def train_together(trainings: list[Training]) -> list[AutoencoderNet]:
     return nets
 
 
-def _groups(trainings: list[Training]) -> Iterator[list[int]]:
+def _groups(trainings: list[TrainingRun]) -> Iterator[list[int]]:
     """Indices of trainings that are done at once."""
     by_shape: dict[Any, list[int]] = defaultdict(list)
     for i, training in enumerate(trainings):
@@ -200,12 +206,12 @@ def _groups(trainings: list[Training]) -> Iterator[list[int]]:
         first = trainings[group[0]]
         n_parameters = sum(p.numel() for p in first.net.module.parameters())
         n_rows, n_features = first.source.sample.shape
-        n_at_once = models_at_once(n_parameters, first.net.batch_size, n_rows, n_features)
+        n_at_once = models_per_batch(n_parameters, first.net.batch_size, n_rows, n_features)
         for part in np.array_split(group, -(-len(group) // n_at_once)):
             yield part.tolist()
 
 
-def models_at_once(n_parameters: int, batch_size: int, n_rows: int, n_features: int) -> int:
+def models_per_batch(n_parameters: int, batch_size: int, n_rows: int, n_features: int) -> int:
     """Number of models of one shape that are worth training as one.
 
     Parameters
@@ -222,13 +228,13 @@ def models_at_once(n_parameters: int, batch_size: int, n_rows: int, n_features: 
     """
     if n_parameters * batch_size > PRODUCTS_OF_MANY:
         return 1
-    return max(1, min(MODELS_AT_ONCE, BYTES_OF_ROWS // max(1, 4 * n_rows * n_features)))
+    return max(1, min(MAX_MODELS_PER_BATCH, BYTES_OF_ROWS // max(1, 4 * n_rows * n_features)))
 
 
-def _train_as_one(trainings: list[Training]) -> list[AutoencoderNet]:
+def _train_as_one(trainings: list[TrainingRun]) -> list[AutoencoderNet]:
     """Train networks of one shape; alone, those whose loss became non-finite."""
     with limited_threads(1):
-        net = NetOfMany(trainings)
+        net = BatchedNet(trainings)
         net.fit(None)
         trained = net.separate()
     return [
@@ -237,7 +243,7 @@ def _train_as_one(trainings: list[Training]) -> list[AutoencoderNet]:
     ]
 
 
-class RowsOfMany:
+class BatchedSource:
     """Rows of many trainings, which have a leading axis.
 
     Each of them is shuffled by a generator of its own, of the seed that its net has.
@@ -258,7 +264,7 @@ class RowsOfMany:
     def __len__(self) -> int:
         return self.sample.shape[1]
 
-    def to(self, device: str) -> RowsOfMany:
+    def to(self, device: str) -> BatchedSource:
         """Move the rows.
 
         Parameters
@@ -301,7 +307,7 @@ class RowsOfMany:
         yield from ((batch, None) for batch in rows.split(sizes, dim=1))
 
 
-class NetOfMany(AutoencoderNet):
+class BatchedNet(AutoencoderNet):
     """Trains networks of one shape as one; the loop is that of one network.
 
     Parameters
@@ -310,12 +316,12 @@ class NetOfMany(AutoencoderNet):
         Of one `shape`.
     """
 
-    def __init__(self, trainings: list[Training]):
+    def __init__(self, trainings: list[TrainingRun]):
         first = trainings[0].net
         super().__init__(
             first.module,
             first.criterion,
-            **{name: getattr(first, name) for name in SHARED},
+            **{name: getattr(first, name) for name in SHARED_SETTINGS},
         )
         self.trainings = trainings
         self.nets = [training.net for training in trainings]
@@ -327,9 +333,9 @@ class NetOfMany(AutoencoderNet):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return [("best_weights", BestWeightsOfMany())]
+        return [("best_weights", BatchedBestWeights())]
 
-    def fit(self, X: Any, y: None = None, **options: Any) -> NetOfMany:
+    def fit(self, X: Any, y: None = None, **options: Any) -> BatchedNet:
         """Train.
 
         Parameters
@@ -346,7 +352,7 @@ class NetOfMany(AutoencoderNet):
         samples = [training.source.sample for training in self.trainings]
         held_out: Any = [training.held_out for training in self.trainings]
         judges = None if held_out[0] is None else torch.stack(held_out)
-        self._take_rows(RowsOfMany(samples, [net.seed for net in self.nets]), judges, None)
+        self._take_rows(BatchedSource(samples, [net.seed for net in self.nets]), judges, None)
         self.initialize()
         self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
         self.notify("on_train_begin", X=self.rows_, y=None)
@@ -357,9 +363,9 @@ class NetOfMany(AutoencoderNet):
 
     # -- parts of one net, for many ------------------------------------------------
 
-    def initialize_module(self) -> NetOfMany:
+    def initialize_module(self) -> BatchedNet:
         """Join the networks."""
-        self.flat_ = FlatStack([net.module for net in self.nets])
+        self.flat_ = BatchedFlatParameters([net.module for net in self.nets])
         self.module_ = self.flat_.joined(self.flat_.detached)
         self.has_modes_ = True
         for net in self.nets:
@@ -372,21 +378,21 @@ class NetOfMany(AutoencoderNet):
         self.noise_ = None if self.noises_[0] is None else joined(self.noises_)
         return self
 
-    def _initialize_optimizer(self, reason: str | None = None) -> NetOfMany:
+    def _initialize_optimizer(self, reason: str | None = None) -> BatchedNet:
         with self._current_init_context("optimizer"):
             self.average_ = self.flat_.detached.clone()
             self.initialize_optimizer()
         on_cpu = self.flat_.gradient.is_cpu
-        self.algebra_ = NUMPY_OF_EACH if on_cpu else TORCH_OF_EACH
-        self.kind_ = written_out(self.nets[0].module, self.criterion_)
+        self.backend_ = BATCHED_NUMPY if on_cpu else BATCHED_TORCH
+        self.kind_ = closed_form_for(self.nets[0].module, self.criterion_)
         self.judge_ = None
         if self.kind_ is ClosedFormGradient:
             averaged = self.flat_.joined(self.average_)
-            self.judge_ = ClosedFormGradient(averaged, self.criterion_, self.algebra_)
+            self.judge_ = ClosedFormGradient(averaged, self.criterion_, self.backend_)
         return self
 
     def _make_gradient(self) -> Gradient:
-        return self.kind_(self.module_, self.criterion_, self.algebra_)
+        return self.kind_(self.module_, self.criterion_, self.backend_)
 
     def _set_training(self, training: bool = True) -> None:
         """Leave the mode alone: what is written out has none."""
@@ -445,33 +451,35 @@ class NetOfMany(AutoencoderNet):
         -------
         list of AutoencoderNet or None
         """
-        (best,) = (cb for _, cb in self.callbacks_ if isinstance(cb, BestWeightsOfMany))
+        (best,) = (cb for _, cb in self.callbacks_ if isinstance(cb, BatchedBestWeights))
         self.flat_.write(best.values_, best.buffers_)
         return [None if best.failed_[i] else self._one(i, best) for i in range(len(self.trainings))]
 
-    def _one(self, i: int, best: BestWeightsOfMany) -> AutoencoderNet:
+    def _one(self, i: int, best: BatchedBestWeights) -> AutoencoderNet:
         """One of the nets, trained."""
         net = self.nets[i]
         history = History()
         for epoch in self.history:
-            of_one = {name: epoch[name][i] for name in OF_EACH if name in epoch}
+            of_one = {name: epoch[name][i] for name in HISTORY_PER_MODEL if name in epoch}
             history.append({"batches": [], "epoch": epoch["epoch"], **of_one})
         results: dict[str, Any] = {"best_epoch_": best.epochs_[i]}
         if net.keep_losses:
             results["held_out_losses_"] = torch.stack([each[i] for each in best.losses_]).numpy()
-        net = net.trained_elsewhere(history, results)
+        net = net.adopt_results(history, results)
         held_out = None if self.held_out_ is None else self.held_out_[i]
-        net.optimism_ = optimism(net.module_, (self.rows_[i], None), (held_out, None))
+        net.validation_ratio_ = validation_ratio(
+            net.module_, (self.rows_[i], None), (held_out, None)
+        )
         return net
 
 
-class BestWeightsOfMany(Callback):
+class BatchedBestWeights(Callback):
     """Keeps the best weights of each of many models, as `BestWeights` does for one.
 
     A model whose loss becomes non-finite has failed and is not looked at any more.
     """
 
-    def on_train_begin(self, net: NetOfMany, **kwargs: Any) -> None:
+    def on_train_begin(self, net: BatchedNet, **kwargs: Any) -> None:
         judges = net.rows_ if net.held_out_ is None else net.held_out_
         losses = net.evaluate(judges, net.held_out_noise_).cpu()
         self.scale_ = Scale(losses, net.criterion_.positive)
@@ -486,7 +494,7 @@ class BestWeightsOfMany(Callback):
         self.start_buffers_ = [buffer.clone() for buffer in net.flat_.buffers]
         self.losses_ = [losses]
 
-    def on_epoch_end(self, net: NetOfMany, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: BatchedNet, **kwargs: Any) -> None:
         trained = torch.tensor(net.history[-1]["train_loss"]).isfinite()
         better = self._judge(net, trained) if net.held_out_ is not None else trained
         self.failed_ |= ~trained
@@ -497,7 +505,7 @@ class BestWeightsOfMany(Callback):
         if self.failed_.all():
             raise StopTraining
 
-    def _judge(self, net: NetOfMany, trained: Tensor) -> Tensor:
+    def _judge(self, net: BatchedNet, trained: Tensor) -> Tensor:
         """Whether each model is better than before, by its held-out rows."""
         held_out: Any = net.held_out_
         losses = net.evaluate(held_out, net.held_out_noise_).cpu()
@@ -519,11 +527,13 @@ class BestWeightsOfMany(Callback):
         for kept, buffer in zip(self.buffers_, buffers, strict=True):
             kept[i] = buffer[i]
 
-    def on_train_end(self, net: NetOfMany, **kwargs: Any) -> None:
+    def on_train_end(self, net: BatchedNet, **kwargs: Any) -> None:
         for i, one in enumerate(net.nets):
             back = bool(self.failed_[i])  # to where it can start alone
-            if net.held_out_ is not None and one.cautious:
-                gained = is_better(self.scores_[i], self.start_[i], n_errors=one.n_errors)
+            if net.held_out_ is not None and one.require_gain:
+                gained = is_better(
+                    self.scores_[i], self.start_[i], n_standard_errors=one.n_standard_errors
+                )
                 back |= not gained
             if back:
                 self._keep(i, 0, self.start_values_, self.start_buffers_)

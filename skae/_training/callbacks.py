@@ -158,9 +158,12 @@ class BestWeights(Callback):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        judged = net.cautious and net.held_out_ is not None and self.start_.is_finite()
+        judged = net.require_gain and net.held_out_ is not None and self.start_.is_finite()
         if judged and not is_better(
-            best.scores, self.start_.scores, n_errors=net.n_errors, weights=self.weights_
+            best.scores,
+            self.start_.scores,
+            n_standard_errors=net.n_standard_errors,
+            weights=self.weights_,
         ):
             best = self.start_
         net.restore(best.weights)

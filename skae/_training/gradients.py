@@ -33,8 +33,8 @@ from skae.networks.dense import (
     Linear,
     Output,
     VariationalAutoencoder,
-    follow,
     run,
+    update_noise_variance,
 )
 
 
@@ -122,7 +122,7 @@ class Batch(NamedTuple):
     transposed: Any
 
 
-class Algebra(NamedTuple):
+class ArrayBackend(NamedTuple):
     """Which library multiplies matrices.
 
     Attributes
@@ -187,57 +187,57 @@ def _squares_of_each_in_torch(matrices: Tensor) -> Tensor:
 
 # numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
 # several threads, and accelerators. Activations are torch's, which has their derivatives.
-NUMPY = Algebra(np.dot, _affine, _squares, np.exp, np.log, Tensor.numpy)
-TORCH = Algebra(
+NUMPY = ArrayBackend(np.dot, _affine, _squares, np.exp, np.log, Tensor.numpy)
+TORCH = ArrayBackend(
     torch.matmul, _affine_in_torch, _squares, torch.exp, torch.log, lambda tensor: tensor
 )
 
 # Of many matrices at once, which lie along a leading axis.
-NUMPY_OF_EACH = NUMPY._replace(product=np.matmul, affine=_affine_of_each, squares=_squares_of_each)
-TORCH_OF_EACH = TORCH._replace(
+BATCHED_NUMPY = NUMPY._replace(product=np.matmul, affine=_affine_of_each, squares=_squares_of_each)
+BATCHED_TORCH = TORCH._replace(
     product=torch.bmm, affine=_affine_of_each_in_torch, squares=_squares_of_each_in_torch
 )
 
 
-def _squared_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+def _squared_error_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
     difference, n_rows = decoded.array, x.array.shape[-2]
     difference -= x.array
-    loss = algebra.squares(difference) / n_rows
+    loss = backend.squares(difference) / n_rows
     difference *= 2 / n_rows
     return loss
 
 
-def _absolute_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+def _absolute_error_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
     n_rows = x.array.shape[-2]
     loss = decoded.tensor.sub_(x.tensor).abs().sum((-2, -1))
     decoded.tensor.sign_().div_(n_rows)
-    return algebra.view(loss / n_rows)
+    return backend.view(loss / n_rows)
 
 
-def _huber_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+def _huber_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
     n_rows = x.array.shape[-2]
     loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none").sum((-2, -1))
     decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(n_rows)
-    return algebra.view(loss / n_rows)
+    return backend.view(loss / n_rows)
 
 
-def _cross_entropy_slope(decoded: Batch, x: Batch, algebra: Algebra) -> Any:
+def _cross_entropy_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
     n_rows = x.array.shape[-2]
     loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="none")
     decoded.tensor.sigmoid_().sub_(x.tensor).div_(n_rows)
-    return algebra.view(loss.sum((-2, -1)) / n_rows)
+    return backend.view(loss.sum((-2, -1)) / n_rows)
 
 
 # Each returns the mean loss of the rows and turns what was decoded into its derivative.
-SLOPES: dict[Callable[..., Tensor], Callable[[Batch, Batch, Algebra], Any]] = {
-    squared_error: _squared_slope,
-    absolute_error: _absolute_slope,
-    huber: _huber_slope,
-    binary_cross_entropy: _cross_entropy_slope,
+LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[Batch, Batch, ArrayBackend], Any]] = {
+    squared_error: _squared_error_gradient,
+    absolute_error: _absolute_error_gradient,
+    huber: _huber_gradient,
+    binary_cross_entropy: _cross_entropy_gradient,
 }
 
 
-class Stack:
+class ClosedFormMLP:
     """An MLP written out, or many of one shape.
 
     Parameters
@@ -245,24 +245,24 @@ class Stack:
     mlp : MLP
         Its parameters' `grad` must exist; they are overwritten, not added to. Many are one
         whose parameters have a leading axis.
-    algebra : Algebra
+    backend : Algebra
     """
 
-    def __init__(self, mlp: MLP, algebra: Algebra):
+    def __init__(self, mlp: MLP, backend: ArrayBackend):
         layers: list[Any] = [layer for layer in mlp if isinstance(layer, Linear)]
-        self.weights = [algebra.batch(layer.weight.detach()) for layer in layers]
-        self.biases = [algebra.batch(layer.bias.detach().unsqueeze(-2)) for layer in layers]
+        self.weights = [backend.batch(layer.weight.detach()) for layer in layers]
+        self.biases = [backend.batch(layer.bias.detach().unsqueeze(-2)) for layer in layers]
         self.gradients = [
-            (algebra.view(layer.weight.grad), algebra.view(layer.bias.grad.unsqueeze(-2)))
+            (backend.view(layer.weight.grad), backend.view(layer.bias.grad.unsqueeze(-2)))
             for layer in layers
         ]
         activations = [type(layer) for layer in mlp if not isinstance(layer, Linear)]
         self.derivative = DERIVATIVES[activations[0] if activations else nn.Identity]
         self.n_active = len(activations)
         self.ends_active = self.n_active == len(layers)
-        self.product, self.affine = algebra.product, algebra.affine
+        self.product, self.affine = backend.product, backend.affine
 
-    def forward(self, x: Batch, arrays: Arrays) -> None:
+    def forward(self, x: Batch, arrays: Workspace) -> None:
         """Compute the results of all layers."""
         for i, result in enumerate(arrays.results):
             self.affine(self.biases[i], x.array, self.weights[i].transposed, out=result)
@@ -272,7 +272,7 @@ class Stack:
         if arrays.kept is not None:
             arrays.kept.copy_(x.tensor)
 
-    def backward(self, x: Batch, arrays: Arrays, slope: Batch, *, to_input: bool) -> None:
+    def backward(self, x: Batch, arrays: Workspace, slope: Batch, *, to_input: bool) -> None:
         """Write the parameters' gradients and, if asked for, the slopes of the input.
 
         The slopes are derivatives of the loss, by the result of the last layer as given.
@@ -291,13 +291,13 @@ class Stack:
                 self.derivative.backward(slope.tensor, below.tensor)
 
 
-class Arrays:
+class Workspace:
     """What a stack computes for one batch size, made once and overwritten.
 
     Parameters
     ----------
     stack : Stack
-    algebra : Algebra
+    backend : Algebra
     n_rows : int
 
     Attributes
@@ -312,14 +312,14 @@ class Arrays:
         Copy of the last result, where an activation made it: callers overwrite the result.
     """
 
-    def __init__(self, stack: Stack, algebra: Algebra, n_rows: int):
+    def __init__(self, stack: ClosedFormMLP, backend: ArrayBackend, n_rows: int):
         empty = stack.weights[0].tensor.new_empty
         n_models = stack.weights[0].tensor.shape[:-2]
         shapes = [weight.tensor.shape[-2:] for weight in stack.weights]
-        self.results = [algebra.batch(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
-        self.slopes = [algebra.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
-        self.ones = algebra.view(empty(*n_models, 1, n_rows).fill_(1))
-        self.linear = algebra.view(empty(*n_models, n_rows, shapes[-1][0]))
+        self.results = [backend.batch(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
+        self.slopes = [backend.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
+        self.ones = backend.view(empty(*n_models, 1, n_rows).fill_(1))
+        self.linear = backend.view(empty(*n_models, n_rows, shapes[-1][0]))
         last = self.results[-1].tensor
         self.kept = torch.empty_like(last) if stack.ends_active else None
 
@@ -334,7 +334,7 @@ class ClosedFormGradient:
     network : Autoencoder
         One that `covers` admits.
     objective : Objective
-    algebra : Algebra
+    backend : Algebra
 
     Notes
     -----
@@ -342,17 +342,20 @@ class ClosedFormGradient:
     code is that of g plus V times the derivative by x̂; V = 0 without an anchor.
     """
 
-    def __init__(self, network: Any, objective: Objective, algebra: Algebra):
+    def __init__(self, network: Any, objective: Objective, backend: ArrayBackend):
         anchored = isinstance(network, AnchoredAutoencoder)
         pair = network.network if anchored else network
-        self.algebra = algebra
-        self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
-        self.slope = SLOPES[next(iter(objective.terms.values()))]
+        self.backend = backend
+        self.encoder, self.decoder = (
+            ClosedFormMLP(pair.encoder, backend),
+            ClosedFormMLP(pair.decoder, backend),
+        )
+        self.slope = LOSS_GRADIENTS[next(iter(objective.terms.values()))]
         self.components: Batch | None = None
         if anchored:
             dtype = self.encoder.weights[0].tensor.dtype
-            self.components = algebra.batch(network.components.to(dtype))
-        self.arrays: dict[int, tuple[Arrays, Arrays]] = {}
+            self.components = backend.batch(network.components.to(dtype))
+        self.arrays: dict[int, tuple[Workspace, Workspace]] = {}
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
@@ -373,16 +376,16 @@ class ClosedFormGradient:
         terms = list(objective.terms.values())
         return (
             type(pair) is Autoencoder
-            and all(_is_written_out(mlp) for mlp in (pair.encoder, pair.decoder))
+            and all(_has_closed_form(mlp) for mlp in (pair.encoder, pair.decoder))
             and len(terms) == 1
-            and terms[0] in SLOPES
+            and terms[0] in LOSS_GRADIENTS
             and not objective.weights
         )
 
-    def _arrays(self, n_rows: int) -> tuple[Arrays, Arrays]:
+    def _arrays(self, n_rows: int) -> tuple[Workspace, Workspace]:
         if n_rows not in self.arrays:
             encoder, decoder = (
-                Arrays(stack, self.algebra, n_rows) for stack in (self.encoder, self.decoder)
+                Workspace(stack, self.backend, n_rows) for stack in (self.encoder, self.decoder)
             )
             self.arrays[n_rows] = encoder, decoder
         return self.arrays[n_rows]
@@ -391,10 +394,10 @@ class ClosedFormGradient:
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
         encoder, decoder = self._arrays(x.shape[-2])
-        target, V = self.algebra.batch(x), self.components
-        rows = target if noise is None else self.algebra.batch(noise)
+        target, V = self.backend.batch(x), self.components
+        rows = target if noise is None else self.backend.batch(noise)
         z, decoded = self._forward(rows, encoder, decoder)
-        loss = self.slope(decoded, target, self.algebra)  # what was decoded is now its slope
+        loss = self.slope(decoded, target, self.backend)  # what was decoded is now its slope
         self.decoder.backward(z, decoder, decoded, to_input=True)
         slope = decoder.slopes[0]
         if V is not None:
@@ -416,11 +419,11 @@ class ClosedFormGradient:
         Output
             Valid until the next call.
         """
-        rows = self.algebra.batch(x if noise is None else noise)
+        rows = self.backend.batch(x if noise is None else noise)
         z, decoded = self._forward(rows, *self._arrays(x.shape[-2]))
         return Output(decoded.tensor, z.tensor, None if noise is None else noise != x)
 
-    def _forward(self, rows: Batch, encoder: Arrays, decoder: Arrays) -> tuple[Batch, Batch]:
+    def _forward(self, rows: Batch, encoder: Workspace, decoder: Workspace) -> tuple[Batch, Batch]:
         """Codes, and what they are decoded to."""
         V = self.components
         self.encoder.forward(rows, encoder)
@@ -436,7 +439,7 @@ class ClosedFormGradient:
     def _add_product(self, result: Batch, a: Batch, b: Any, space: Any) -> None:
         """Add ``a @ b`` to a result."""
         array = result.array
-        array += self.algebra.product(a.array, b, out=space)
+        array += self.backend.product(a.array, b, out=space)
 
 
 class VariationalGradient:
@@ -449,7 +452,7 @@ class VariationalGradient:
     network : VariationalAutoencoder
         One that `covers` admits.
     objective : Objective
-    algebra : Algebra
+    backend : Algebra
 
     Notes
     -----
@@ -458,20 +461,25 @@ class VariationalGradient:
     β (exp(v) - 1) / 2 of the divergence, over the number of rows.
     """
 
-    def __init__(self, network: VariationalAutoencoder, objective: Objective, algebra: Algebra):
-        self.objective, self.algebra = objective, algebra
+    def __init__(
+        self, network: VariationalAutoencoder, objective: Objective, backend: ArrayBackend
+    ):
+        self.objective, self.backend = objective, backend
         pair = network.network
-        self.encoder, self.decoder = Stack(pair.encoder, algebra), Stack(pair.decoder, algebra)
+        self.encoder, self.decoder = (
+            ClosedFormMLP(pair.encoder, backend),
+            ClosedFormMLP(pair.decoder, backend),
+        )
         dtype = self.encoder.weights[0].tensor.dtype
         self.encoding, self.decoding = (
-            algebra.batch(components.to(dtype))
+            backend.batch(components.to(dtype))
             for components in (network.encoding, network.decoding)
         )
-        view = algebra.view
-        centre, offset = network.centre, network.offset
+        view = backend.view
+        center, offset = network.center, network.offset
         self.shift = self.offset = self.variance = self.precision = None
-        if centre is not None:
-            shift = centre.unsqueeze(-2) @ network.encoding.swapaxes(-1, -2)
+        if center is not None:
+            shift = center.unsqueeze(-2) @ network.encoding.swapaxes(-1, -2)
             self.shift = view(shift.to(dtype))
         if offset is not None:
             self.offset = view(offset.to(dtype).unsqueeze(-2))
@@ -484,7 +492,7 @@ class VariationalGradient:
             of_rows = variance if self.is_of_features else variance.unsqueeze(-1)
             self.precision = view(torch.empty_like(of_rows.unsqueeze(-2), dtype=dtype))
         self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
-        self.arrays: dict[int, tuple[Arrays, Arrays, Batch]] = {}
+        self.arrays: dict[int, tuple[Workspace, Workspace, Batch]] = {}
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
@@ -504,19 +512,19 @@ class VariationalGradient:
             type(network) is VariationalAutoencoder
             and network.gates is None
             and type(network.network) is Autoencoder
-            and all(_is_written_out(m) for m in (network.network.encoder, network.network.decoder))
+            and all(_has_closed_form(m) for m in (network.network.encoder, network.network.decoder))
             and terms.keys() == {"reconstruction", "kl"}
             and terms["reconstruction"] in (gaussian_nll, binary_cross_entropy)
             and type(terms["kl"]) is KL
             and objective.weights.keys() <= {"kl"}
         )
 
-    def _arrays(self, n_rows: int) -> tuple[Arrays, Arrays, Batch]:
+    def _arrays(self, n_rows: int) -> tuple[Workspace, Workspace, Batch]:
         if n_rows not in self.arrays:
             encoder, decoder = (
-                Arrays(stack, self.algebra, n_rows) for stack in (self.encoder, self.decoder)
+                Workspace(stack, self.backend, n_rows) for stack in (self.encoder, self.decoder)
             )
-            codes = self.algebra.batch(torch.empty_like(decoder.slopes[0].tensor))
+            codes = self.backend.batch(torch.empty_like(decoder.slopes[0].tensor))
             self.arrays[n_rows] = encoder, decoder, codes
         return self.arrays[n_rows]
 
@@ -524,8 +532,8 @@ class VariationalGradient:
         self, x: Tensor, noise: Any = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
         encoder, decoder, z = self._arrays(x.shape[-2])
-        rows, draws = self.algebra.batch(x), self.algebra.view(noise)
-        product, exp = self.algebra.product, self.algebra.exp
+        rows, draws = self.backend.batch(x), self.backend.view(noise)
+        product, exp = self.backend.product, self.backend.exp
         self.encoder.forward(rows, encoder)
         mean, log_var = self._halves(encoder.results[-1])
         mean += product(rows.array, self.encoding.transposed, out=z.array)
@@ -559,52 +567,52 @@ class VariationalGradient:
     def _reconstruction(self, decoded: Batch, x: Batch) -> Any:
         """Mean loss of the rows; what was decoded becomes its derivative."""
         if not self.is_gaussian:
-            return _cross_entropy_slope(decoded, x, self.algebra)
+            return _cross_entropy_gradient(decoded, x, self.backend)
         difference, (n_rows, n_features) = decoded.array, decoded.tensor.shape[-2:]
         variance: Any = self.variance
         difference -= x.array
         if self.is_of_features:
             squares = (difference * difference).mean(-2)
         else:
-            squares = self.algebra.squares(difference) / (n_rows * n_features)
-        follow(variance, squares)
+            squares = self.backend.squares(difference) / (n_rows * n_features)
+        update_noise_variance(variance, squares)
         precision: Any = self.precision
         precision[...] = (1 / (n_rows * variance)).reshape(precision.shape)
         difference *= precision
-        each = squares / variance + self.algebra.log(2 * math.pi * variance)
+        each = squares / variance + self.backend.log(2 * math.pi * variance)
         return 0.5 * (each.sum(-1) if self.is_of_features else n_features * each)
 
-    def _divergence(self, posterior: Batch, slope: Any, spread: Any) -> Any:
+    def _divergence(self, posterior: Batch, slope: Any, evenly_spaced: Any) -> Any:
         """Mean divergence of the rows, weighed; the posterior becomes its derivatives."""
         kl: Any = self.objective.terms["kl"]
         beta = self.objective.weights.get("kl", 1.0) * self.objective.factors.get("kl", 1.0)
         mean, log_var = self._halves(posterior)
         bounded = log_var.clip(*LOG_VAR_BOUNDS)
         within = bounded == log_var
-        excess, share = self.algebra.exp(bounded) - 1, beta / mean.shape[-2]
+        excess, share = self.backend.exp(bounded) - 1, beta / mean.shape[-2]
         divergence = 0.5 * (excess - bounded + mean * mean)
         if kl.free_bits:
             costs = divergence > kl.free_bits
             mean *= costs
             excess *= costs
             divergence = divergence.clip(kl.free_bits, None)
-        spread = spread * slope
-        spread += share * excess
+        evenly_spaced = evenly_spaced * slope
+        evenly_spaced += share * excess
         mean *= share
         mean += slope
-        log_var[:] = spread
+        log_var[:] = evenly_spaced
         log_var *= within
         log_var *= 0.5
         return divergence.sum((-2, -1)) * share
 
 
-def _is_written_out(mlp: nn.Module) -> bool:
+def _has_closed_form(mlp: nn.Module) -> bool:
     activations = {type(layer) for layer in mlp.children()} - {Linear}
     is_plain = len(activations) <= 1 and activations <= DERIVATIVES.keys()
     return type(mlp) is MLP and is_plain and all(p.requires_grad for p in mlp.parameters())
 
 
-def written_out(network: Any, objective: Objective) -> Any:
+def closed_form_for(network: Any, objective: Objective) -> Any:
     """Class of the gradient that is written out for a network, if there is one.
 
     Parameters
@@ -638,7 +646,7 @@ def make_gradient(
     -------
     Gradient
     """
-    kind = None if by_autograd else written_out(network, objective)
+    kind = None if by_autograd else closed_form_for(network, objective)
     if kind is None:
         return AutogradGradient(network, objective, gradient)
     on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1

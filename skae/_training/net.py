@@ -19,16 +19,16 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from skae._data.array_api import tensor_on
-from skae._data.batches import BatchIterator, InMemory, Source
+from skae._data.batches import BatchIterator, InMemorySource, Source
 from skae._data.threads import inference_threads
 from skae._data.validation import resolve_device
 from skae._training.callbacks import BestWeights, ProgressBar, StopTraining
 from skae._training.gradients import Gradient, make_gradient
 from skae._training.optimizers import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
-from skae._training.pickling import packed, signed, unpacked, verified
+from skae._training.pickling import from_columns, to_columns, with_checksum, without_checksum
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
-from skae.networks.serialization import describe, rebuild, sizes_of
+from skae.networks.serialization import network_from_config, network_to_config, sizes_of
 
 TRAINING_STATE = (
     "optimizer_",
@@ -46,7 +46,7 @@ TRAINING_STATE = (
     "hooks_",
     "rate_factor_",
 )
-RESULTS = ("best_epoch_", "optimism_")  # of training, that files hold beside the history
+RESULTS = ("best_epoch_", "validation_ratio_")  # of training, that files hold beside the history
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 WARM_UP_STEPS, LATENESS, INTERPOLATION = 100, 2, 0.9  # of training without end
 NUMBERS_AT_ONCE = 2**16  # of a schedule
@@ -75,7 +75,7 @@ class AutoencoderNet(NeuralNet):
     weight_decay : float
     averaging : float
         Decay of the exponential average of the weights over steps; 0 is no average.
-    is_endless : bool
+    schedule_free : bool
         Whether nobody knows when training ends: then the rate only warms up, all steps are
         averaged, later ones more, and gradients are taken nearer to the average than to the
         latest weights [1]_. `averaging` must not be 0.
@@ -86,9 +86,9 @@ class AutoencoderNet(NeuralNet):
         Relative decrease of the loss that counts as progress.
     clipping : float
         Largest norm of the gradient: rows far from the others pull no harder than this.
-    cautious : bool
+    require_gain : bool
         Return to the weights before the first step unless others are surely better.
-    n_errors : float
+    n_standard_errors : float
         Standard errors by which they must be better.
     keep_losses : bool
         Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
@@ -120,14 +120,14 @@ class AutoencoderNet(NeuralNet):
         lr_schedule: str = "one_cycle",
         weight_decay: float = 0.0,
         averaging: float = 0.0,
-        is_endless: bool = False,
+        schedule_free: bool = False,
         batch_size: int = 32,
         max_epochs: int = 100,
         patience: int | None = None,
         tol: float = 1e-4,
         clipping: float = 0.2,
-        cautious: bool = False,
-        n_errors: float = 1.0,
+        require_gain: bool = False,
+        n_standard_errors: float = 1.0,
         keep_losses: bool = False,
         seed: int = 0,
         noise: Callable[[], nn.Module | None] | None = None,
@@ -150,12 +150,12 @@ class AutoencoderNet(NeuralNet):
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
         self.averaging = averaging
-        self.is_endless = is_endless
+        self.schedule_free = schedule_free
         self.patience = patience
         self.tol = tol
         self.clipping = clipping
-        self.cautious = cautious
-        self.n_errors = n_errors
+        self.require_gain = require_gain
+        self.n_standard_errors = n_standard_errors
         self.keep_losses = keep_losses
         self.seed = seed
         self.noise = noise
@@ -201,7 +201,7 @@ class AutoencoderNet(NeuralNet):
             # gradient vanishes, and on tiny tables repeated rows would not equal weighted ones.
             eps = 1e-6 if self.flat_.values.dtype == torch.float64 else 1e-8
             options: dict[str, Any] = {} if self.optimizer == "sgd" else {"eps": eps}
-            if self.is_endless and options:
+            if self.schedule_free and options:
                 options["betas"] = (0.0, 0.999)  # the average takes the place of momentum
             parameters, make = [self.flat_.values], OPTIMIZERS[self.optimizer]
         else:
@@ -258,7 +258,9 @@ class AutoencoderNet(NeuralNet):
         self.notify("on_train_end", X=self.rows_, y=None)
         training = self.rows_, self.source_.weights
         self._set_training(False)
-        self.optimism_ = optimism(self.module_, training, (self.held_out_, self.held_out_weights_))
+        self.validation_ratio_ = validation_ratio(
+            self.module_, training, (self.held_out_, self.held_out_weights_)
+        )
         return self
 
     def learn(
@@ -288,7 +290,7 @@ class AutoencoderNet(NeuralNet):
         self.fit_loop(self.source_, epochs=1)
         state = self._state()
         self.notify("on_train_end", X=self.rows_, y=None)
-        self.optimism_ = 1.0
+        self.validation_ratio_ = 1.0
         return state
 
     def _state(self) -> dict[str, Any]:
@@ -312,7 +314,7 @@ class AutoencoderNet(NeuralNet):
         self, X: Tensor | Source, held_out: Tensor | None, held_out_weights: Tensor | None
     ) -> None:
         """Bring rows to the device."""
-        source = InMemory(X) if isinstance(X, Tensor) else X
+        source = InMemorySource(X) if isinstance(X, Tensor) else X
         self.source_ = source.to(self.device)
         self.rows_ = self.source_.sample
         self.held_out_ = None if held_out is None else held_out.to(self.device)
@@ -349,7 +351,7 @@ class AutoencoderNet(NeuralNet):
 
     def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
         """Learning rate and new weights' share of the average, step by step."""
-        if self.is_endless:
+        if self.schedule_free:
             step = self.n_steps_before_ + torch.arange(1, n_steps + 1)
             rates = self.lr * torch.clamp(step / WARM_UP_STEPS, max=1.0)
             shares = (LATENESS + 1) / (step + LATENESS)
@@ -400,7 +402,7 @@ class AutoencoderNet(NeuralNet):
         rate *= self.rate_factor_
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
-        if self.is_endless:
+        if self.schedule_free:
             with self._between():
                 step = self.train_step_single(batch, weights)
         else:
@@ -522,7 +524,7 @@ class AutoencoderNet(NeuralNet):
             delattr(self, name)
         return self._as_trained()
 
-    def trained_elsewhere(self, history: History, results: dict[str, Any]) -> AutoencoderNet:
+    def adopt_results(self, history: History, results: dict[str, Any]) -> AutoencoderNet:
         """Take what training found that was not this net's own.
 
         Parameters
@@ -575,7 +577,7 @@ class AutoencoderNet(NeuralNet):
 
     @torch.inference_mode()
     def infer_rows(
-        self, method: str, rows: Any, link: Callable[[Tensor], Tensor] | None = None
+        self, method: str, rows: Any, output_activation: Callable[[Tensor], Tensor] | None = None
     ) -> Any:
         """Encode or decode rows in their own precision.
 
@@ -583,7 +585,7 @@ class AutoencoderNet(NeuralNet):
         ----------
         method : {"encode", "decode"}
         rows : ndarray or Tensor of shape (n_rows, n_columns), float32 or float64
-        link : callable, default=None
+        output_activation : callable, default=None
             Applied to the result.
 
         Returns
@@ -594,8 +596,8 @@ class AutoencoderNet(NeuralNet):
         x = tensor_on(self.device, rows)
         with self._threads_for(x):
             result = getattr(self.at_precision(x.dtype), method)(x)
-            if link is not None:
-                result = link(result)
+            if output_activation is not None:
+                result = output_activation(result)
         if isinstance(rows, Tensor):
             return result.to(rows.device, rows.dtype)
         return result.cpu().numpy().astype(rows.dtype, copy=False)
@@ -619,13 +621,15 @@ class AutoencoderNet(NeuralNet):
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         return mean.to("cpu", dtype), log_var.to("cpu", dtype)
 
-    def jacobian(self, codes: np.ndarray, link: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def jacobian(
+        self, codes: np.ndarray, output_activation: Callable[[Tensor], Tensor]
+    ) -> np.ndarray:
         """Linear maps of the decoder at codes.
 
         Parameters
         ----------
         codes : ndarray of shape (n_rows, n_components)
-        link : callable
+        output_activation : callable
             Applied to what the decoder returns.
 
         Returns
@@ -635,7 +639,7 @@ class AutoencoderNet(NeuralNet):
         z = tensor_on(self.device, codes)
         network = self.at_precision(z.dtype)
         with self._threads_for(z):
-            return jacobian(lambda z: link(network.decode(z)), z).cpu().numpy()
+            return jacobian(lambda z: output_activation(network.decode(z)), z).cpu().numpy()
 
     def _threads_for(self, rows: Tensor) -> AbstractContextManager[Any]:
         """Limit the threads of the network to what this many rows are worth."""
@@ -668,17 +672,17 @@ class AutoencoderNet(NeuralNet):
     def __getstate__(self) -> dict[str, Any]:
         if "module_" not in vars(self):
             return vars(self).copy()
-        network: Any = describe(self.module_)
+        network: Any = network_to_config(self.module_)
         if network is None:
             on_cpu = torch.device(self.device).type == "cpu"
             network = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
         state = {
             "network": network,
             "settings": {name: getattr(self, name) for name in _settings(type(self))},
-            "history": packed(self.history or []),
+            "history": to_columns(self.history or []),
             "results": {name: vars(self)[name] for name in RESULTS if name in vars(self)},
         }
-        return signed(state)
+        return with_checksum(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "network" not in state:
@@ -686,8 +690,8 @@ class AutoencoderNet(NeuralNet):
             return
         network = state["network"]
         if isinstance(network, dict):
-            network = rebuild(network)
-        state = verified(state, "the network")
+            network = network_from_config(network)
+        state = without_checksum(state, "the network")
         known = _settings(AutoencoderNet)  # not those that only an earlier release had
         settings = {name: value for name, value in state["settings"].items() if name in known}
         settings["device"] = _present(settings["device"])
@@ -696,7 +700,7 @@ class AutoencoderNet(NeuralNet):
         self.__dict__.update(
             module_=network.to(self.device),
             has_modes_=has_modes(network),
-            history_=History(unpacked(state["history"])),
+            history_=History(from_columns(state["history"])),
             callbacks_=[],
             initialized_=True,
             **state["results"],
@@ -704,7 +708,7 @@ class AutoencoderNet(NeuralNet):
 
 
 @torch.no_grad()
-def optimism(
+def validation_ratio(
     module: nn.Module,
     training: tuple[Tensor, Tensor | None],
     held_out: tuple[Tensor | None, Tensor | None],

@@ -68,7 +68,7 @@ class FlatParameters:
             p.grad = None
 
 
-class FlatStack:
+class BatchedFlatParameters:
     """All parameters of many modules of one shape, one row a module.
 
     Parameters
@@ -85,9 +85,7 @@ class FlatStack:
 
     def __init__(self, modules: list[nn.Module]):
         self.modules = modules
-        rows = [
-            torch.cat([_lengthwise(p.detach()).flatten() for p in m.parameters()]) for m in modules
-        ]
+        rows = [torch.cat([_wide(p.detach()).flatten() for p in m.parameters()]) for m in modules]
         self.values = nn.Parameter(torch.stack(rows))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
@@ -102,8 +100,8 @@ class FlatStack:
         pieces = flat.split([p.numel() for p in parameters], dim=1)
         views = []
         for piece, p in zip(pieces, parameters, strict=True):
-            view = piece.view(-1, *_lengthwise(p).shape)
-            views.append(view if _lengthwise(p) is p else view.swapaxes(1, 2))
+            view = piece.view(-1, *_wide(p).shape)
+            views.append(view if _wide(p) is p else view.swapaxes(1, 2))
         return views
 
     def joined(self, values: Tensor) -> nn.Module:
@@ -163,7 +161,7 @@ class FlatStack:
             self.array *= largest / np.maximum(norms, largest)
 
 
-def _lengthwise(p: Tensor) -> Tensor:
+def _wide(p: Tensor) -> Tensor:
     """A matrix, transposed if it is taller than wide: products of many are faster along rows."""
     return p.T if p.ndim == 2 and p.shape[0] > p.shape[1] else p
 

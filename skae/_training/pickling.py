@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.fixes import parse_version
 from torch import Tensor, nn
 
-from skae._data.array_api import attributes_in_numpy, is_elsewhere
+from skae._data.array_api import attributes_in_numpy, is_fitted_elsewhere
 from skae._data.version import __version__
 
 VERSION, CHECKSUM = "_skae_version", "_checksum"
@@ -64,7 +64,7 @@ def _parts_of(part: Any) -> list[Any]:
     return [vars(part)] if walked and hasattr(part, "__dict__") else []
 
 
-def signed(state: dict[str, Any]) -> dict[str, Any]:
+def with_checksum(state: dict[str, Any]) -> dict[str, Any]:
     """State with its checksum.
 
     Parameters
@@ -78,7 +78,7 @@ def signed(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, CHECKSUM: checksum(state)}
 
 
-def verified(state: dict[str, Any], name: str) -> dict[str, Any]:
+def without_checksum(state: dict[str, Any], name: str) -> dict[str, Any]:
     """State without its checksum, which is right.
 
     Parameters
@@ -131,7 +131,7 @@ def check_version(written_by: Any, name: str) -> None:
         )
 
 
-def packed(history: list[dict[str, Any]]) -> Any:
+def to_columns(history: list[dict[str, Any]]) -> Any:
     """A net's history by columns, in arrays where these are numbers: skops spells entries out.
 
     Parameters
@@ -153,13 +153,13 @@ def packed(history: list[dict[str, Any]]) -> Any:
     return {name: _column([epoch[name] for epoch in history]) for name in names}
 
 
-def unpacked(record: Any) -> list[dict[str, Any]]:
+def from_columns(record: Any) -> list[dict[str, Any]]:
     """History as it was before it was packed.
 
     Parameters
     ----------
     record : dict or list
-        As `packed` returned it.
+        As `to_columns` returned it.
 
     Returns
     -------
@@ -195,7 +195,7 @@ class PersistenceMixin:
         "components_": "kd",
         "explained_variance_": "k",
         "explained_variance_ratio_": "k",
-        "_shift": "d",
+        "_center": "d",
         "_code_mean": "k",
         "_code_scale": "k",
         "_rotation": "kk",
@@ -205,16 +205,16 @@ class PersistenceMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         inherited: Any = super().__getstate__()
-        inherited.update(attributes_in_numpy(self) if is_elsewhere(self) else {})
+        inherited.update(attributes_in_numpy(self) if is_fitted_elsewhere(self) else {})
         curves = {c: np.array(inherited[c], float) for c in self._state_curves if c in inherited}
-        return signed({**inherited, **curves, VERSION: __version__})
+        return with_checksum({**inherited, **curves, VERSION: __version__})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         name = type(self).__name__
         check_version(state.get(VERSION), name)
         if "net_" in state:
             self._check_fitted_state(state)
-        state = verified(state, name)
+        state = without_checksum(state, name)
         if state.pop(VERSION) != __version__:
             state = {**self._defaults(), **state}  # parameters that came later
         curves = {c: np.asarray(state[c]).tolist() for c in self._state_curves if c in state}

@@ -14,11 +14,11 @@ from sklearn.model_selection import KFold, ShuffleSplit, train_test_split
 from sklearn.utils.random import sample_without_replacement
 from torch import nn
 
-from skae._data.batches import InMemory, Outside, Source
-from skae._data.dataset import Rows
+from skae._data.batches import InMemorySource, OutOfCoreSource, Source
+from skae._data.dataset import Dataset
 from skae._data.threads import limited_threads
 from skae._data.validation import is_better
-from skae._training.batched import Plan, Training
+from skae._training.batched import Plan, TrainingRun
 from skae._training.net import AutoencoderNet
 from skae.losses import Objective
 from skae.networks.dense import in_precision
@@ -43,7 +43,7 @@ class Trainer:
     params : dict
         The estimator's parameters.
     objective : Objective
-    cautious : bool
+    require_gain : bool
         Whether networks start at PCA, which is left only for what is surely better.
     device : torch.device
     split_seed : int
@@ -52,36 +52,36 @@ class Trainer:
         Of the order of the rows.
     make_noise : callable
         Makes what corrupts the rows of one training, or None.
-    lenience : float, default=0.0
+    standard_errors_waived : float, default=0.0
         Standard errors of gain less than usual for which PCA is left.
     """
 
     params: dict[str, Any]
     objective: Objective
-    cautious: bool
+    require_gain: bool
     device: torch.device
     split_seed: int
     order_seed: int
     make_noise: Callable[[], nn.Module | None] = lambda: None
-    lenience: float = 0.0
+    standard_errors_waived: float = 0.0
 
     def train(
         self,
         network: nn.Module,
-        rows: Rows,
-        remake: Callable[[Rows], nn.Module] | None,
-        held_out: Rows | None = None,
+        rows: Dataset,
+        remake: Callable[[Dataset], nn.Module] | None,
+        held_out: Dataset | None = None,
     ) -> Plan:
         """Train a network and keep its best weights.
 
         Parameters
         ----------
         network : nn.Module
-        rows : Rows
+        rows : Dataset
         remake : callable
             Makes such a network anew for other rows: for the folds of a cross-validation.
             None for a network that continues, of which new ones would say nothing.
-        held_out : Rows, default=None
+        held_out : Dataset, default=None
             Rows that judge the weights, instead of some that are held out.
 
         Yields
@@ -96,9 +96,9 @@ class Trainer:
             Mean held-out loss per row after each epoch.
         """
         if held_out is None and remake is not None and self.cross_validates(len(rows)):
-            n_epochs, curve, optimism = yield from self.cross_validate(rows, remake)
+            n_epochs, curve, validation_ratio = yield from self.cross_validate(rows, remake)
             (net,) = yield [self._training(network, rows, n_epochs=n_epochs)]
-            net.optimism_ = optimism
+            net.validation_ratio_ = validation_ratio
             return net, curve
         if held_out is not None:
             (net,) = yield [self._training(network, rows, judges=self._judges(held_out))]
@@ -112,10 +112,10 @@ class Trainer:
     def _holds_out(self, n_rows: int) -> bool:
         """Whether there are enough rows to hold some out."""
         # A random start is no candidate to fall back on: a handful of rows would only stop it.
-        enough = MIN_ROWS_TO_HOLD_OUT if self.cautious else MIN_ROWS_TO_CROSS_VALIDATE
+        enough = MIN_ROWS_TO_HOLD_OUT if self.require_gain else MIN_ROWS_TO_CROSS_VALIDATE
         return self.params["early_stopping"] and n_rows >= enough
 
-    def _split(self, rows: Rows) -> tuple[np.ndarray | None, np.ndarray]:
+    def _split(self, rows: Dataset) -> tuple[np.ndarray | None, np.ndarray]:
         """Indices of the rows to train on and of those to hold out.
 
         A row that alone makes a feature vary is trained on: the components know the feature,
@@ -124,11 +124,11 @@ class Trainer:
         None.
         """
         share = self.params["validation_fraction"]
-        if not rows.stay_outside:
+        if not rows.is_out_of_core:
             train, held_out = train_test_split(
                 np.arange(len(rows)), test_size=share, random_state=self.split_seed
             )
-            alone = rows.first_to_vary(train, held_out)
+            alone = rows.first_varying_rows(train, held_out)
             if 2 * len(alone) > len(held_out):
                 return train, held_out
             return np.concatenate([train, alone]), held_out[~np.isin(held_out, alone)]
@@ -143,14 +143,14 @@ class Trainer:
         return None, np.sort(chosen)
 
     def learn(
-        self, network: nn.Module, rows: Rows, state: dict[str, Any] | None, n_steps_before: int
+        self, network: nn.Module, rows: Dataset, state: dict[str, Any] | None, n_steps_before: int
     ) -> tuple[AutoencoderNet, dict[str, Any], int]:
         """Train a network for one epoch, at a constant rate, from where another call left off.
 
         Parameters
         ----------
         network : nn.Module
-        rows : Rows
+        rows : Dataset
             Their weights are not scaled.
         state : dict or None
             What `AutoencoderNet.learn` returned.
@@ -170,9 +170,9 @@ class Trainer:
             batch_size,
             1,
             lr=STREAM_RATE * self.params["lr"],
-            is_endless=True,
+            schedule_free=True,
             patience=None,
-            cautious=False,
+            require_gain=False,
         )
         with limited_threads(training_threads(network, batch_size, self.device)):
             state = net.learn(source, state, n_steps_before)
@@ -188,13 +188,13 @@ class Trainer:
         batch_size = self.params["batch_size"]
         return STREAM_BATCH if batch_size == "auto" else batch_size
 
-    def leave(self, network: nn.Module, rows: Rows) -> AutoencoderNet:
+    def leave(self, network: nn.Module, rows: Dataset) -> AutoencoderNet:
         """Wrap a network that needs no training.
 
         Parameters
         ----------
         network : nn.Module
-        rows : Rows
+        rows : Dataset
 
         Returns
         -------
@@ -202,13 +202,13 @@ class Trainer:
         """
         return self._training(network, rows.subset(np.zeros(1, int)), n_epochs=0).run()
 
-    def repeat(self, network: nn.Module, rows: Rows, n_epochs: int) -> AutoencoderNet:
+    def repeat(self, network: nn.Module, rows: Dataset, n_epochs: int) -> AutoencoderNet:
         """Train a network on all rows for a number of epochs that is known.
 
         Parameters
         ----------
         network : nn.Module
-        rows : Rows
+        rows : Dataset
         n_epochs : int
 
         Returns
@@ -245,18 +245,18 @@ class Trainer:
         bool
         """
         return (
-            self.cautious
+            self.require_gain
             and self.params["early_stopping"]
             and self.params["lr_schedule"] == "one_cycle"
             and MIN_ROWS_TO_HOLD_OUT <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
         )
 
-    def cross_validate(self, rows: Rows, remake: Callable[[Rows], nn.Module]) -> Plan:
+    def cross_validate(self, rows: Dataset, remake: Callable[[Dataset], nn.Module]) -> Plan:
         """Find the number of epochs that is best over folds, 0 unless surely better.
 
         Parameters
         ----------
-        rows : Rows
+        rows : Dataset
         remake : callable
             Makes a network for the rows of a fold.
 
@@ -270,7 +270,7 @@ class Trainer:
         n_epochs : int
         curve : list of float
             Mean held-out loss per row after each epoch.
-        optimism : float
+        validation_ratio : float
             How much squared errors of held-out rows exceed those in training.
         """
         folds: Any = KFold(N_FOLDS, shuffle=True, random_state=self.split_seed)
@@ -282,8 +282,8 @@ class Trainer:
             self._training(remake(rows.subset(train)), rows, train, held_out, is_fold=True)
             for train, held_out in splits
         ]
-        losses, optimism = zip(
-            *((net.held_out_losses_, net.optimism_) for net in nets), strict=True
+        losses, validation_ratio = zip(
+            *((net.held_out_losses_, net.validation_ratio_) for net in nets), strict=True
         )
         judges = [held_out for _, held_out in splits]
         n_common = min(len(fold) for fold in losses)  # a fold that failed has fewer epochs
@@ -291,22 +291,22 @@ class Trainer:
         weights = rows.weights_of(np.concatenate(judges))
         curve = np.average(by_epoch, axis=1, weights=weights)
         best = int(np.nanargmin(curve))
-        needed = max(0, _needed_errors(len(rows)) - self.lenience)
-        if not is_better(by_epoch[best], by_epoch[0], n_errors=needed, weights=weights):
+        needed = max(0, _needed_errors(len(rows)) - self.standard_errors_waived)
+        if not is_better(by_epoch[best], by_epoch[0], n_standard_errors=needed, weights=weights):
             best = 0
-        return best, curve[1:].tolist(), float(np.mean(optimism))
+        return best, curve[1:].tolist(), float(np.mean(validation_ratio))
 
     def _training(
         self,
         network: nn.Module,
-        rows: Rows,
+        rows: Dataset,
         train: np.ndarray | None = None,
         held_out: np.ndarray | None = None,
         *,
-        judges: tuple[Rows, np.ndarray] | None = None,
+        judges: tuple[Dataset, np.ndarray] | None = None,
         n_epochs: int | None = None,
         is_fold: bool = False,
-    ) -> Training:
+    ) -> TrainingRun:
         """Training of one network on some of the rows: all not held out, if not given.
 
         Rows that judge the weights may be others instead.
@@ -321,7 +321,7 @@ class Trainer:
         batch_size, max_epochs = self._length(len(source))
         quiet = {"keep_losses": True, "callbacks": [], "verbose": 0} if is_fold else {}
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
-        training = Training(net, source, n_epochs=n_epochs)
+        training = TrainingRun(net, source, n_epochs=n_epochs)
         training.n_threads = training_threads(network, batch_size, self.device)
         if judges is not None:
             training.held_out = judges[0].tensor(judges[1], dtype)
@@ -343,8 +343,8 @@ class Trainer:
             "max_epochs": max_epochs,
             "patience": self._patience(),
             "tol": p["tol"],
-            "cautious": self.cautious,
-            "n_errors": max(0.0, 1 - self.lenience),
+            "require_gain": self.require_gain,
+            "n_standard_errors": max(0.0, 1 - self.standard_errors_waived),
             "seed": self.order_seed,
             "noise": self.make_noise,
             "callbacks": [clone(c, safe=False) for c in p["callbacks"] or ()],
@@ -354,10 +354,10 @@ class Trainer:
         }
         return AutoencoderNet(network.to(self.device), self.objective, **options)
 
-    def _judges(self, held_out: Rows) -> tuple[Rows, np.ndarray]:
+    def _judges(self, held_out: Dataset) -> tuple[Dataset, np.ndarray]:
         """Choose as many of the rows given to judge the weights as fit into memory."""
         largest = max(1, HELD_OUT_BYTES // (4 * held_out.shape[1]))
-        return held_out, held_out.spread(largest)
+        return held_out, held_out.evenly_spaced(largest)
 
     def _length(self, n_rows: int) -> tuple[int, int]:
         """Return batch size and number of epochs for a number of training rows."""
@@ -365,7 +365,7 @@ class Trainer:
         if batch_size == "auto":
             batch_size = auto_batch_size(n_rows)
         if max_epochs == "auto":
-            max_epochs = auto_max_epochs(n_rows, batch_size, from_pca=self.cautious)
+            max_epochs = auto_max_epochs(n_rows, batch_size, from_pca=self.require_gain)
         return batch_size, max_epochs
 
     def _patience(self) -> int | None:
@@ -375,7 +375,7 @@ class Trainer:
 
 
 def _source(
-    rows: Rows,
+    rows: Dataset,
     train: np.ndarray | None,
     left_out: np.ndarray | None,
     dtype: torch.dtype,
@@ -383,13 +383,13 @@ def _source(
     scaled: bool = True,
 ) -> Source:
     """Rows to train on, in memory where they fit."""
-    if rows.stay_outside:
-        return Outside(
+    if rows.is_out_of_core:
+        return OutOfCoreSource(
             rows, np.zeros(0, int) if left_out is None else left_out, dtype, scaled=scaled
         )
     index = np.arange(len(rows)) if train is None else train
     weights = rows.tensor_of_weights(index, dtype, scaled=scaled)
-    return InMemory(rows.tensor(index, dtype), weights)
+    return InMemorySource(rows.tensor(index, dtype), weights)
 
 
 def _needed_errors(n_rows: int) -> int:

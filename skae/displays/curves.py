@@ -231,7 +231,7 @@ class ExplainedVarianceDisplay:
     ----------
     shares : array-like of shape (n_components,)
         What each component adds to the explained share of variance.
-    pca_shares : array-like of shape (n_pca_components,), default=None
+    pca_explained_ratios : array-like of shape (n_pca_components,), default=None
         The same of PCA. None draws none.
     name : str, default="estimator"
         Of the estimator, for the legend.
@@ -257,9 +257,9 @@ class ExplainedVarianceDisplay:
     True
     """
 
-    def __init__(self, shares: Any, pca_shares: Any = None, *, name: str = "estimator"):
+    def __init__(self, shares: Any, pca_explained_ratios: Any = None, *, name: str = "estimator"):
         self.shares = shares
-        self.pca_shares = pca_shares
+        self.pca_explained_ratios = pca_explained_ratios
         self.name = name
 
     @classmethod
@@ -326,8 +326,8 @@ class ExplainedVarianceDisplay:
             rows = X_train if before is None else before.transform(X_train)
         rows = in_array(rows)
         pca = PCA(min(len(shares), *rows.shape), svd_solver="full").fit(rows)
-        pca_shares = _shares(pca, in_array(X))
-        display = cls(shares, pca_shares, name=type(last).__name__)
+        pca_explained_ratios = _shares(pca, in_array(X))
+        display = cls(shares, pca_explained_ratios, name=type(last).__name__)
         return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
 
     def plot(
@@ -359,10 +359,10 @@ class ExplainedVarianceDisplay:
         self.bars_, self.line_ = _draw_shares(
             self.ax_, self.shares, self.name, -0.2, style, bar_kw, line_kw
         )
-        if self.pca_shares is not None:
+        if self.pca_explained_ratios is not None:
             style = {"color": VERMILLION, "marker": "s", "linestyle": "--"}
             self.pca_bars_, self.pca_line_ = _draw_shares(
-                self.ax_, self.pca_shares, "PCA", 0.2, style, bar_kw, line_kw
+                self.ax_, self.pca_explained_ratios, "PCA", 0.2, style, bar_kw, line_kw
             )
         self.ax_.set(xlabel="components kept", ylabel="explained share of variance")
         self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

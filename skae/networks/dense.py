@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 LOG_VAR_BOUNDS = -20.0, 5.0  # of a posterior, whose prior has variance 1
 SMALLEST_NOISE_VARIANCE = 1e-6  # in units of the mean feature variance
-FOLLOWING = 0.05  # share of each batch in the running variance around reconstructions
+NOISE_VARIANCE_STEP = 0.05  # share of each batch in the running variance around reconstructions
 
 
 class Output(NamedTuple):
@@ -307,7 +307,7 @@ class VariationalAutoencoder(SelfRunning):
         E and D.
     log_variances : Tensor of shape (n_components,), float64
         l.
-    centre, offset : Tensor of shape (n_features,), float64, or None
+    center, offset : Tensor of shape (n_features,), float64, or None
         c and o; None is zero.
     noise_variance : Tensor of shape () or (n_features,), float64, or None
         Variance of what is observed around what is decoded, where it has one. While training
@@ -325,7 +325,7 @@ class VariationalAutoencoder(SelfRunning):
     encoding: Tensor
     decoding: Tensor
     log_variances: Tensor
-    centre: Tensor | None
+    center: Tensor | None
     offset: Tensor | None
     noise_variance: Tensor | None
     network: Any
@@ -337,7 +337,7 @@ class VariationalAutoencoder(SelfRunning):
         encoding: Tensor,
         decoding: Tensor,
         log_variances: Tensor,
-        centre: Tensor | None = None,
+        center: Tensor | None = None,
         offset: Tensor | None = None,
         noise_variance: Tensor | None,
         gated: bool = False,
@@ -347,7 +347,7 @@ class VariationalAutoencoder(SelfRunning):
         self.register_buffer("encoding", encoding)
         self.register_buffer("decoding", decoding)
         self.register_buffer("log_variances", log_variances)
-        self.register_buffer("centre", centre)
+        self.register_buffer("center", center)
         self.register_buffer("offset", offset)
         self.register_buffer("noise_variance", noise_variance)
         self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
@@ -365,8 +365,8 @@ class VariationalAutoencoder(SelfRunning):
         """
         correction = gated(self.network.encode(x), self.gates, 0)
         mean, log_var = correction.chunk(2, dim=1)
-        if self.centre is not None:
-            x = x - self.centre.to(x.dtype)
+        if self.center is not None:
+            x = x - self.center.to(x.dtype)
         mean = torch.addmm(mean, x, self.encoding.T.to(x.dtype))
         return mean, (log_var + self.log_variances.to(x.dtype)).clamp(*LOG_VAR_BOUNDS)
 
@@ -425,7 +425,7 @@ class VariationalAutoencoder(SelfRunning):
                 squares = squares * (weights / weights.mean())[:, None]
             squares = squares.mean(dim=0)
             if self.training:
-                follow(noise_variance, squares)
+                update_noise_variance(noise_variance, squares)
             else:
                 noise_variance = best_noise_variance(squares, noise_variance)
         noise_variance = noise_variance.to(x.dtype)
@@ -449,7 +449,7 @@ def best_noise_variance(squares: Any, variance: Any) -> Any:
     return (squares if variance.ndim else squares.mean()).clip(SMALLEST_NOISE_VARIANCE, None)
 
 
-def follow(variance: Any, squares: Any) -> None:
+def update_noise_variance(variance: Any, squares: Any) -> None:
     """Move a noise variance, in place, towards what is best for a batch.
 
     Parameters
@@ -458,7 +458,7 @@ def follow(variance: Any, squares: Any) -> None:
     squares : Tensor or ndarray of shape (n_features,)
         Means over the batch of squared differences.
     """
-    variance += FOLLOWING * (best_noise_variance(squares, variance) - variance)
+    variance += NOISE_VARIANCE_STEP * (best_noise_variance(squares, variance) - variance)
 
 
 def run(

@@ -192,7 +192,7 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
         affine = Affine(network.components.double().T)
     elif type(network) is VariationalAutoencoder:
         matrix = network.encoding.double().T
-        offset = None if network.centre is None else -network.centre.double() @ matrix
+        offset = None if network.center is None else -network.center.double() @ matrix
         affine = Affine(matrix, offset)
     else:
         if isinstance(network, SparseNetwork):  # rounding may decide what is active

@@ -20,7 +20,7 @@ from skae.networks.dense import (
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
 
-Blueprint = dict[str, Any]
+NetworkConfig = dict[str, Any]
 
 # Of each kind: the networks inside it, and its tensors' sizes, "d" features, "k" components
 # and "2" gates; where several are given, the tensor has any of them, or is None.
@@ -33,7 +33,7 @@ NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]
             "encoding": ("kd",),
             "decoding": ("kd",),
             "log_variances": ("k",),
-            "centre": ("d", "None"),
+            "center": ("d", "None"),
             "offset": ("d", "None"),
             "noise_variance": ("", "d", "None"),
             "gates": ("2", "None"),
@@ -55,7 +55,7 @@ KINDS = {kind.__name__: kind for kind in NETWORKS}
 # -- from networks -----------------------------------------------------------------
 
 
-def describe(network: nn.Module) -> Blueprint | None:
+def network_to_config(network: nn.Module) -> NetworkConfig | None:
     """Plain values and arrays that a network can be made from.
 
     Parameters
@@ -69,20 +69,20 @@ def describe(network: nn.Module) -> Blueprint | None:
         network's memory. None if any part is not skae's own.
     """
     if type(network) is MLP:
-        return _describe_mlp(network)
+        return _mlp_to_config(network)
     if type(network) is HeadedNetwork:
-        return _describe_headed(network)
+        return _headed_to_config(network)
     if type(network) not in NETWORKS:
         return None
     parts, tensors = NETWORKS[type(network)]
-    inner = {name: describe(getattr(network, name)) for name in parts}
+    inner = {name: network_to_config(getattr(network, name)) for name in parts}
     if None in inner.values():
         return None
     arrays = {name: _array(getattr(network, name)) for name in tensors}
     return {"kind": type(network).__name__, **inner, **arrays}
 
 
-def _describe_mlp(network: MLP) -> Blueprint | None:
+def _mlp_to_config(network: MLP) -> NetworkConfig | None:
     layers, between = list(network)[::2], list(network)[1::2]
     names = {activation_name(module) for module in between}
     if any(type(layer) is not Linear for layer in layers) or None in names or len(names) > 1:
@@ -97,14 +97,14 @@ def _describe_mlp(network: MLP) -> Blueprint | None:
     }
 
 
-def _describe_headed(network: HeadedNetwork) -> Blueprint | None:
-    inner = describe(network.network)
+def _headed_to_config(network: HeadedNetwork) -> NetworkConfig | None:
+    inner = network_to_config(network.network)
     if inner is None:
         return None
     return {
         "kind": "HeadedNetwork",
         "network": inner,
-        "head": describe(network.head),
+        "head": network_to_config(network.head),
         "scale": _array(network.scale),
         "n_features": network.n_features,
     }
@@ -158,13 +158,13 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
 # -- back --------------------------------------------------------------------------
 
 
-def rebuild(blueprint: Blueprint) -> nn.Module:
+def network_from_config(config: NetworkConfig) -> nn.Module:
     """Make the network that a blueprint describes, in evaluation mode.
 
     Parameters
     ----------
-    blueprint : dict
-        As `describe` returned it. Its arrays are copied.
+    config : dict
+        As `network_to_config` returned it. Its arrays are copied.
 
     Returns
     -------
@@ -175,22 +175,22 @@ def rebuild(blueprint: Blueprint) -> nn.Module:
     ValueError
         If anything is missing, or if an array has the wrong shape or type.
     """
-    kind = _entry(blueprint, "kind")
+    kind = _entry(config, "kind")
     if kind == "MLP":
-        return _rebuild_mlp(blueprint)
+        return _mlp_from_config(config)
     if kind == "HeadedNetwork":
-        return _rebuild_headed(blueprint)
+        return _headed_from_config(config)
     if kind not in KINDS:
         raise ValueError(f"There is no network of kind {kind!r}: the blueprint is damaged.")
     parts, tensors = NETWORKS[KINDS[kind]]
-    inner = {name: rebuild(_entry(blueprint, name)) for name in parts}
+    inner = {name: network_from_config(_entry(config, name)) for name in parts}
     if kind == "Autoencoder":
         _check_mirrored(**inner)
         return Autoencoder(**inner).eval()
     sizes = sizes_of(inner["network"])
     if sizes is None:
         raise ValueError(f"{kind} holds no Autoencoder: the blueprint is damaged.")
-    given = {name: _checked(blueprint, name, shapes, sizes) for name, shapes in tensors.items()}
+    given = {name: _checked_tensor(config, name, shapes, sizes) for name, shapes in tensors.items()}
     gates = given.pop("gates", None)
     gated = {"gated": gates is not None} if "gates" in tensors else {}
     network = KINDS[kind](**inner, **given, **gated)
@@ -199,9 +199,9 @@ def rebuild(blueprint: Blueprint) -> nn.Module:
     return network.eval()
 
 
-def _rebuild_mlp(blueprint: Blueprint) -> MLP:
-    widths, name = _entry(blueprint, "widths"), _entry(blueprint, "activation")
-    weights, biases = _entry(blueprint, "weights"), _entry(blueprint, "biases")
+def _mlp_from_config(config: NetworkConfig) -> MLP:
+    widths, name = _entry(config, "widths"), _entry(config, "activation")
+    weights, biases = _entry(config, "weights"), _entry(config, "biases")
     if name not in ACTIVATIONS:
         raise ValueError(f"There is no activation {name!r}: the blueprint is damaged.")
     if not len(widths) - 1 == len(weights) == len(biases) > 0:
@@ -223,15 +223,18 @@ def _rebuild_mlp(blueprint: Blueprint) -> MLP:
     return network
 
 
-def _rebuild_headed(blueprint: Blueprint) -> HeadedNetwork:
-    network, head = rebuild(_entry(blueprint, "network")), _rebuild_mlp(_entry(blueprint, "head"))
+def _headed_from_config(config: NetworkConfig) -> HeadedNetwork:
+    network, head = (
+        network_from_config(_entry(config, "network")),
+        _mlp_from_config(_entry(config, "head")),
+    )
     sizes, layer = sizes_of(network), head[0]
-    if sizes is None or sizes != (_entry(blueprint, "n_features"), layer.in_features):
+    if sizes is None or sizes != (_entry(config, "n_features"), layer.in_features):
         raise ValueError(
             f"A head and a network of {sizes} features and components do not belong together: "
             "the blueprint is damaged."
         )
-    scale: Any = _checked(blueprint, "scale", ("",), sizes)
+    scale: Any = _checked_tensor(config, "scale", ("",), sizes)
     return HeadedNetwork(network, head, scale, sizes[0]).eval()
 
 
@@ -252,17 +255,17 @@ def _check_mirrored(encoder: Any, decoder: Any) -> None:
         )
 
 
-def _entry(blueprint: Blueprint, name: str) -> Any:
-    if not isinstance(blueprint, dict) or name not in blueprint:
+def _entry(config: NetworkConfig, name: str) -> Any:
+    if not isinstance(config, dict) or name not in config:
         raise ValueError(f"{name} of the network is missing: the blueprint is damaged.")
-    return blueprint[name]
+    return config[name]
 
 
-def _checked(
-    blueprint: Blueprint, name: str, shapes: tuple[str, ...], sizes: tuple[int, int]
+def _checked_tensor(
+    config: NetworkConfig, name: str, shapes: tuple[str, ...], sizes: tuple[int, int]
 ) -> Tensor | None:
     """Tensor of a network whose sizes are letters."""
-    array, letters = _entry(blueprint, name), {"d": sizes[0], "k": sizes[1], "2": 2}
+    array, letters = _entry(config, name), {"d": sizes[0], "k": sizes[1], "2": 2}
     if array is None and "None" in shapes:
         return None
     admitted = [tuple(letters[s] for s in shape) for shape in shapes if shape != "None"]

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
 from skae._data.array_api import place_of
-from skae._data.dataset import Rows, constant_columns, weighted_mean
+from skae._data.dataset import Dataset, constant_columns, weighted_mean
 
 FOLLOWED = os.environ.get("SCIPY_ARRAY_API") == "1"
 only_there = pytest.mark.skipif(not FOLLOWED, reason="runs in a process of its own")
@@ -145,7 +145,7 @@ def test_rows_do_not_pass_through_the_host(quick, tensor, method):
 @only_there
 @pytest.mark.usefixtures("followed")
 def test_training_rows_stay_where_they_are(tensor):
-    rows = Rows(tensor, tensor.mean(dim=0).numpy(), 2.0)
+    rows = Dataset(tensor, tensor.mean(dim=0).numpy(), 2.0)
     index = np.array([3, 1, 4])
     with Calls() as calls:
         batch = rows.tensor(index, torch.float32)
@@ -160,7 +160,7 @@ def test_statistics_of_tensors_are_those_of_arrays(wine, tensor):
     assert np.array_equal(constant_columns(X), constant_columns(array))
     for w in (None, weights):
         np.testing.assert_allclose(weighted_mean(X, w), weighted_mean(array, w), atol=1e-12)
-    ours, theirs = (Rows(rows, wine.mean(axis=0), 2.0) for rows in (X, array))
+    ours, theirs = (Dataset(rows, wine.mean(axis=0), 2.0) for rows in (X, array))
     assert np.array_equal(ours[10:20], theirs[10:20])
     assert_close(ours.principal_components(3), theirs.principal_components(3), 1e-12)
     assert np.array_equal(ours.subset(np.arange(5))[:], theirs.subset(np.arange(5))[:])

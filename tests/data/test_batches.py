@@ -7,10 +7,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from skae._data import batches as _batches
-from skae._data import dataset as _rows
-from skae._data.batches import BatchIterator, InMemory, Outside
-from skae._data.dataset import Rows
+from skae._data import batches, dataset
+from skae._data.batches import BatchIterator, InMemorySource, OutOfCoreSource
+from skae._data.dataset import Dataset
 
 
 def generator():
@@ -25,7 +24,7 @@ def rows_of(iterator):
 @pytest.mark.parametrize("batch_size", [1, 2, 32, 1000])
 def test_batches_partition_the_rows_and_none_is_left_alone(n_rows, batch_size):
     rows = torch.arange(n_rows, dtype=torch.float32)[:, None]
-    iterator = BatchIterator(InMemory(rows), batch_size, generator())
+    iterator = BatchIterator(InMemorySource(rows), batch_size, generator())
     batches = [batch for batch, _ in iterator]
     assert len(batches) == len(iterator)
     assert torch.equal(torch.cat(batches).sort(dim=0)[0], rows)
@@ -36,20 +35,20 @@ def test_batches_partition_the_rows_and_none_is_left_alone(n_rows, batch_size):
 
 def test_every_pass_has_a_new_order():
     rows = torch.arange(100)[:, None]
-    shuffled = BatchIterator(InMemory(rows), 32, generator())
+    shuffled = BatchIterator(InMemorySource(rows), 32, generator())
     assert not torch.equal(rows_of(shuffled), rows_of(shuffled))
 
 
 def test_rows_put_in_order_some_batches_at_a_time_come_as_if_all_at_once(monkeypatch):
-    source = InMemory(torch.arange(1001, dtype=torch.float32)[:, None])
+    source = InMemorySource(torch.arange(1001, dtype=torch.float32)[:, None])
     at_once = rows_of(BatchIterator(source, 10, generator()))
-    monkeypatch.setattr(_batches, "ORDERED_BYTES", 120)
+    monkeypatch.setattr(batches, "ORDERED_BYTES", 120)
     assert torch.equal(rows_of(BatchIterator(source, 10, generator())), at_once)
 
 
 def test_weights_go_with_their_rows():
     rows = torch.arange(1, 101, dtype=torch.float32)[:, None]
-    for batch, weights in BatchIterator(InMemory(rows, 2 * rows[:, 0]), 32, generator()):
+    for batch, weights in BatchIterator(InMemorySource(rows, 2 * rows[:, 0]), 32, generator()):
         assert torch.equal(2 * batch[:, 0], weights)
 
 
@@ -59,14 +58,14 @@ def test_weights_go_with_their_rows():
 @pytest.fixture
 def outside(monkeypatch, tmp_path, request):
     """1,000 rows that must be read or made dense piece by piece, each its own number."""
-    monkeypatch.setattr(_rows, "MEMORY_BYTES", 0)
-    monkeypatch.setattr(_batches, "POOL_BYTES", 4 * 2 * 256)  # of two float32 features
+    monkeypatch.setattr(dataset, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(batches, "SHUFFLE_BUFFER_BYTES", 4 * 2 * 256)  # of two float32 features
     X = np.stack([np.arange(1000.0), np.ones(1000)], axis=1)
     if request.param == "sparse":
-        return Rows(sparse.csr_array(X), np.zeros(2))
+        return Dataset(sparse.csr_array(X), np.zeros(2))
     mapped = np.memmap(tmp_path / "rows", dtype=np.float64, mode="w+", shape=X.shape)
     mapped[:] = X
-    return Rows(mapped, np.zeros(2))
+    return Dataset(mapped, np.zeros(2))
 
 
 both = pytest.mark.parametrize("outside", ["sparse", "memory map"], indirect=True)
@@ -75,9 +74,9 @@ both = pytest.mark.parametrize("outside", ["sparse", "memory map"], indirect=Tru
 @both
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 999, 5000])
 def test_rows_from_outside_come_once_a_pass_without_those_left_out(outside, batch_size):
-    assert outside.stay_outside
+    assert outside.is_out_of_core
     left_out = np.array([0, 5, 6, 500, 999])
-    source = Outside(outside, left_out, torch.float32)
+    source = OutOfCoreSource(outside, left_out, torch.float32)
     iterator = BatchIterator(source, batch_size, generator())
     passes = [rows_of(iterator)[:, 0] for _ in range(2)]
     expected = torch.from_numpy(np.setdiff1d(np.arange(1000), left_out)).float()
@@ -89,7 +88,7 @@ def test_rows_from_outside_come_once_a_pass_without_those_left_out(outside, batc
 
 @both
 def test_rows_from_outside_are_mixed_from_many_places(outside):
-    source = Outside(outside, np.zeros(0, int), torch.float32)
+    source = OutOfCoreSource(outside, np.zeros(0, int), torch.float32)
     first = next(iter(BatchIterator(source, 32, generator())))[0][:, 0]
     assert first.max() - first.min() > 500
     assert not (first.diff() == 1).any()
@@ -97,7 +96,7 @@ def test_rows_from_outside_are_mixed_from_many_places(outside):
 
 @both
 def test_a_sample_stands_for_the_rows_from_outside(outside):
-    sample = Outside(outside, np.arange(0, 1000, 2), torch.float32).sample
+    sample = OutOfCoreSource(outside, np.arange(0, 1000, 2), torch.float32).sample
     assert 64 <= len(sample) <= 256
     assert not (sample[:, 0] % 2 == 0).any()
     assert sample[:, 0].mean() == pytest.approx(500, rel=0.05)
@@ -105,8 +104,8 @@ def test_a_sample_stands_for_the_rows_from_outside(outside):
 
 @both
 def test_weights_of_rows_from_outside_go_with_them_and_have_mean_one(outside):
-    weighted = Rows(outside.X, outside.shift, weights=np.arange(1.0, 1001))
-    source = Outside(weighted, np.arange(10), torch.float64)
+    weighted = Dataset(outside.X, outside.center, weights=np.arange(1.0, 1001))
+    source = OutOfCoreSource(weighted, np.arange(10), torch.float64)
     batches = [(rows.clone(), w) for rows, w in BatchIterator(source, 32, generator())]
     rows, weights = map(torch.cat, zip(*batches, strict=True))
     torch.testing.assert_close(weights / weights[0], (rows[:, 0] + 1) / (rows[0, 0] + 1))

@@ -9,26 +9,26 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
 
-from skae._data import validation as _validation
-from skae._data.dataset import Rows, constant_columns
+from skae._data import validation
+from skae._data.dataset import Dataset, constant_columns
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 64 rows, the least that rows_per_batch gives."""
-    monkeypatch.setattr(_validation, "BATCH_BYTES", 1)
+    monkeypatch.setattr(validation, "BATCH_BYTES", 1)
 
 
 def make_rows(n_rows=700, n_features=5, dtype=np.float64):
     X = np.random.default_rng(0).normal(3, 2, size=(n_rows, n_features)).astype(dtype)
-    return Rows(X, X.mean(axis=0, dtype=np.float64), 2.5)
+    return Dataset(X, X.mean(axis=0, dtype=np.float64), 2.5)
 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_blocks_tensors_and_subsets_are_the_same_rows(dtype):
     rows = make_rows(dtype=dtype)
-    expected = (rows.X - rows.shift) / rows.scale
+    expected = (rows.X - rows.center) / rows.scale
     assert len(list(rows.blocks())) > 5
     np.testing.assert_array_equal(np.concatenate(list(rows.blocks())), expected)
     index = np.random.default_rng(1).permutation(len(rows))[:200]
@@ -54,7 +54,7 @@ def test_the_array_is_not_written_to():
 def test_moments_are_those_of_all_rows(n_rows):
     rows = make_rows(n_rows)
     dense = rows[:]
-    assert rows.are_many is (n_rows > 40)
+    assert rows.are_summed_up is (n_rows > 40)
     assert rows.root_mean_square() == pytest.approx(np.sqrt(np.square(dense).mean()))
     np.testing.assert_allclose(rows.scatter, dense.T @ dense)
     pca = PCA(3, svd_solver="full").fit(dense)
@@ -69,14 +69,14 @@ def test_another_scale_takes_the_moments_along():
     rows.scatter  # noqa: B018  # computed once
     other = rows.with_scale(5.0)
     assert "scatter" in vars(other)
-    np.testing.assert_allclose(other.scatter, Rows(rows.X, rows.shift, 5.0).scatter)
+    np.testing.assert_allclose(other.scatter, Dataset(rows.X, rows.center, 5.0).scatter)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])
 @pytest.mark.parametrize("n_rows", [40, 25_000], ids=["few", "many"])
 def test_extreme_units_neither_overflow_nor_vanish(size, n_rows):
     X = make_rows(n_rows).X * size
-    rows = Rows(X, X.mean(axis=0))
+    rows = Dataset(X, X.mean(axis=0))
     rows = rows.with_scale(rows.root_mean_square())
     assert rows.scale / size == pytest.approx(2, rel=0.2)
     components = rows.principal_components(2)
@@ -85,7 +85,7 @@ def test_extreme_units_neither_overflow_nor_vanish(size, n_rows):
 
 @pytest.mark.parametrize("n_rows", [1, 3, 30_000])
 def test_rows_that_are_all_equal_have_no_components(n_rows):
-    rows = Rows(np.ones((n_rows, 4)), np.ones(4))
+    rows = Dataset(np.ones((n_rows, 4)), np.ones(4))
     assert rows.root_mean_square() == 1.0
     assert not rows.principal_components(2).any()
 
@@ -94,7 +94,7 @@ def test_rows_that_are_all_equal_have_no_components(n_rows):
 def test_constant_columns_take_no_part_in_components(n_rows):
     X = np.random.default_rng(0).normal(size=(n_rows, 4))
     X[:, 2] = 0.1
-    components = Rows(X, np.where([0, 0, 1, 0], X[0], X.mean(axis=0))).principal_components(3)
+    components = Dataset(X, np.where([0, 0, 1, 0], X[0], X.mean(axis=0))).principal_components(3)
     assert not components[:, 2].any()
     np.testing.assert_allclose(components @ components.T, np.eye(3), atol=1e-12)
 
@@ -108,8 +108,8 @@ def test_components_beyond_rows_and_features_are_zero():
 
 def test_second_moments_serve_only_where_rows_are_many():
     X = load_breast_cancer().data
-    assert not Rows(X, X.mean(axis=0)).are_many
-    assert Rows(np.broadcast_to(0.0, (100_000, 30)), np.zeros(30)).are_many
+    assert not Dataset(X, X.mean(axis=0)).are_summed_up
+    assert Dataset(np.broadcast_to(0.0, (100_000, 30)), np.zeros(30)).are_summed_up
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -128,14 +128,14 @@ def test_the_first_rows_to_vary_are_found(form):
     X[[7, 499], 1] = 2.0  # in others alone
     X[9, 2:4] = 3.0
     X[2, 4] = 4.0
-    rows, index = Rows(form(X), np.zeros(5)), np.arange(500)
+    rows, index = Dataset(form(X), np.zeros(5)), np.arange(500)
     others = index[1::2]
-    np.testing.assert_array_equal(rows.first_to_vary(index[::2], others), [7, 9])
-    np.testing.assert_array_equal(rows.first_to_vary(index[::2], others[::-1]), [499, 9])
-    assert len(rows.first_to_vary(index, index)) == 0
+    np.testing.assert_array_equal(rows.first_varying_rows(index[::2], others), [7, 9])
+    np.testing.assert_array_equal(rows.first_varying_rows(index[::2], others[::-1]), [499, 9])
+    assert len(rows.first_varying_rows(index, index)) == 0
 
 
 def test_rows_are_spread_evenly_and_once():
     rows = make_rows(n_rows=10)
-    np.testing.assert_array_equal(rows.spread(20), np.arange(10))
-    np.testing.assert_array_equal(rows.spread(4), [0, 3, 6, 9])
+    np.testing.assert_array_equal(rows.evenly_spaced(20), np.arange(10))
+    np.testing.assert_array_equal(rows.evenly_spaced(4), [0, 3, 6, 9])

@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.moments import Moments
-from skae._data.validation import check_weights, in_canonical_form
+from skae._data.validation import check_weights, sort_and_repeat
 from skae._training.gradients import AutogradGradient
 from skae.losses import Objective, squared_error
 from skae.metrics import log_likelihood_score, reconstruction_score
@@ -91,22 +91,22 @@ def test_few_rows_that_count_are_the_rows_repeated_bit_for_bit(quick, wine, n_ro
 
 def test_canonical_form_is_for_few_rows_that_can_be_counted():
     X = np.array([[2.0], [1.0], [3.0]])
-    assert np.array_equal(in_canonical_form(X, np.array([2, 1, 1]), below=5)[0][:, 0], [1, 2, 2, 3])
+    assert np.array_equal(sort_and_repeat(X, np.array([2, 1, 1]), below=5)[0][:, 0], [1, 2, 2, 3])
     for weights in (np.array([2, 2, 1]), np.array([0.5, 1, 1.5])):
-        assert in_canonical_form(X, weights, below=5) == (X, weights)
+        assert sort_and_repeat(X, weights, below=5) == (X, weights)
 
 
 def test_moments_of_weighted_rows_are_those_of_repeated_ones(raw_cancer, counts):
     centre = np.average(raw_cancer, axis=0, weights=counts)
     kept = counts > 0
-    weighted = Rows(raw_cancer[kept], centre, 3.0, counts[kept].astype(float))
-    repeated = Rows(np.repeat(raw_cancer, counts, axis=0), centre, 3.0)
+    weighted = Dataset(raw_cancer[kept], centre, 3.0, counts[kept].astype(float))
+    repeated = Dataset(np.repeat(raw_cancer, counts, axis=0), centre, 3.0)
     assert weighted.count == repeated.count
     assert_close(weighted.scatter, repeated.scatter, 1e-12)
     assert weighted.root_mean_square() == pytest.approx(repeated.root_mean_square())
     assert_close(weighted.principal_components(4), repeated.principal_components(4), 1e-9)
-    for name, values in repeated.ranges().items():
-        np.testing.assert_allclose(weighted.ranges()[name], values, atol=1e-12)
+    for name, values in repeated.feature_statistics().items():
+        np.testing.assert_allclose(weighted.feature_statistics()[name], values, atol=1e-12)
     components = repeated.principal_components(3)
     for one, other in zip(
         weighted.squares_along(components), repeated.squares_along(components), strict=True

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from skae import AutoencoderTransformer
 from skae._data import dataset
-from skae._data.dataset import Rows, constant_columns, weighted_mean
+from skae._data.dataset import Dataset, constant_columns, weighted_mean
 from skae._latent import n_components
 
 CONTAINERS = [
@@ -125,8 +125,8 @@ both = pytest.mark.parametrize("make", ["sparse", "memory map"])
 def test_the_anchor_of_rows_outside_is_pcas(thin, make, weighted, tmp_path):
     weights = np.random.default_rng(0).integers(1, 4, size=len(thin)).astype(float)
     mean = np.average(thin, axis=0, weights=weights if weighted else None)
-    rows = Rows(outside(thin, make, tmp_path), mean, 2.0, weights if weighted else None)
-    assert rows.stay_outside
+    rows = Dataset(outside(thin, make, tmp_path), mean, 2.0, weights if weighted else None)
+    assert rows.is_out_of_core
     repeated = np.repeat(thin, weights.astype(int), axis=0) if weighted else thin
     expected = PCA(5, svd_solver="full").fit(repeated).components_
     found = rows.principal_components(5)

@@ -41,10 +41,10 @@ def test_codes_of_a_wrong_width_say_both_widths():
 def test_better_by_so_many_standard_errors(kind):
     baseline = kind([1.0, 2.0, 3.0, 4.0])
     gains = kind([0.2, 0.4, 0.2, 0.4])  # mean 0.3, standard error 0.05
-    assert is_better(baseline - gains, baseline, n_errors=5.9)
-    assert not is_better(baseline - gains, baseline, n_errors=6.1)
-    assert not is_better(baseline + gains, baseline, n_errors=0)
-    assert not is_better(baseline, baseline, n_errors=1)
+    assert is_better(baseline - gains, baseline, n_standard_errors=5.9)
+    assert not is_better(baseline - gains, baseline, n_standard_errors=6.1)
+    assert not is_better(baseline + gains, baseline, n_standard_errors=0)
+    assert not is_better(baseline, baseline, n_standard_errors=1)
 
 
 @pytest.mark.parametrize("n_columns", [1, 100, 10_000, 10**9])

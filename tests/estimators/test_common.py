@@ -404,7 +404,7 @@ def test_a_pickle_does_not_grow_with_the_rows(quick):
 
 def test_a_pickle_holds_no_row_and_no_optimizer(quick, wine):
     blob = pickle.dumps(quick.fit(wine))
-    rows = quick._to_network_units(wine)
+    rows = quick._standardize(wine)
     for array in (wine, wine.astype("f4"), rows, rows.astype("f4")):
         assert not any(row.tobytes()[:16] in blob for row in array)
     assert b"torch.optim" not in blob

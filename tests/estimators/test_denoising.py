@@ -127,7 +127,7 @@ def test_a_module_of_ones_own_is_copied_and_not_moved_to_the_model(cancer):
 
 @pytest.mark.parametrize("algebra", [NUMPY, TORCH], ids=["numpy", "torch"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_written_out_gradient_encodes_the_corrupted_and_compares_with_the_clean(loss, algebra):
+def test_the_written_out_gradient_encodes_the_corrupted_and_compares_with_the_clean(loss, backend):
     generator = torch.Generator().manual_seed(0)
     network = Autoencoder(
         MLP([6, 8, 3], generator=generator), MLP([3, 8, 6], generator=generator)
@@ -137,7 +137,7 @@ def test_the_written_out_gradient_encodes_the_corrupted_and_compares_with_the_cl
     flat = FlatParameters(network)
     expected = AutogradGradient(network, objective, flat.gradient)(x, corrupted)
     slope = flat.gradient.clone()
-    written = ClosedFormGradient(network, objective, algebra)(x, corrupted)
+    written = ClosedFormGradient(network, objective, backend)(x, corrupted)
     assert float(written["loss"]) == pytest.approx(float(expected["loss"]))
     torch.testing.assert_close(flat.gradient, slope)
 

@@ -16,8 +16,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import AutoencoderTransformer, LatentDimensionSearch, StackedAutoencoder
-from skae._data.dataset import Rows
-from skae._estimators.stacked import Codes, linear_layers
+from skae._data.dataset import Dataset
+from skae._estimators.stacked import LayerActivations, linear_layers
 from skae.metrics import reconstruction_score
 from skae.networks import MLP
 from skae.noise import NOISES
@@ -290,8 +290,8 @@ def test_noise_of_level_zero_is_none(cancer, noise):
 
 def test_some_rows_stand_for_very_many():
     random = np.random.default_rng(0)
-    rows = Rows(random.normal(size=(120_000, 2)), np.zeros(2))
-    codes = Codes(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
+    rows = Dataset(random.normal(size=(120_000, 2)), np.zeros(2))
+    codes = LayerActivations(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
     assert len(codes.some()) == 50_000
     whole = codes[:].std(axis=0)
     np.testing.assert_allclose(codes.ranges()["std"], whole, rtol=0.02)
@@ -300,8 +300,8 @@ def test_some_rows_stand_for_very_many():
 def test_codes_are_rows(wine):
     random = torch.Generator().manual_seed(0)
     layer, weights = MLP([13, 4], generator=random).append(nn.Tanh()), np.arange(1.0, 179)
-    rows = Rows(wine, wine.mean(axis=0), weights=weights)
-    codes = Codes(rows, [layer])
+    rows = Dataset(wine, wine.mean(axis=0), weights=weights)
+    codes = LayerActivations(rows, [layer])
     expected = np.tanh(
         (wine - wine.mean(axis=0)) @ layer[0].weight.detach().numpy().T
         + layer[0].bias.detach().numpy()

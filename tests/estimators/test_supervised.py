@@ -33,14 +33,14 @@ from skae import (
     StackedAutoencoder,
     VAETransformer,
 )
-from skae._estimators.supervised.fine_tuning import alike_folds, alike_parts
+from skae._estimators.supervised.fine_tuning import stratified_folds, stratified_split
 from skae._estimators.supervised.label_propagation import (
     directions,
     neighbor_graph,
     neighbor_graphs,
     spread,
 )
-from skae._estimators.supervised.targets import Categories
+from skae._estimators.supervised.targets import ClassTarget
 from skae.noise import NOISES
 
 BOTH = pytest.mark.parametrize("kind", [AutoencoderClassifier, AutoencoderRegressor])
@@ -135,7 +135,7 @@ def test_unlabeled_rows_help_on_digits(labeled_digits):
     model = quick(AutoencoderClassifier, autoencoder, unlabeled=-1, max_epochs=10)
     alone = LogisticRegression(max_iter=1000).fit(X[:100], y[:100]).score(X[100:], y[100:])
     assert model.fit(X, few(y, 100)).score(X[100:], y[100:]) > alone + 0.03
-    assert model.reach_ in (0.8, 0.95, 0.99)
+    assert model.alpha_ in (0.8, 0.95, 0.99)
     assert model.metric_ in ("euclidean", "cosine")
 
 
@@ -151,7 +151,7 @@ def test_spreading_passes_over_a_metric_under_which_classes_mix(cancer):
 def test_nothing_is_spread_from_too_few_labels(labeled_digits):
     X, y = labeled_digits
     model = quick(AutoencoderClassifier, unlabeled=-1).fit(X[:100], few(y[:100], 9))
-    assert model.metric_ is model.reach_ is None
+    assert model.metric_ is model.alpha_ is None
 
 
 def test_noise_is_not_learned(diabetes):
@@ -301,10 +301,10 @@ def test_results_have_the_precision_of_the_rows(labeled_digits, diabetes, dtype)
 def test_known_shares_of_classes_are_met(labeled_digits):
     X, y = labeled_digits
     shares = np.linspace(1, 3, 10) / np.linspace(1, 3, 10).sum()
-    target = Categories([np.arange(10)])
+    target = ClassTarget([np.arange(10)])
     target.shares = shares
     predicted = np.random.default_rng(0).dirichlet(np.ones(10), 500)
-    np.testing.assert_allclose(target.adjusted(predicted).mean(axis=0), shares, atol=1e-3)
+    np.testing.assert_allclose(target.prior_corrected(predicted).mean(axis=0), shares, atol=1e-3)
     for given in ("labeled", np.full(10, 0.1)):
         model = quick(AutoencoderClassifier, unlabeled=-1, class_shares=given)
         assert model.fit(X[:500], few(y[:500], 100)).score(X, y) > 0.7
@@ -530,11 +530,11 @@ def test_spreading_keeps_constants_and_follows_neighbors():
     codes = np.concatenate([random.normal(size=(50, 2)), random.normal(size=(50, 2)) + 20])
     graph = neighbor_graph(codes, 5)
     assert abs(graph - graph.T).max() < 1e-6
-    own, certainties = np.full((100, 1), 3.0), np.full(100, 0.02)
-    np.testing.assert_allclose(spread(graph, own, certainties, 0.95), 3, rtol=1e-5)
+    own, confidences = np.full((100, 1), 3.0), np.full(100, 0.02)
+    np.testing.assert_allclose(spread(graph, own, confidences, 0.95), 3, rtol=1e-5)
     targets = np.full((100, 1), 0.5)
-    targets[[0, 50], 0], certainties[[0, 50]] = [0, 1], 1
-    found = spread(graph, targets, certainties, 0.95)[:, 0]
+    targets[[0, 50], 0], confidences[[0, 50]] = [0, 1], 1
+    found = spread(graph, targets, confidences, 0.95)[:, 0]
     assert found[:50].max() < 0.5 < found[50:].min()
 
 
@@ -554,9 +554,9 @@ def test_directions_ignore_a_linear_map_of_the_codes():
 
 def test_folds_hold_every_row_out_once_and_classes_evenly():
     columns = np.eye(4)[np.arange(80) % 4]
-    held_out = [held_out for _, held_out in alike_folds(columns, 0)]
+    held_out = [held_out for _, held_out in stratified_folds(columns, 0)]
     assert np.array_equal(np.sort(np.concatenate(held_out)), np.arange(80))
     assert all((columns[fold].sum(axis=0) == 4).all() for fold in held_out)
-    train, others = alike_parts(columns, 0.25, 0)
+    train, others = stratified_split(columns, 0.25, 0)
     assert np.array_equal(columns[others].sum(axis=0), [5, 5, 5, 5])
     assert len(np.intersect1d(train, others)) == 0

@@ -367,7 +367,7 @@ CASES = list(itertools.product(["shared", "per_feature", "bernoulli"], [0.0, 0.3
 @pytest.mark.parametrize(("kind", "free_bits", "beta"), CASES)
 @pytest.mark.parametrize("algebra", [NUMPY, TORCH], ids=["numpy", "torch"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_the_written_out_gradient_is_autograds(kind, free_bits, beta, algebra, dtype, tolerance):
+def test_the_written_out_gradient_is_autograds(kind, free_bits, beta, backend, dtype, tolerance):
     network = make_network(dtype, per_feature=kind == "per_feature", bernoulli=kind == "bernoulli")
     other = copy.deepcopy(network)
     nll = binary_cross_entropy if kind == "bernoulli" else gaussian_nll
@@ -380,7 +380,7 @@ def test_the_written_out_gradient_is_autograds(kind, free_bits, beta, algebra, d
     flats = [FlatParameters(n) for n in (network, other)]
     gradients = (
         AutogradGradient(network, objective, flats[0].gradient),
-        VariationalGradient(other, objective, algebra),
+        VariationalGradient(other, objective, backend),
     )
     assert VariationalGradient.covers(other, objective)
     for _ in range(2):

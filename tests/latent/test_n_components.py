@@ -18,7 +18,7 @@ from sklearn.preprocessing import minmax_scale
 from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.validation import derive_seeds
 from skae._latent.n_components import Trial, copy_weights, pca_dimension
 
@@ -39,7 +39,7 @@ def curve_of(estimator):
 
 
 def centred(X):
-    return Rows(X, X.mean(axis=0))
+    return Dataset(X, X.mean(axis=0))
 
 
 def explained_by_pca(train, judges, mean, k):
@@ -123,7 +123,7 @@ def test_other_rows_may_judge(wine):
     train, held_out = wine[:100], wine[100:]
     estimator = AutoencoderTransformer(hidden_layer_sizes=()).fit(train)
     mean = train.mean(axis=0)
-    rows, judges = Rows(train, mean), Rows(held_out, mean)
+    rows, judges = Dataset(train, mean), Dataset(held_out, mean)
     trial = Trial(estimator, rows, torch.device("cpu"), derive_seeds(0, 4), judges)
     for k in (1, 3, 5):
         expected = explained_by_pca(train, held_out, mean, k)
@@ -137,7 +137,7 @@ def test_a_feature_that_varies_in_no_other_fold_judges_nobody(wine):
         warnings.simplefilter("always")
         linear = {"hidden_layer_sizes": (), "random_state": 0}
         rare = AutoencoderTransformer(0.99, **linear).fit(X).dimension_curve_
-    rows = Rows(X, X.mean(axis=0))
+    rows = Dataset(X, X.mean(axis=0))
     trial = Trial(AutoencoderTransformer(**linear).fit(X), rows, torch.device("cpu"), [0, 0, 0, 0])
     (alone,) = (split for split in trial.splits if split.constant[-1])
     assert alone.judges.X[:, -1].any()
@@ -277,7 +277,7 @@ def test_a_failed_fit_loses_nothing(cancer):
 def network_of(estimator, X, size):
     """Network of a code of some size, its last layers no longer zero."""
     fitted = copy.copy(clone(estimator).set_params(n_components=size, max_epochs=1).fit(X))
-    rows = Rows(X, fitted.mean_)
+    rows = Dataset(X, fitted.mean_)
     network = fitted._make_network(rows, seed=size)
     generator = torch.Generator().manual_seed(size)
     with torch.no_grad():

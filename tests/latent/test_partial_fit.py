@@ -129,9 +129,9 @@ def test_ten_passes_come_close_to_a_fit(shuffled):
 
 
 def test_centre_scale_and_anchor_stay_once_training_has_started(streamed, shuffled):
-    before = streamed._shift, streamed._scale, streamed.net_.module_.state_dict()
+    before = streamed._center, streamed._scale, streamed.net_.module_.state_dict()
     streamed.partial_fit(shuffled[900:] * 3)
-    assert streamed._shift is before[0]
+    assert streamed._center is before[0]
     assert streamed._scale == before[1]
     after = streamed.net_.module_.state_dict()
     fixed = {"components", "encoding", "decoding"} & after.keys()

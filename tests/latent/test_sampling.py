@@ -110,8 +110,8 @@ def test_likelihood_of_one_row_is_that_among_many(dense, cancer):
 def test_noise_of_a_trained_network_is_that_of_held_out_rows(digits):
     model = AutoencoderTransformer(10, max_epochs=60, random_state=0).fit(digits)
     left = model.reconstruction_error(digits).sum() / (1796 * (64 - 10))
-    assert model.net_.optimism_ > 1.2
-    assert model.noise_variance_ == pytest.approx(left * model.net_.optimism_, rel=1e-3)
+    assert model.net_.validation_ratio_ > 1.2
+    assert model.noise_variance_ == pytest.approx(left * model.net_.validation_ratio_, rel=1e-3)
 
 
 def test_more_components_than_features_have_no_likelihood(wine):

@@ -17,9 +17,9 @@ from sklearn.model_selection import KFold
 from skorch.callbacks import EpochTimer
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
-from skae._training.batched import carry_out, carry_out_together, models_at_once, train_together
-from skae._training.gradients import NUMPY_OF_EACH, TORCH_OF_EACH, AutogradGradient, written_out
-from skae._training.optimizers import FlatParameters, FlatStack
+from skae._training.batched import carry_out, carry_out_together, models_per_batch, run_batched
+from skae._training.gradients import BATCHED_NUMPY, BATCHED_TORCH, AutogradGradient, closed_form_for
+from skae._training.optimizers import BatchedFlatParameters, FlatParameters
 
 VARIANTS = [
     AutoencoderTransformer(random_state=0),
@@ -69,7 +69,7 @@ def test_a_fit_is_what_it_is_alone(variant, table, request):
         assert_close(one.reconstruct(X), other.reconstruct(X), 1e-4)
         assert_close(curves_of(one), curves_of(other), 1e-4)
         assert one.net_.best_epoch_ == other.net_.best_epoch_
-        assert one.net_.optimism_ == pytest.approx(other.net_.optimism_, rel=1e-4)
+        assert one.net_.validation_ratio_ == pytest.approx(other.net_.validation_ratio_, rel=1e-4)
         assert one.n_iter_ == other.n_iter_
         assert_close(one.explained_variance_, other.explained_variance_, 1e-4)
 
@@ -164,14 +164,14 @@ def test_objectives_of_other_settings_are_others(digits):
 
 def test_nets_come_back_in_order(digits):
     estimators = [make_fast(n_components=k) for k in (2, 3, 2, 3, 2)]
-    nets = train_together(trainings_of(estimators, digits))
+    nets = run_batched(trainings_of(estimators, digits))
     assert [net.sizes()[1] for net in nets] == [2, 3, 2, 3, 2]
 
 
 def test_large_steps_are_taken_alone():
-    assert models_at_once(10_000, 32, 800, 20) > 1
-    assert models_at_once(1_000_000, 32, 800, 20) == 1
-    assert models_at_once(10_000, 32, 10_000_000, 20) == 1
+    assert models_per_batch(10_000, 32, 800, 20) > 1
+    assert models_per_batch(1_000_000, 32, 800, 20) == 1
+    assert models_per_batch(10_000, 32, 10_000_000, 20) == 1
 
 
 def test_a_plan_carried_out_alone_is_a_fit(digits):
@@ -183,9 +183,9 @@ def test_a_plan_carried_out_alone_is_a_fit(digits):
 # -- one step ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algebra", [NUMPY_OF_EACH, TORCH_OF_EACH], ids=["numpy", "torch"])
+@pytest.mark.parametrize("algebra", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
 @each_variant
-def test_gradients_are_those_of_each(variant, algebra, wine):
+def test_gradients_are_those_of_each(variant, backend, wine):
     trainings = trainings_of([clone(variant).set_params(random_state=s) for s in (0, 1)], wine)[-2:]
     networks = [training.net.module.double() for training in trainings]
     with torch.no_grad():
@@ -200,10 +200,10 @@ def test_gradients_are_those_of_each(variant, algebra, wine):
         for noise, its in zip(noises, rows, strict=True)
     ]
     noise = None if given[0] is None else torch.stack(given)
-    flat = FlatStack(copy.deepcopy(networks))
+    flat = BatchedFlatParameters(copy.deepcopy(networks))
     joined = flat.joined(flat.detached)
-    kind = written_out(networks[0], objective)
-    losses = kind(joined, objective, algebra)(rows.clone(), noise)["loss"]
+    kind = closed_form_for(networks[0], objective)
+    losses = kind(joined, objective, backend)(rows.clone(), noise)["loss"]
     for i, network in enumerate(networks):
         alone = FlatParameters(network)
         network.train()
@@ -214,7 +214,7 @@ def test_gradients_are_those_of_each(variant, algebra, wine):
 
 
 def test_gradients_are_clipped_one_by_one():
-    flat = FlatStack([torch.nn.Linear(2, 2) for _ in range(3)])
+    flat = BatchedFlatParameters([torch.nn.Linear(2, 2) for _ in range(3)])
     flat.gradient[:] = torch.tensor([0.001, 1.0, 100.0])[:, None]
     flat.clip(0.2)
     lengths = flat.gradient.norm(dim=1)

@@ -24,9 +24,9 @@ from torch import nn
 
 import skae
 from skae import AutoencoderTransformer
-from skae._training.pickling import VERSION, checksum, packed, signed, unpacked
+from skae._training.pickling import VERSION, checksum, from_columns, to_columns, with_checksum
 from skae.networks import ACTIVATIONS, MLP
-from skae.networks.serialization import activation_name, describe, rebuild
+from skae.networks.serialization import activation_name, network_from_config, network_to_config
 
 VARIANTS = {
     "default": {},
@@ -142,7 +142,10 @@ def test_the_record_of_training_survives(fitted):
     net, loaded = fitted.net_, through_pickle(fitted).net_
     assert loaded.history == net.history
     assert loaded.history[:, "train_loss"] == fitted.loss_curve_
-    assert (loaded.best_epoch_, loaded.optimism_) == (net.best_epoch_, net.optimism_)
+    assert (loaded.best_epoch_, loaded.validation_ratio_) == (
+        net.best_epoch_,
+        net.validation_ratio_,
+    )
     assert repr(loaded) == repr(net)
     assert not loaded.module_.training
     for name in ("lr", "max_epochs", "batch_size", "seed", "optimizer", "module", "criterion"):
@@ -175,7 +178,7 @@ def test_a_pipeline_remembers_its_steps(quick, wine, tmp_path):
 @pytest.mark.parametrize("widths", [[3, 2], [3, 4, 2], [3, 5, 4, 2]])
 def test_networks_are_rebuilt_from_their_descriptions(widths, activation):
     network = MLP(widths, activation, generator=torch.Generator().manual_seed(0))
-    rebuilt = rebuild(describe(network))
+    rebuilt = network_from_config(network_to_config(network))
     x = torch.linspace(-2, 2, 12).reshape(4, 3)
     assert torch.equal(rebuilt(x), network(x))
     with torch.no_grad():
@@ -186,7 +189,7 @@ def test_networks_are_rebuilt_from_their_descriptions(widths, activation):
 def test_settings_of_an_activation_are_no_name():
     assert activation_name(nn.LeakyReLU()) == "leaky_relu"
     assert activation_name(nn.LeakyReLU(0.3)) is None
-    assert describe(MLP([3, 4, 2], nn.Mish)) is None
+    assert network_to_config(MLP([3, 4, 2], nn.Mish)) is None
 
 
 # -- devices -----------------------------------------------------------------------
@@ -233,7 +236,7 @@ def refused(estimator, state):
 @pytest.mark.parametrize("newer", ["99.0.0", "99.0.0.dev0"])
 def test_a_newer_release_is_refused_by_name(quick, wine, newer):
     for estimator in (clone(quick), quick.fit(wine)):
-        message = refused(estimator, signed({**estimator.__getstate__(), VERSION: newer}))
+        message = refused(estimator, with_checksum({**estimator.__getstate__(), VERSION: newer}))
         assert newer in message
         assert skae.__version__ in message
         assert "pip install" in message
@@ -250,7 +253,7 @@ def test_parameters_that_came_later_have_their_defaults(fitted, wine):
     state = unsigned(fitted)
     del state["verbose"]
     loaded = type(fitted).__new__(type(fitted))
-    loaded.__setstate__(signed(state))
+    loaded.__setstate__(with_checksum(state))
     assert loaded.get_params() == fitted.get_params()
     assert VERSION not in vars(loaded)
     assert_same(loaded, fitted, wine)
@@ -261,7 +264,7 @@ def test_settings_that_a_release_no_longer_has_are_left_out(fitted):
     state.pop("_checksum")
     state["settings"]["momentum"] = 0.9
     net = type(fitted.net_).__new__(type(fitted.net_))
-    net.__setstate__(signed(state))
+    net.__setstate__(with_checksum(state))
     assert not hasattr(net, "momentum")
     assert net.lr == fitted.net_.lr
 
@@ -283,7 +286,7 @@ def test_what_is_missing_is_named(fitted, name):
     if name not in state:
         pytest.skip(f"{name_of(fitted)} has no {name}")
     del state[name]
-    assert f"{name} is missing" in refused(fitted, signed(state))
+    assert f"{name} is missing" in refused(fitted, with_checksum(state))
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -295,7 +298,7 @@ def test_an_array_that_does_not_fit_is_named(fitted, name, damage):
         pytest.skip(f"{name_of(fitted)} has no {name}")
     state = unsigned(fitted)
     state[name] = damage(state[name])
-    message = refused(fitted, signed(state))
+    message = refused(fitted, with_checksum(state))
     assert f"{name} is no array of numbers of shape" in message
 
 
@@ -303,7 +306,7 @@ def test_a_network_of_another_size_is_refused(fitted, cancer):
     state = unsigned(fitted)
     state["net_"] = clone(fitted).fit(cancer).net_
     found, k = state["net_"].sizes()[1], fitted.n_components_
-    message = refused(fitted, signed(state))
+    message = refused(fitted, with_checksum(state))
     assert f"30 features to {found} components, not 13 to {k}" in message
 
 
@@ -343,19 +346,19 @@ def test_a_damaged_network_is_refused(fitted, complaint):
 @pytest.mark.parametrize("start", [{}, {"anchor": None}])
 def test_every_tensor_of_a_network_is_checked(quick, wine, start):
     quick.set_params(**suited(quick, start)).fit(wine)
-    blueprint = describe(quick.net_.module_)
-    for name, value in blueprint.items():
+    config = network_to_config(quick.net_.module_)
+    for name, value in config.items():
         if isinstance(value, np.ndarray):
             with pytest.raises(ValueError, match=f"{name} of the network is no array"):
-                rebuild({**blueprint, name: np.zeros((3, 3, 3))})
+                network_from_config({**config, name: np.zeros((3, 3, 3))})
         with pytest.raises(ValueError, match="is missing"):
-            rebuild({key: entry for key, entry in blueprint.items() if key != name})
+            network_from_config({key: entry for key, entry in config.items() if key != name})
 
 
 def test_parts_that_do_not_belong_together_are_refused(fitted):
-    pair = describe(fitted.net_.module_)["network"]
+    pair = network_to_config(fitted.net_.module_)["network"]
     with pytest.raises(ValueError, match="do not belong together"):
-        rebuild({**pair, "decoder": describe(MLP([5, 13]))})
+        network_from_config({**pair, "decoder": network_to_config(MLP([5, 13]))})
 
 
 OF_TRUNCATION = (EOFError, IndexError, ValueError, pickle.UnpicklingError, struct.error, BadZipFile)
@@ -423,18 +426,18 @@ HISTORIES = {
 
 @pytest.mark.parametrize("case", HISTORIES)
 def test_histories_come_back(case):
-    assert unpacked(packed(HISTORIES[case])) == HISTORIES[case]
+    assert from_columns(to_columns(HISTORIES[case])) == HISTORIES[case]
 
 
 def test_regular_histories_are_arrays():
-    record = packed(EPOCHS)
+    record = to_columns(EPOCHS)
     assert {type(column) for column in record.values()} == {np.ndarray}
-    assert [type(value) for value in unpacked(record)[0].values()] == [list, int, float, bool]
+    assert [type(value) for value in from_columns(record)[0].values()] == [list, int, float, bool]
 
 
 def test_numbers_of_numpy_become_numbers_of_python():
     history = [{"batches": [], "loss": np.float32(0.5), "by_class": [np.int64(1)]}]
-    (epoch,) = unpacked(packed(history))
+    (epoch,) = from_columns(to_columns(history))
     assert [type(value) for value in (epoch["loss"], epoch["by_class"][0])] == [float, int]
 
 

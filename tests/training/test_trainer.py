@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._training.trainer import Trainer
 from skae.losses import Objective, squared_error
 
@@ -32,7 +32,7 @@ def plain_split():
 
 
 def split(trainer, X):
-    return trainer._split(Rows(X, X.mean(axis=0)))
+    return trainer._split(Dataset(X, X.mean(axis=0)))
 
 
 @pytest.mark.parametrize("case", ["all vary", "one is constant", "most rows are alone"])

@@ -35,19 +35,19 @@ from skae._data.dataset import weighted_mean
 from skae._data.threads import limited_threads
 from skae._data.validation import (
     all_or_nothing,
+    as_numpy,
     check_rows,
     check_weights,
     derive_seeds,
-    in_canonical_form,
-    in_numpy,
     seeded_globally,
+    sort_and_repeat,
 )
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
-from skae._estimators.supervised.fine_tuning import FineTuning, HeadStart
+from skae._estimators.supervised.fine_tuning import FineTuning, HeadInitializer
 from skae._estimators.supervised.label_propagation import neighbor_graphs
-from skae._estimators.supervised.targets import Categories, Quantities, Target
+from skae._estimators.supervised.targets import ClassTarget, ContinuousTarget, Target
 from skae._training.batched import carry_out
 from skae._training.callbacks import check_callbacks
 from skae._training.pickling import PersistenceMixin
@@ -120,7 +120,7 @@ class _Supervised(
     metric_ : {"euclidean", "cosine"} or None
         By which rows were neighbours: distance between codes, or the angle between whitened
         codes; None where nothing was spread.
-    reach_ : float or None
+    alpha_ : float or None
         Share that each step of spreading took from neighbours; None where nothing was spread.
     n_iter_ : int
         Epochs of fine-tuning.
@@ -200,7 +200,7 @@ class _Supervised(
         """Check the labels of labelled rows."""
 
     @abstractmethod
-    def _learn_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
+    def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
         """Learn how labels become columns of numbers."""
 
     # -- fit -----------------------------------------------------------------------
@@ -254,7 +254,7 @@ class _Supervised(
         labeled = self._is_labeled(y)
         labels = self._check_labels(y[labeled])
         weights = None if weights is None else weights[labeled]
-        self._target = self._learn_target(labels, weights)
+        self._target = self._make_target(labels, weights)
         columns = np.full((len(y), self._target.n_columns), np.nan)
         columns[labeled] = self._target.encode(labels)
         return columns
@@ -321,31 +321,33 @@ class _Supervised(
         among = labeled if spreads else np.arange(len(labeled))
         unit = float(np.sqrt(codes[among].var(axis=0).mean())) or 1.0
         known = None if weights is None else weights[labeled]
-        start = HeadStart(self._target, codes[among] / unit, columns[labeled], known, seeds[0])
-        targets, self.metric_, self.reach_ = None, None, None
+        start = HeadInitializer(
+            self._target, codes[among] / unit, columns[labeled], known, seeds[0]
+        )
+        targets, self.metric_, self.alpha_ = None, None, None
         if spreads and start.folds:
             graphs = neighbor_graphs(codes, self.n_neighbors)
-            targets, self.metric_, self.reach_ = start.spread(graphs, codes / unit, labeled)
+            targets, self.metric_, self.alpha_ = start.propagate(graphs, codes / unit, labeled)
         tuning = FineTuning(self.get_params(deep=False), self.autoencoder_, start, unit, seeds[1:3])
         if targets is None:
             plan = tuning.on_labels(X[labeled])
         else:
-            plan = tuning.on_spread(X, targets, weights, labeled)
-        with self._own_draws(seeds[3], torch.device(self.autoencoder_.net_.device)):
+            plan = tuning.on_propagated(X, targets, weights, labeled)
+        with self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device)):
             self.net_, self.validation_loss_curve_ = carry_out(plan)
         self.net_.module_.noise = None
 
-    def _own_draws(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
+    def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
         """Let a user's modules draw by a seed."""
         if isinstance(self.noise, nn.Module):
             return seeded_globally(seed, device)
-        return self.autoencoder_._own_draws(seed, device)
+        return self.autoencoder_._seed_user_modules(seed, device)
 
     def _raw_codes(self, X: Any) -> np.ndarray:
         """Codes of rows, as the network has them."""
         coder = self.autoencoder_
-        return coder._in_batches(
-            lambda part: coder._encode(coder._to_network_units(part)), X, self.n_components_
+        return coder._map_batches(
+            lambda part: coder._encode(coder._standardize(part)), X, self.n_components_
         ).astype(float, copy=False)
 
     # -- after fit -----------------------------------------------------------------
@@ -358,9 +360,9 @@ class _Supervised(
         X, coder = check_rows(self, X, reset=False), self.autoencoder_
 
         def apply(part: np.ndarray) -> np.ndarray:
-            return arrange(self.net_.infer_rows(method, coder._to_network_units(part)))
+            return arrange(self.net_.infer_rows(method, coder._standardize(part)))
 
-        return coder._in_batches(apply, X, n_columns)
+        return coder._map_batches(apply, X, n_columns)
 
     def transform(self, X: Any) -> np.ndarray:
         """Encode rows by the fine-tuned encoder.
@@ -375,7 +377,7 @@ class _Supervised(
             Codes in the order and units of `autoencoder_`.
         """
         check_is_fitted(self)
-        return self._apply(X, "encode", self.autoencoder_._arrange, self.n_components_)
+        return self._apply(X, "encode", self.autoencoder_._rotate_codes, self.n_components_)
 
     @property
     def _n_features_out(self) -> int:
@@ -496,7 +498,7 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         )
         self.class_shares = class_shares
 
-    _target: Categories
+    _target: ClassTarget
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
         if y.dtype.kind == "f":
@@ -505,7 +507,7 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
             check_classification_targets(labels)
         return y
 
-    def _learn_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
+    def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
         classes = [np.unique(labels) for labels in y.T]
         for each in classes:
             if len(each) == 1:
@@ -514,13 +516,13 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
                     "classifier needs at least two classes."
                 )
         self.classes_ = classes if self._is_multi_output else classes[0]
-        target = Categories(classes)
+        target = ClassTarget(classes)
         if self.class_shares is not None:
             target.shares = self._shares(target, target.encode(y), weights)
         return target
 
     def _shares(
-        self, target: Categories, columns: np.ndarray, weights: np.ndarray | None
+        self, target: ClassTarget, columns: np.ndarray, weights: np.ndarray | None
     ) -> np.ndarray:
         """Shares of all classes, side by side."""
         if isinstance(self.class_shares, str):
@@ -647,15 +649,15 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
     True
     """
 
-    _target: Quantities
+    _target: ContinuousTarget
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
         return check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
 
-    def _learn_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
+    def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
         mean = weighted_mean(y, weights)
         scale = np.sqrt(weighted_mean(np.square(y - mean), weights))
-        return Quantities(mean, np.where(scale > 0, scale, 1.0))
+        return ContinuousTarget(mean, np.where(scale > 0, scale, 1.0))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination of the predictions, R².
@@ -709,6 +711,6 @@ def _canonical(
     """Write few rows out in sorted order, each as often as it counts, with their targets."""
     if X.shape[0] >= MIN_ROWS_TO_HOLD_OUT:
         return X, columns, weights
-    X, n_features = in_numpy(X), X.shape[1]
-    both, weights = in_canonical_form(np.hstack([X, columns]), weights, below=MIN_ROWS_TO_HOLD_OUT)
+    X, n_features = as_numpy(X), X.shape[1]
+    both, weights = sort_and_repeat(np.hstack([X, columns]), weights, below=MIN_ROWS_TO_HOLD_OUT)
     return both[:, :n_features].astype(X.dtype), both[:, n_features:], weights

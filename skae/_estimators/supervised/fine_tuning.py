@@ -12,9 +12,9 @@ import torch
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skae._data.dataset import Rows
+from skae._data.dataset import Dataset
 from skae._data.validation import as_dense, rows_per_batch
-from skae._estimators.supervised.label_propagation import spread
+from skae._estimators.supervised.label_propagation import propagate
 from skae._estimators.supervised.targets import Target
 from skae._training.batched import Plan
 from skae._training.trainer import (
@@ -32,10 +32,12 @@ PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # of squared coefficients, against the
 FEW_ROWS = 10  # too few to judge anything by
 PENALTY_OF_FEW = 1e-2  # of too few rows to hold some out for the penalty
 JUDGED_ROWS = 1000  # at most, that choose penalty and reach
-REACHES = 0.8, 0.95, 0.99
+ALPHAS = 0.8, 0.95, 0.99
 POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # of probabilities, which spreading makes too uncertain
-CERTAINTY = 0.005  # of what the head predicts itself, where that of labels is one
-LENIENCE = 3.0  # standard errors less than for leaving PCA: fine-tuning gains more often
+CONFIDENCE = 0.005  # of what the head predicts itself, where that of labels is one
+STANDARD_ERRORS_WAIVED = (
+    3.0  # standard errors less than for leaving PCA: fine-tuning gains more often
+)
 MAX_EPOCHS = 20
 
 Linear = tuple[np.ndarray, np.ndarray]
@@ -57,7 +59,7 @@ def outputs_of(codes: np.ndarray, linear: Linear) -> np.ndarray:
     return codes @ linear[0].T + linear[1]
 
 
-class HeadStart:
+class HeadInitializer:
     """Fits linear heads to codes and finds out what suits them by cross-validation.
 
     Parameters
@@ -80,7 +82,7 @@ class HeadStart:
         self, target: Target, codes: np.ndarray, columns: np.ndarray, weights: Any, seed: int
     ):
         self.target, self.codes, self.columns, self.weights = target, codes, columns, weights
-        self.folds = list(alike_folds(columns, seed)) if len(codes) >= FEW_ROWS else []
+        self.folds = list(stratified_folds(columns, seed)) if len(codes) >= FEW_ROWS else []
         enough = len(codes) >= MIN_ROWS_TO_HOLD_OUT
         self.penalty = self._choose_penalty() if enough else PENALTY_OF_FEW
 
@@ -124,7 +126,7 @@ class HeadStart:
         ]
         return float(PENALTIES[int(np.argmin(means))])
 
-    def spread(
+    def propagate(
         self, graphs: dict[str, sparse.csr_matrix], codes: np.ndarray, labeled: np.ndarray
     ) -> tuple[np.ndarray | None, str | None, float | None]:
         """Targets of all rows: known ones as they are, others taken from around them.
@@ -142,28 +144,28 @@ class HeadStart:
             None if held-out targets are not predicted better so than by the head alone.
         metric : str or None
             Which graph they were spread over.
-        reach : float or None
+        alpha : float or None
             How far they were spread.
         """
-        metric, reach, power = self._choose_spread(graphs, codes, labeled)
+        metric, alpha, power = self._choose_propagation(graphs, codes, labeled)
         if metric is None:
             return None, None, None
-        targets = self._spread(graphs[metric], codes, labeled, slice(None), reach)
-        targets = self.target.sharpened(targets, power)
+        targets = self._propagate(graphs[metric], codes, labeled, slice(None), alpha)
+        targets = self.target.with_temperature(targets, power)
         targets[labeled] = self.columns
-        return targets, metric, reach
+        return targets, metric, alpha
 
-    def _spread(
-        self, graph: Any, codes: np.ndarray, labeled: np.ndarray, known: Any, reach: float
+    def _propagate(
+        self, graph: Any, codes: np.ndarray, labeled: np.ndarray, known: Any, alpha: float
     ) -> np.ndarray:
         """Targets around all rows, given some of those that are known."""
         own = self.target.predict(outputs_of(codes, self.fit(known)))
-        certainties = np.full(len(codes), CERTAINTY)
+        confidences = np.full(len(codes), CONFIDENCE)
         own[labeled[known]] = self.columns[known]
-        certainties[labeled[known]] = 1.0 if self.weights is None else self.weights[known]
-        return self.target.adjusted(spread(graph, own, certainties, reach))
+        confidences[labeled[known]] = 1.0 if self.weights is None else self.weights[known]
+        return self.target.prior_corrected(propagate(graph, own, confidences, alpha))
 
-    def _choose_spread(
+    def _choose_propagation(
         self, graphs: dict[str, sparse.csr_matrix], codes: np.ndarray, labeled: np.ndarray
     ) -> tuple[str | None, float, float]:
         """Metric, reach and power that predict held-out targets best; no metric: the head."""
@@ -175,20 +177,20 @@ class HeadStart:
         ]
         found: dict[tuple[str | None, float, float], float] = {}
         found |= {(None, 0.0, power): loss for power, loss in self._losses_by_power(alone)}
-        for (metric, graph), reach in product(graphs.items(), REACHES):
+        for (metric, graph), alpha in product(graphs.items(), ALPHAS):
             around = [
-                self._spread(graph, codes, labeled, train, reach)[labeled[test]]
+                self._propagate(graph, codes, labeled, train, alpha)[labeled[test]]
                 for train, test in self.folds
             ]
             losses = self._losses_by_power(around)
-            found |= {(metric, reach, power): loss for power, loss in losses}
+            found |= {(metric, alpha, power): loss for power, loss in losses}
         return min(found, key=lambda key: found[key])
 
     def _losses_by_power(self, predicted: list[np.ndarray]) -> Iterator[tuple[float, float]]:
         """Mean losses of what is predicted in each fold, sharpened by each power."""
         for power in POWERS:
             losses = [
-                self.target.losses(self.columns[test], self.target.sharpened(its, power))
+                self.target.losses(self.columns[test], self.target.with_temperature(its, power))
                 for its, (_, test) in zip(predicted, self.folds, strict=True)
             ]
             yield power, self._mean(losses)
@@ -211,7 +213,12 @@ class FineTuning:
     """
 
     def __init__(
-        self, params: dict[str, Any], coder: Any, start: HeadStart, unit: float, seeds: list[int]
+        self,
+        params: dict[str, Any],
+        coder: Any,
+        start: HeadInitializer,
+        unit: float,
+        seeds: list[int],
     ):
         self.params, self.coder, self.start, self.unit = params, coder, start, unit
         self.n_features = coder.n_features_in_
@@ -232,7 +239,7 @@ class FineTuning:
             torch.device(coder.net_.device),
             self.split_seed,
             self.order_seed,
-            lenience=LENIENCE,
+            standard_errors_waived=STANDARD_ERRORS_WAIVED,
         )
 
     def on_labels(self, X: Any) -> Plan:
@@ -261,10 +268,10 @@ class FineTuning:
             return (yield from self.trainer.train(network, rows, self._remake))
         return (yield from self._judged_by_some(rows))
 
-    def _judged_by_some(self, rows: Rows) -> Plan:
+    def _judged_by_some(self, rows: Dataset) -> Plan:
         """Train a head fitted to some labelled rows; the others choose the weights."""
         share = self.params["validation_fraction"]
-        train, held_out = alike_parts(self.start.columns, share, self.split_seed)
+        train, held_out = stratified_split(self.start.columns, share, self.split_seed)
         network = self._network(self.start.fit(train))
         net, curve = yield from self.trainer.train(
             network, rows.subset(train), None, rows.subset(held_out)
@@ -273,7 +280,7 @@ class FineTuning:
             net.module_.set_head(*map(torch.from_numpy, self.start.fit()))
         return net, curve
 
-    def on_spread(
+    def on_propagated(
         self, X: Any, targets: np.ndarray, weights: np.ndarray | None, labeled: np.ndarray
     ) -> Plan:
         """Train on all rows; unlabelled ones choose the weights.
@@ -306,18 +313,20 @@ class FineTuning:
             yield from self.trainer.train(network, rows.subset(train), None, rows.subset(held_out))
         )
 
-    def _rows(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> Rows:
+    def _rows(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> Dataset:
         """Rows in network units, their targets behind them."""
         both = np.empty((X.shape[0], self.n_features + targets.shape[1]), np.float32)
         for part in gen_batches(len(both), rows_per_batch(both.shape[1])):
-            both[part, : self.n_features] = self.coder._to_network_units(as_dense(X[part]))
+            both[part, : self.n_features] = self.coder._standardize(as_dense(X[part]))
         both[:, self.n_features :] = targets
-        self.rows = Rows(both, np.zeros(both.shape[1]), weights=weights)
+        self.rows = Dataset(both, np.zeros(both.shape[1]), weights=weights)
         return self.rows
 
     def _ranges(self) -> dict[str, np.ndarray]:
         """Ranges of the features alone."""
-        return {name: its[: self.n_features] for name, its in self.rows.ranges().items()}
+        return {
+            name: its[: self.n_features] for name, its in self.rows.feature_statistics().items()
+        }
 
     def _make_noise(self) -> Any:
         """Make what corrupts rows while one network is trained."""
@@ -338,7 +347,7 @@ class FineTuning:
         return network
 
     @torch.no_grad()
-    def _remake(self, rows: Rows) -> HeadedNetwork:
+    def _remake(self, rows: Dataset) -> HeadedNetwork:
         """Make such a network for some of the labelled rows."""
         columns = np.asarray(rows.X[:, self.n_features :], dtype=float)
         x = np.asarray(rows.X[:, : self.n_features], dtype=float)
@@ -347,7 +356,7 @@ class FineTuning:
         return self._network(start.target.fit_linear(codes, columns, rows.weights, start.penalty))
 
 
-def alike_order(columns: np.ndarray, seed: int) -> np.ndarray:
+def stratified_order(columns: np.ndarray, seed: int) -> np.ndarray:
     """Indices of rows so that those of like targets follow each other, else at random.
 
     Parameters
@@ -363,7 +372,7 @@ def alike_order(columns: np.ndarray, seed: int) -> np.ndarray:
     return index[np.lexsort(columns[index].T)]
 
 
-def alike_parts(columns: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(columns: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train on and a share to hold out, with targets spread evenly over both.
 
     Parameters
@@ -376,13 +385,13 @@ def alike_parts(columns: np.ndarray, share: float, seed: int) -> tuple[np.ndarra
     -------
     train, held_out : ndarray of int
     """
-    order = alike_order(columns, seed)
+    order = stratified_order(columns, seed)
     n_held_out = int(np.ceil(share * len(order)))
     middles = ((np.arange(n_held_out) + 0.5) * len(order) / n_held_out).astype(int)
     return np.sort(np.delete(order, middles)), np.sort(order[middles])
 
 
-def alike_folds(columns: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def stratified_folds(columns: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Indices to train on and to hold out, so that targets are spread evenly over folds.
 
     Parameters
@@ -394,7 +403,7 @@ def alike_folds(columns: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np
     ------
     train, held_out : ndarray of int
     """
-    order = alike_order(columns, seed)
+    order = stratified_order(columns, seed)
     if len(order) > JUDGED_ROWS:
         order = order[np.linspace(0, len(order) - 1, JUDGED_ROWS).astype(int)]
     fold = np.arange(len(order)) % N_FOLDS

@@ -81,8 +81,8 @@ def neighbor_graphs(codes: np.ndarray, n_neighbors: int) -> dict[str, sparse.csr
     }
 
 
-def spread(
-    graph: sparse.csr_matrix, targets: np.ndarray, certainties: np.ndarray, reach: float
+def propagate(
+    graph: sparse.csr_matrix, targets: np.ndarray, confidences: np.ndarray, alpha: float
 ) -> np.ndarray:
     """Mean of the targets around each row, by closeness in a graph and certainty.
 
@@ -91,9 +91,9 @@ def spread(
     graph : csr_matrix of shape (n_rows, n_rows)
         As `neighbor_graph` returns it.
     targets : ndarray of shape (n_rows, n_targets)
-    certainties : ndarray of shape (n_rows,)
+    confidences : ndarray of shape (n_rows,)
         Weight of each row's own target.
-    reach : float
+    alpha : float
         In (0, 1): share that each step takes from neighbours.
 
     Returns
@@ -106,10 +106,10 @@ def spread(
     smoothed with known targets held, as in Huang et al. (2021). Combining label propagation
     and simple models out-performs graph neural networks. https://arxiv.org/abs/2010.13993
     """
-    own = np.column_stack([targets, np.ones(len(targets))]) * certainties[:, None]
+    own = np.column_stack([targets, np.ones(len(targets))]) * confidences[:, None]
     own = own.astype(np.float32)
     total = own
-    n_steps = min(MAX_STEPS, math.ceil(math.log(NEGLIGIBLE) / math.log(reach)))
+    n_steps = min(MAX_STEPS, math.ceil(math.log(NEGLIGIBLE) / math.log(alpha)))
     for _ in range(n_steps):
-        total = reach * (graph @ total) + (1 - reach) * own
+        total = alpha * (graph @ total) + (1 - alpha) * own
     return total[:, :-1].astype(float) / total[:, -1:]

@@ -34,10 +34,10 @@ class Target(Protocol):
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """Columns that the head's outputs stand for."""
 
-    def adjusted(self, predicted: np.ndarray) -> np.ndarray:
+    def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
         """What is predicted for all rows, corrected by what is known of them together."""
 
-    def sharpened(self, predicted: np.ndarray, power: float) -> np.ndarray:
+    def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
         """What is predicted, with more certainty where there can be any."""
 
     def losses(self, columns: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Target(Protocol):
         """Term of an objective; targets are the last columns of rows."""
 
 
-class Categories:
+class ClassTarget:
     """Classes of one or several outputs: a column for each class, one output after another.
 
     Parameters
@@ -104,7 +104,7 @@ class Categories:
         """
         return np.hstack([softmax(outputs[:, block], axis=1) for block in self.blocks])
 
-    def adjusted(self, predicted: np.ndarray) -> np.ndarray:
+    def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
         """Probabilities whose means are the shares of the classes, where these are known.
 
         Parameters
@@ -125,7 +125,7 @@ class Categories:
             predicted = np.hstack([p / p.sum(axis=1, keepdims=True) for p in each])
         return predicted
 
-    def sharpened(self, predicted: np.ndarray, power: float) -> np.ndarray:
+    def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
         """Powers of probabilities, so that they add up to one.
 
         Parameters
@@ -209,7 +209,7 @@ class Categories:
         return torch.stack(each).sum(dim=0)
 
 
-class Quantities:
+class ContinuousTarget:
     """Numbers of one or several outputs, standardised.
 
     Parameters
@@ -247,7 +247,7 @@ class Quantities:
         """
         return outputs
 
-    def adjusted(self, predicted: np.ndarray) -> np.ndarray:
+    def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
         """Return what is predicted as it is.
 
         Parameters
@@ -260,7 +260,7 @@ class Quantities:
         """
         return predicted
 
-    def sharpened(self, predicted: np.ndarray, power: float) -> np.ndarray:
+    def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
         """Return what is predicted as it is.
 
         Parameters
