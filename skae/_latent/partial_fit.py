@@ -308,8 +308,8 @@ class StreamingMixin:
             self._check_parameters(X)
             stream = self._open_stream()
             with limited_threads(torch.get_num_threads()):
-                update_noise_variance = self._go_on if stream.has_started else self._begin
-                update_noise_variance(stream, X, weights, device)
+                follow = self._go_on if stream.has_started else self._begin
+                follow(stream, X, weights, device)
             stream.own_pending(X, weights)
             self._stream = stream
         return self
