@@ -14,13 +14,14 @@ from skae._data.dataset import Dataset
 from skae._data.validation import check_unit_interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.ordering import NEGLIGIBLE
 from skae.losses import LOSSES, Objective
 from skae.networks.dense import AnchoredAutoencoder
 
 
 @inherit_entries(BaseAutoencoder)
-class AutoencoderTransformer(BaseAutoencoder):
+class AutoencoderTransformer(IncrementalAutoencoder):
     """Autoencoder in the place of PCA: nonlinear, and never worse where it counts.
 
     The code of a row x is ``z = V (x - mean) + f(x)`` and its reconstruction

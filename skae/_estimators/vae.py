@@ -21,6 +21,7 @@ from skae._data.moments import Moments
 from skae._data.validation import check_unit_interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
 from skae._latent.ordering import Smooth, identity, signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
@@ -40,7 +41,7 @@ VARIANCE_DRAWS = 8  # for the variance of rows around what is decoded
 
 
 @inherit_entries(BaseAutoencoder)
-class VAETransformer(BaseAutoencoder):
+class VAETransformer(IncrementalAutoencoder):
     """Variational autoencoder in the place of PCA: codes and rows with likelihoods.
 
     The decoder is a model of the rows: a code z is standard normal, and a row is normal

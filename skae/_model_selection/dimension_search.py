@@ -357,7 +357,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         last = last_step(task.estimator)
         if not isinstance(last, BaseAutoencoder):
             return False
-        return last._n_trained_together(_num_samples(X), width_of(X)) > 1
+        return last._n_fits_per_batch(_num_samples(X), width_of(X)) > 1
 
     def _set_results(
         self,

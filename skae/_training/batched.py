@@ -8,7 +8,7 @@ is as in a training of its own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import isfunction
@@ -16,14 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor, nn
 
 from skae._data.batches import InMemorySource, Source
 from skae._data.threads import limited_threads
-from skae._data.validation import is_better
-from skae._training.callbacks import Scale, StopTraining
+from skae._training.best_weights import StopTraining
 from skae._training.gradients import (
     BATCHED_NUMPY,
     BATCHED_TORCH,
@@ -47,6 +45,8 @@ SHARED_SETTINGS = (  # settings that networks must have in common
     "max_epochs",
     "clipping",
     "keep_losses",
+    "require_gain",
+    "n_standard_errors",
     "device",
 )
 HISTORY_PER_MODEL = (
@@ -97,7 +97,7 @@ class TrainingRun:
                 held_out_weights=self.held_out_weights,
                 n_epochs=self.n_epochs,
             )
-        return self.net.release()
+        return self.net.drop_training_state()
 
     def shape(self) -> Any:
         """What trainings that can be one have in common; None for one that must be alone."""
@@ -106,6 +106,7 @@ class TrainingRun:
             net.callbacks
             or net.verbose
             or net.schedule_free
+            or net.gradient is not None
             or net.patience is not None
             or not isinstance(net.optimizer, str)
             or not isinstance(self.source, InMemorySource)
@@ -125,54 +126,6 @@ class TrainingRun:
             _architecture(net.module),
             _description_of(net.criterion),
         )
-
-
-Plan = Generator[
-    list[TrainingRun], list[AutoencoderNet], Any
-]  # asks for trainings, returns a result
-
-
-def carry_out(plan: Plan) -> Any:
-    """Do the trainings that a plan asks for, such as those of folds, of one shape as one.
-
-    Parameters
-    ----------
-    plan : generator
-        Yields lists of trainings, is sent the trained nets.
-
-    Returns
-    -------
-    object
-        What the plan returns.
-    """
-    (result,) = carry_out_together([plan])
-    return result
-
-
-def carry_out_together(plans: list[Plan]) -> list[Any]:
-    """Do the trainings that plans ask for, those of one shape as one.
-
-    Parameters
-    ----------
-    plans : list of generators
-
-    Returns
-    -------
-    list of object
-        What each plan returns.
-    """
-    results: list[Any] = [None] * len(plans)
-    answers: dict[int, Any] = dict.fromkeys(range(len(plans)))
-    while answers:
-        asked = {}
-        for i, answer in answers.items():
-            try:
-                asked[i] = plans[i].send(answer)
-            except StopIteration as stop:
-                results[i] = stop.value
-        trained = iter(run_batched([one for each in asked.values() for one in each]))
-        answers = {i: [next(trained) for _ in each] for i, each in asked.items()}
-    return results
 
 
 def run_batched(trainings: list[TrainingRun]) -> list[AutoencoderNet]:
@@ -331,10 +284,6 @@ class BatchedNet(AutoencoderNet):
     noises_: list[Any]
     judge_: Any
 
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return [("best_weights", BatchedBestWeights())]
-
     def fit(self, X: Any, y: None = None, **options: Any) -> BatchedNet:
         """Train.
 
@@ -442,101 +391,58 @@ class BatchedNet(AutoencoderNet):
         flat: Any = [each if each is None else each.flatten(0, 1) for each in output]
         return self.criterion_.row_losses(Output(*flat), rows.flatten(0, 1)).view(len(rows), -1)
 
-    # -- and back to many ----------------------------------------------------------
+    def losses_of_each(self, rows: Tensor, noise: Tensor | None) -> Tensor:
+        return self.evaluate(rows, noise).cpu()
+
+    # -- weights of each model -----------------------------------------------------
+
+    def snapshot(self) -> tuple[Tensor, list[Tensor]]:
+        return self.average_.clone(), [buffer.clone() for buffer in self.flat_.buffers]
+
+    def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
+        self.flat_.write(*snapshot)
+
+    def failures_at_start(self, scores: Tensor) -> Tensor:
+        return (~scores.isfinite().all(1)).long()
+
+    def may_improve(self, failures: Tensor) -> Tensor:
+        return failures == 0
+
+    def recover(self, failures: Tensor, best: tuple[Tensor, list[Tensor]]) -> None:
+        """Leave failed models out: they are trained again, alone."""
+        if failures.all():
+            raise StopTraining
+
+    def check_failures(self, failures: Tensor, scores: Tensor, epochs: np.ndarray) -> Tensor:
+        """Which models go back to the start, to be trained alone."""
+        self.failed_ = failures > 0
+        return self.failed_
+
+    def for_history(self, values: Tensor) -> Any:
+        return values.tolist()
+
+    def take_results(self, epochs: list[int], losses: np.ndarray | None) -> None:
+        self.best_epochs_, self.kept_losses_ = epochs, losses
 
     def separate(self) -> list[AutoencoderNet | None]:
-        """Each net as if it had been trained alone; None if its loss became non-finite.
+        """Each net as if it had been trained alone; None if its loss was not finite."""
+        return [None if self.failed_[i] else self._one(i) for i in range(len(self.nets))]
 
-        Returns
-        -------
-        list of AutoencoderNet or None
-        """
-        (best,) = (cb for _, cb in self.callbacks_ if isinstance(cb, BatchedBestWeights))
-        self.flat_.write(best.values_, best.buffers_)
-        return [None if best.failed_[i] else self._one(i, best) for i in range(len(self.trainings))]
-
-    def _one(self, i: int, best: BatchedBestWeights) -> AutoencoderNet:
+    def _one(self, i: int) -> AutoencoderNet:
         """One of the nets, trained."""
         net = self.nets[i]
         history = History()
         for epoch in self.history:
             of_one = {name: epoch[name][i] for name in HISTORY_PER_MODEL if name in epoch}
             history.append({"batches": [], "epoch": epoch["epoch"], **of_one})
-        results: dict[str, Any] = {"best_epoch_": best.epochs_[i]}
-        if net.keep_losses:
-            results["held_out_losses_"] = torch.stack([each[i] for each in best.losses_]).numpy()
-        net = net.adopt_results(history, results)
+        net.adopt_results(history)
+        losses = self.kept_losses_
+        net.take_results([self.best_epochs_[i]], None if losses is None else losses[:, [i]])
         held_out = None if self.held_out_ is None else self.held_out_[i]
         net.validation_ratio_ = validation_ratio(
             net.module_, (self.rows_[i], None), (held_out, None)
         )
         return net
-
-
-class BatchedBestWeights(Callback):
-    """Keeps the best weights of each of many models, as `BestWeights` does for one.
-
-    A model whose loss becomes non-finite has failed and is not looked at any more.
-    """
-
-    def on_train_begin(self, net: BatchedNet, **kwargs: Any) -> None:
-        judges = net.rows_ if net.held_out_ is None else net.held_out_
-        losses = net.evaluate(judges, net.held_out_noise_).cpu()
-        self.scale_ = Scale(losses, net.criterion_.positive)
-        self.start_ = self.scale_.score(losses)
-        self.scores_ = self.start_.clone()
-        self.means_ = self.start_.mean(1)
-        self.failed_ = ~self.start_.isfinite().all(1)
-        self.epochs_: list[int] = [0] * len(losses)
-        self.values_ = net.flat_.detached.clone()
-        self.buffers_ = [buffer.clone() for buffer in net.flat_.buffers]
-        self.start_values_ = self.values_.clone()
-        self.start_buffers_ = [buffer.clone() for buffer in net.flat_.buffers]
-        self.losses_ = [losses]
-
-    def on_epoch_end(self, net: BatchedNet, **kwargs: Any) -> None:
-        trained = torch.tensor(net.history[-1]["train_loss"]).isfinite()
-        better = self._judge(net, trained) if net.held_out_ is not None else trained
-        self.failed_ |= ~trained
-        keeps = (better & ~self.failed_).tolist()
-        net.history.record("valid_loss_best", keeps)
-        for i in np.flatnonzero(keeps).tolist():
-            self._keep(i, net.history[-1]["epoch"], net.average_, net.flat_.buffers)
-        if self.failed_.all():
-            raise StopTraining
-
-    def _judge(self, net: BatchedNet, trained: Tensor) -> Tensor:
-        """Whether each model is better than before, by its held-out rows."""
-        held_out: Any = net.held_out_
-        losses = net.evaluate(held_out, net.held_out_noise_).cpu()
-        net.history.record("valid_loss", losses.mean(1).tolist())
-        if net.keep_losses:
-            self.losses_.append(losses)
-        scores = self.scale_.score(losses)
-        means = scores.mean(1)  # not finite, if any score is not
-        self.failed_ |= ~means.isfinite()
-        better = trained & (means < self.means_)
-        self.means_ = torch.where(better, means, self.means_)
-        self.scores_ = torch.where(better[:, None], scores, self.scores_)
-        return better
-
-    def _keep(self, i: int, epoch: int, values: Tensor, buffers: list[Tensor]) -> None:
-        """Take the weights of one model."""
-        self.epochs_[i] = epoch
-        self.values_[i] = values[i]
-        for kept, buffer in zip(self.buffers_, buffers, strict=True):
-            kept[i] = buffer[i]
-
-    def on_train_end(self, net: BatchedNet, **kwargs: Any) -> None:
-        for i, one in enumerate(net.nets):
-            back = bool(self.failed_[i])  # to where it can start alone
-            if net.held_out_ is not None and one.require_gain:
-                gained = is_better(
-                    self.scores_[i], self.start_[i], n_standard_errors=one.n_standard_errors
-                )
-                back |= not gained
-            if back:
-                self._keep(i, 0, self.start_values_, self.start_buffers_)
 
 
 def _architecture(module: nn.Module) -> tuple[Any, ...]:

@@ -22,9 +22,11 @@ from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source
 from skae._data.threads import inference_threads
 from skae._data.validation import resolve_device
-from skae._training.callbacks import BestWeights, ProgressBar, StopTraining
+from skae._training.best_weights import BestWeights, StopTraining, warn_of_failures
+from skae._training.callbacks import ProgressBar
 from skae._training.gradients import Gradient, make_gradient
-from skae._training.optimizers import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
+from skae._training.lr_schedule import cycle_steps, schedule_free_steps
+from skae._training.optimizers import OPTIMIZERS, FlatParameters, to_arrays, to_tensors
 from skae._training.pickling import from_columns, to_columns, with_checksum, without_checksum
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
@@ -48,8 +50,8 @@ TRAINING_STATE = (
 )
 RESULTS = ("best_epoch_", "validation_ratio_")  # of training, that files hold beside the history
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-WARM_UP_STEPS, LATENESS, INTERPOLATION = 100, 2, 0.9  # of training without end
-NUMBERS_AT_ONCE = 2**16  # of a schedule
+RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
+INTERPOLATION = 0.9  # between the latest weights and their average: where gradients are taken
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
 _COPYING = threading.Lock()  # of the process: a net's own could not be pickled
 
@@ -99,6 +101,8 @@ class AutoencoderNet(NeuralNet):
         Makes a module, or None, whose result for the rows of a batch the network is given
         too: corrupted rows, which are encoded instead, or draws for a variational network.
         It sees the held-out rows once, so that all weights are judged by the same.
+    gradient : callable, default=None
+        ``(network, objective, gradient) -> Gradient``: a training step of another kind.
     callbacks : list
         skorch callbacks.
     device : str
@@ -131,6 +135,7 @@ class AutoencoderNet(NeuralNet):
         keep_losses: bool = False,
         seed: int = 0,
         noise: Callable[[], nn.Module | None] | None = None,
+        gradient: Callable[..., Gradient] | None = None,
         callbacks: Sequence[Any] = (),
         device: str = "cpu",
         verbose: int = 0,
@@ -159,6 +164,7 @@ class AutoencoderNet(NeuralNet):
         self.keep_losses = keep_losses
         self.seed = seed
         self.noise = noise
+        self.gradient = gradient
 
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
@@ -263,7 +269,7 @@ class AutoencoderNet(NeuralNet):
         )
         return self
 
-    def learn(
+    def partial_fit_epoch(
         self, source: Source, state: dict[str, Any] | None, n_steps_before: int
     ) -> dict[str, Any]:
         """Train for one epoch from where another call left off.
@@ -342,6 +348,8 @@ class AutoencoderNet(NeuralNet):
 
     def _make_gradient(self) -> Gradient:
         """Choose how gradients are computed."""
+        if self.gradient is not None:
+            return self.gradient(self.module_, self.criterion_, self.flat_.gradient)
         return make_gradient(
             self.module_,
             self.criterion_,
@@ -352,15 +360,8 @@ class AutoencoderNet(NeuralNet):
     def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
         """Learning rate and new weights' share of the average, step by step."""
         if self.schedule_free:
-            step = self.n_steps_before_ + torch.arange(1, n_steps + 1)
-            rates = self.lr * torch.clamp(step / WARM_UP_STEPS, max=1.0)
-            shares = (LATENESS + 1) / (step + LATENESS)
-            return _pairs(rates, shares)
-        factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
-        # Short runs average over a tenth of the steps so far, not over the random start.
-        steps = torch.arange(11, n_steps + 11, dtype=torch.float32)  # whatever the default is
-        shares = torch.clamp(10 / steps, min=1 - self.averaging)
-        return _pairs(self.lr * factors, shares)
+            return schedule_free_steps(self.lr, self.n_steps_before_, n_steps)
+        return cycle_steps(self.lr, n_steps, self.lr_schedule, self.averaging)
 
     def run_single_epoch(
         self,
@@ -496,53 +497,82 @@ class AutoencoderNet(NeuralNet):
             trained.copy_(before)
         return torch.cat(losses)
 
+    def losses_of_each(self, rows: Tensor, noise: Tensor | None) -> Tensor:
+        """Objective of each row, of shape (n_models, n_rows), on the CPU."""
+        return self.evaluate(rows, noise)[None].cpu()
+
     def snapshot(self) -> tuple[Tensor, list[Tensor]]:
-        """Copy of the weights that `evaluate` judges, and of the module's buffers."""
+        """Copy of the validated weights and of the buffers; models lie along the first axis."""
         weights = self.flat_.detached if self.average_ is None else self.average_
-        return weights.clone(), [buffer.clone() for buffer in self.module_.buffers()]
+        return weights[None].clone(), [buffer[None].clone() for buffer in self._buffers()]
 
     @torch.no_grad()
     def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
-        """Bring weights and buffers back.
-
-        Parameters
-        ----------
-        snapshot : tuple
-            As `snapshot` returned it.
-        """
-        weights, buffers = snapshot
+        """Bring weights and buffers back, as `snapshot` returned them."""
+        (weights,), buffers = snapshot
         self.flat_.values.copy_(weights)
         if self.average_ is not None:
             self.average_.copy_(weights)
-        for buffer, saved in zip(self.module_.buffers(), buffers, strict=True):
-            buffer.copy_(saved)
+        for buffer, saved in zip(self._buffers(), buffers, strict=True):
+            buffer.copy_(saved[0])
 
-    def release(self) -> AutoencoderNet:
+    def _buffers(self) -> list[Tensor]:
+        """Buffers that may change; a sparse one, such as the graph of a mesh, is constant."""
+        return [b for b in self.module_.buffers() if b.layout == torch.strided]
+
+    # -- what becomes of failures: this net recovers, a batch of models leaves them out ----
+
+    def failures_at_start(self, scores: Tensor) -> Tensor:
+        """Failures of each model before the first step."""
+        return torch.zeros(len(scores), dtype=torch.int64)
+
+    def may_improve(self, failures: Tensor) -> Tensor:
+        """Which models are still trained."""
+        return torch.ones(len(failures), dtype=torch.bool)
+
+    def recover(self, failures: Tensor, best: tuple[Tensor, list[Tensor]]) -> None:
+        """Return to the best weights and lower the rate; stop after the second failure."""
+        self.restore(best)
+        if failures[0] > 1:
+            raise StopTraining
+        self.rate_factor_ *= RATE_CUT
+        self.initialize_optimizer()
+
+    def check_failures(self, failures: Tensor, scores: Tensor, epochs: np.ndarray) -> Tensor:
+        """Refuse a training without any finite loss; return the models to bring to the start."""
+        if epochs[0] == 0 and not scores.isfinite().all():
+            raise ValueError(
+                "The training loss was never finite, not even at the initial weights; "
+                f"lower lr={self.lr} or check the network and the scale of X."
+            )
+        if failures[0] > 1:
+            warn_of_failures(self.lr, int(epochs[0]))
+        return torch.zeros(1, dtype=torch.bool)
+
+    def for_history(self, values: Tensor) -> Any:
+        """Values of all models as the history records them: here the number of one."""
+        return values[0].item()
+
+    def take_results(self, epochs: list[int], losses: np.ndarray | None) -> None:
+        """Take the best epoch of each model, and the validation losses if they are kept."""
+        self.best_epoch_ = epochs[0]
+        if losses is not None:
+            self.held_out_losses_ = losses[:, 0]
+
+    def drop_training_state(self) -> AutoencoderNet:
         """Drop what only training needs: optimizer, averages, data."""
-        self.flat_.release()
+        self.flat_.detach()
         for name in TRAINING_STATE:
             delattr(self, name)
         return self._as_trained()
 
-    def adopt_results(self, history: History, results: dict[str, Any]) -> AutoencoderNet:
-        """Take what training found that was not this net's own.
-
-        Parameters
-        ----------
-        history : History
-        results : dict
-            Attributes.
-
-        Returns
-        -------
-        self : AutoencoderNet
-        """
-        self.__dict__.update(
+    def adopt_results(self, history: History) -> AutoencoderNet:
+        """Take the history of a training that trained this net's network in a batch."""
+        self.__dict__.update(  # skorch sets such attributes in its initialize methods only
             module_=self.module,
             has_modes_=has_modes(self.module),
             history_=history,
             initialized_=True,
-            **results,
         )
         return self._as_trained()
 
@@ -550,7 +580,8 @@ class AutoencoderNet(NeuralNet):
         """Keep the network and its history alone."""
         self.module_.eval()
         self.module, self.criterion = type(self.module_), type(self.criterion)
-        self.noise, self.callbacks_ = None, []
+        self.noise = self.gradient = None
+        self.callbacks_ = []
         return self
 
     # -- inference -----------------------------------------------------------------
@@ -744,7 +775,7 @@ def validation_ratio(
 
 def _settings(kind: type) -> list[str]:
     """Parameters of a net that are plain, or that its user chose."""
-    others = ("self", "module", "criterion", "noise", "callbacks")
+    others = ("self", "module", "criterion", "noise", "gradient", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
 
 
@@ -759,12 +790,6 @@ def _present(device: str) -> str:
             stacklevel=3,
         )
         return "cpu"
-
-
-def _pairs(first: Tensor, second: Tensor) -> Iterator[tuple[float, float]]:
-    """Numbers of two vectors, a block at a time: Python's own take several times the memory."""
-    for blocks in zip(first.split(NUMBERS_AT_ONCE), second.split(NUMBERS_AT_ONCE), strict=True):
-        yield from zip(*(block.tolist() for block in blocks), strict=True)
 
 
 def _silent(message: str) -> None:

@@ -186,7 +186,7 @@ def _plain(record: Any) -> Any:
     return record.item() if isinstance(record, np.generic) else record
 
 
-class PersistenceMixin:
+class PicklingMixin:
     """Pickles of estimators: which release wrote them, and whether they are whole."""
 
     # Sizes of fitted arrays: "d" features, "k" components.

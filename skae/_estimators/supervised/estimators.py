@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -48,17 +49,16 @@ from skae._estimators.docstrings import inherit_entries
 from skae._estimators.supervised.fine_tuning import FineTuning, HeadInitializer
 from skae._estimators.supervised.label_propagation import neighbor_graphs
 from skae._estimators.supervised.targets import ClassTarget, ContinuousTarget, Target
-from skae._training.batched import carry_out
 from skae._training.callbacks import check_callbacks
-from skae._training.pickling import PersistenceMixin
-from skae._training.trainer import MIN_ROWS_TO_HOLD_OUT
+from skae._training.pickling import PicklingMixin
+from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
 from skae.noise import NOISES, check_noise
 
 DEFAULT_COMPONENTS = 32
 
 
 class _Supervised(
-    PersistenceMixin,
+    PicklingMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -330,11 +330,11 @@ class _Supervised(
             targets, self.metric_, self.alpha_ = start.propagate(graphs, codes / unit, labeled)
         tuning = FineTuning(self.get_params(deep=False), self.autoencoder_, start, unit, seeds[1:3])
         if targets is None:
-            plan = tuning.on_labels(X[labeled])
+            tune = partial(tuning.on_labels, X[labeled])
         else:
-            plan = tuning.on_propagated(X, targets, weights, labeled)
+            tune = partial(tuning.on_propagated, X, targets, weights, labeled)
         with self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device)):
-            self.net_, self.validation_loss_curve_ = carry_out(plan)
+            self.net_, self.validation_loss_curve_ = tune()
         self.net_.module_.noise = None
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +13,6 @@ from scipy import sparse
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import RealNotInt
-from torch import nn
 
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import MEMORY_BYTES, Dataset
@@ -24,14 +21,14 @@ from skae._data.threads import limited_threads
 from skae._data.validation import (
     all_or_nothing,
     as_dense,
-    check_rows,
     check_weights,
     derive_seeds,
     resolve_device,
 )
+from skae._estimators.base import BaseAutoencoder, Seeds
 from skae._latent.n_components import pca_dimension
 from skae._training.callbacks import check_callbacks
-from skae._training.trainer import Trainer
+from skae._training.trainer import TrainingJob, train_networks
 from skae.densities import Gaussian
 
 MIN_ROWS, MAX_ROWS = 500, 5000  # that are waited for until training starts
@@ -46,7 +43,7 @@ class Stream:
 
     Parameters
     ----------
-    seeds : list of int
+    seeds : Seeds
     n_features : int
     joint : bool
         Whether the scatter matrix of the rows is kept, which is all that PCA needs of them.
@@ -71,7 +68,7 @@ class Stream:
         Of what follows the weights: codes, slopes, errors and the like.
     """
 
-    def __init__(self, seeds: list[int], n_features: int, *, joint: bool):
+    def __init__(self, seeds: Seeds, n_features: int, *, joint: bool):
         self.seeds, self.origin = seeds, np.zeros(n_features)
         self.rows = Moments(n_features, joint=joint)
         self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
@@ -203,53 +200,10 @@ def stacked(first: Any, second: Any) -> Any:
     return np.concatenate([X.toarray() if sparse.issparse(X) else X for X in (first, second)])
 
 
-class StreamingMixin:
-    """`partial_fit` for what has the parts of `fit`."""
+class IncrementalAutoencoder(BaseAutoencoder):
+    """Adds `partial_fit` to the steps of `fit`: the class that kinds derive from."""
 
     _stream: Stream
-    n_components: Any
-    n_components_: int
-    n_features_in_: int
-    n_samples_: int
-    n_iter_: int
-    loss_curve_: list[float]
-    validation_loss_curve_: list[float]
-    explained_variance_ratio_: np.ndarray
-    latent_density: Any
-    latent_density_: Any
-    callbacks: Any
-    device: str
-    random_state: Any
-    mean_: np.ndarray
-    net_: Any
-    _center: np.ndarray
-    _scale: float
-    _rotation: np.ndarray
-    _code_mean: np.ndarray
-    _code_scale: np.ndarray
-    _validate_params: Callable[[], None]
-    _check_parameters: Callable[[Any], None]
-    _starts_at_optimum: Callable[[], bool]
-    _fit_center_and_scale: Callable[..., Dataset]
-    _make_network: Callable[..., nn.Module]
-    _make_initial_network: Callable[..., nn.Module]
-    _set_trainable: Callable[[nn.Module], nn.Module]
-    _choose_dimension: Callable[..., None]
-    _make_trainer: Callable[..., Trainer]
-    _seed_user_modules: Callable[..., AbstractContextManager[None]]
-    _describe_network: Callable[[Dataset], None]
-    _order: Callable[[np.ndarray, Moments], None]
-    _code_moments_of: Callable[..., Moments]
-    _mean_jacobian: Callable[[Dataset], np.ndarray]
-    _sse: Callable[..., np.ndarray]
-    _sst: Callable[[Dataset], float]
-    _explained_ratios: Callable[..., np.ndarray]
-    _set_noise: Callable[..., None]
-    _fit_density: Callable[..., None]
-    _set_residual: Callable[..., None]
-    _prior_covariance: Callable[[], np.ndarray]
-    _previous_moments: Callable[[], Moments]
-    get_covariance: Callable[[], np.ndarray]
 
     @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
@@ -303,7 +257,7 @@ class StreamingMixin:
         self._check_can_follow()
         with all_or_nothing(self):
             is_first = not hasattr(self, "net_")
-            X = check_rows(self, X, reset=is_first)
+            X = self._check_rows(X, reset=is_first)
             X, weights = check_weights(sample_weight, X, scaled=False)
             self._check_parameters(X)
             stream = self._open_stream()
@@ -347,7 +301,7 @@ class StreamingMixin:
                 "features, too large for memory; use sklearn.decomposition.IncrementalPCA, or "
                 "hidden_layer_sizes other than ()."
             )
-        stream = Stream(derive_seeds(self.random_state, 4), d, joint=is_solved)
+        stream = Stream(Seeds(*derive_seeds(self.random_state, 4)), d, joint=is_solved)
         if hasattr(self, "net_"):
             stream.rows.count = self.n_samples_
             if is_solved:  # of rows that are gone, what the model says of them is left
@@ -355,11 +309,11 @@ class StreamingMixin:
                 stream.rows.scatter = self.get_covariance() * max(1, self.n_samples_ - 1)
             else:
                 stream.has_started = True
-                stream.rows.mean = self._mean_in_network_units()
+                stream.rows.mean = self._standardized_mean()
                 stream.averages["codes"] = self._previous_moments()
         return stream
 
-    def _mean_in_network_units(self) -> np.ndarray:
+    def _standardized_mean(self) -> np.ndarray:
         return (self.mean_ - self._center) / self._scale
 
     # -- before training starts ----------------------------------------------------
@@ -382,13 +336,15 @@ class StreamingMixin:
         if isinstance(self.n_components, RealNotInt):
             self.n_components_ = pca_dimension(rows, self.n_components)
             if starts:
-                self._choose_dimension(rows, device, stream.seeds, None)
-        with self._seed_user_modules(stream.seeds[0], device):
+                self._choose_n_components(rows, device, stream.seeds, None)
+        with self._seed_user_modules(stream.seeds.weights, device):
             if starts:
                 network = self._make_initial_network(rows, device, stream.seeds)
             else:
-                network = self._make_network(rows, stream.seeds[0])
-            self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
+                network = self._make_network(rows, stream.seeds.weights)
+            trainer = self._make_trainer(rows, device, stream.seeds)
+            (trained,) = train_networks([TrainingJob(trainer, network, rows, n_epochs=0)])
+            self.net_ = trained.net
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
         if starts:
             stream.has_started = True
@@ -399,7 +355,7 @@ class StreamingMixin:
             return
         self._describe_network(rows)
         kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
-        self._fit_density(rows, stream.seeds[1], kind)
+        self._fit_density(rows, stream.seeds.split, kind)
 
     # -- from then on --------------------------------------------------------------
 
@@ -411,7 +367,7 @@ class StreamingMixin:
         rows = Dataset(*self._to_rows(X, weights))
         trainer = self._make_trainer(rows, device, stream.seeds)
         self._describe_rows(stream, rows)
-        if len(waiting) >= trainer.stream_batch_size():
+        if len(waiting) >= trainer.partial_fit_batch_size():
             self._learn(stream, waiting, device)
         self._describe_so_far(stream, rows)
 
@@ -424,11 +380,11 @@ class StreamingMixin:
             rows.known_statistics = stream.feature_statistics()
         # Other draws in each call, though a generator's state need not be kept.
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
-        seeds = [int(seed) for seed in sequence.generate_state(4)]
+        seeds = Seeds(*(int(seed) for seed in sequence.generate_state(4)))
         trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
         network = self._set_trainable(copy.deepcopy(self.net_.module_))
-        with self._seed_user_modules(seeds[0], device):
-            self.net_, stream.training, n_steps = trainer.learn(
+        with self._seed_user_modules(seeds.weights, device):
+            self.net_, stream.training, n_steps = trainer.partial_fit(
                 network, rows, stream.training, stream.n_steps
             )
         stream.n_steps += n_steps
