@@ -25,7 +25,7 @@ from skae._data.validation import (
     derive_seeds,
     resolve_device,
 )
-from skae._estimators.base import BaseAutoencoder, Seeds
+from skae._estimators.base import BaseAutoencoder, FitData, Seeds
 from skae._latent.n_components import pca_dimension
 from skae._training.callbacks import check_callbacks
 from skae._training.trainer import TrainingJob, train_networks
@@ -204,6 +204,10 @@ class IncrementalAutoencoder(BaseAutoencoder):
     """Adds `partial_fit` to the steps of `fit`: the class that kinds derive from."""
 
     _stream: Stream
+
+    def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
+        vars(self).pop("_stream", None)  # a fit forgets the rows of earlier calls
+        return super()._start_fit(X, sample_weight, X_val)
 
     @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)

@@ -35,11 +35,11 @@ class Split:
 
     Parameters
     ----------
-    rows, judges : Dataset
+    rows, validation : Dataset
     """
 
     rows: Dataset
-    judges: Dataset
+    validation: Dataset
 
     def __post_init__(self) -> None:
         self.constant, self.first = constant_columns(self.rows.X), self.rows[:1][0]
@@ -52,8 +52,8 @@ class Split:
         block : ndarray of shape (n_rows, n_features)
         weights : ndarray of shape (n_rows,)
         """
-        for part in self.judges.parts():
-            block, weights = self.judges[part], self.judges.weights_of(part)
+        for part in self.validation.parts():
+            block, weights = self.validation[part], self.validation.weights_of(part)
             block[:, self.constant] = self.first[self.constant]
             yield block, np.ones(len(block)) if weights is None else weights
 
@@ -152,10 +152,10 @@ def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
 
 @dataclass
 class Trial:
-    """Fits codes of any size to some rows and judges them by others.
+    """Fits codes of any size to some rows and validation them by others.
 
-    Below 5,000 rows each row judges once, in five folds; from there on, one share of the rows
-    judges. A fit starts from the weights of the nearest size that was tried and is shortened;
+    Below 5,000 rows each row validation once, in five folds; from there on, one share of the rows
+    validation. A fit starts from the weights of the nearest size that was tried and is shortened;
     where cross-validation counts the epochs from PCA on, it starts there.
 
     Parameters

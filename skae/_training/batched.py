@@ -99,8 +99,8 @@ class TrainingRun:
             )
         return self.net.drop_training_state()
 
-    def shape(self) -> Any:
-        """What trainings that can be one have in common; None for one that must be alone."""
+    def batching_key(self) -> Any:
+        """Equal for runs that can be trained in one batch; None for one that must be alone."""
         net, weights = self.net, self.held_out_weights
         alone = (
             net.callbacks
@@ -153,7 +153,7 @@ def _groups(trainings: list[TrainingRun]) -> Iterator[list[int]]:
     """Indices of trainings that are done at once."""
     by_shape: dict[Any, list[int]] = defaultdict(list)
     for i, training in enumerate(trainings):
-        shape = training.shape()
+        shape = training.batching_key()
         by_shape[(i,) if shape is None else shape].append(i)
     for group in by_shape.values():
         first = trainings[group[0]]

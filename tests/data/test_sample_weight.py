@@ -113,7 +113,7 @@ def test_moments_of_weighted_rows_are_those_of_repeated_ones(raw_cancer, counts)
     ):
         assert_close(one, other, 1e-12)
     assert np.array_equal(
-        weighted[weighted.spread(weighted.count)].mean(axis=0).round(12),
+        weighted[weighted.evenly_spaced(weighted.count)].mean(axis=0).round(12),
         repeated[:].mean(axis=0).round(12),
     )
 
