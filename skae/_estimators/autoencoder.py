@@ -94,6 +94,8 @@ class AutoencoderTransformer(IncrementalAutoencoder):
     True
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseAutoencoder._parameter_constraints,
         "loss": [StrOptions(set(LOSSES))],

@@ -37,6 +37,7 @@ from skae._latent.covariance import CovarianceTransformer
 from skae._latent.n_components import choose_dimension
 from skae._training.batched import models_per_batch
 from skae._training.callbacks import check_callbacks
+from skae._training.net import AutoencoderNet
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.pickling import PicklingMixin
 from skae._training.trainer import Trained, Trainer, TrainingJob, auto_batch_size, train_networks
@@ -229,6 +230,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     loss_curve_: list[float]
     validation_loss_curve_: list[float]
 
+    _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
     # Of those by which training must be better than PCA, standard errors that are waived.
     _standard_errors_waived: ClassVar[float] = 0.0
 

@@ -73,6 +73,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     True
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **AutoencoderTransformer._parameter_constraints,
         "noise": [StrOptions(set(NOISES)), nn.Module],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -77,6 +77,16 @@ class Stream:
         self.n_steps = self.n_failures = 0
         self.has_started = False
         self.averages: dict[str, Moments] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        averages = {name: vars(moments) for name, moments in self.averages.items()}
+        plain = {"seeds": list(self.seeds), "rows": vars(self.rows), "averages": averages}
+        return {**vars(self), **plain}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.seeds, self.rows = Seeds(*state["seeds"]), Moments.of(state["rows"])
+        self.averages = {name: Moments.of(its) for name, its in state["averages"].items()}
 
     def count_in(self, rows: Dataset) -> None:
         """Add rows to the moments and the ranges.
@@ -203,10 +213,15 @@ def stacked(first: Any, second: Any) -> Any:
 class IncrementalAutoencoder(BaseAutoencoder):
     """Adds `partial_fit` to the steps of `fit`: the class that kinds derive from."""
 
+    _state_classes: ClassVar[dict[str, type]] = {
+        **BaseAutoencoder._state_classes,
+        "_stream": Stream,
+    }
     _stream: Stream
 
     def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
-        vars(self).pop("_stream", None)  # a fit forgets the rows of earlier calls
+        if hasattr(self, "_stream"):
+            del self._stream
         return super()._start_fit(X, sample_weight, X_val)
 
     @array_api_fit

@@ -136,6 +136,8 @@ class SparseAutoencoder(IncrementalAutoencoder):
     True
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint

@@ -107,6 +107,8 @@ class StackedAutoencoder(AutoencoderTransformer):
     [5, 5]
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **AutoencoderTransformer._parameter_constraints,
         "pretraining": [StrOptions({"greedy"}), None],

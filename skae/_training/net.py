@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -21,16 +20,23 @@ from torch import Tensor, nn
 from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source
 from skae._data.threads import inference_threads
-from skae._data.validation import resolve_device
 from skae._training.best_weights import BestWeights, StopTraining, warn_of_failures
 from skae._training.callbacks import ProgressBar
 from skae._training.gradients import Gradient, make_gradient
 from skae._training.lr_schedule import cycle_steps, schedule_free_steps
 from skae._training.optimizers import OPTIMIZERS, FlatParameters, to_arrays, to_tensors
-from skae._training.pickling import from_columns, to_columns, with_checksum, without_checksum
+from skae._training.pickling import (
+    from_columns,
+    loaded_device,
+    loaded_network,
+    portable_network,
+    to_columns,
+    with_checksum,
+    without_checksum,
+)
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
-from skae.networks.serialization import network_from_config, network_to_config, sizes_of
+from skae.networks.serialization import sizes_of
 
 TRAINING_STATE = (
     "optimizer_",
@@ -703,12 +709,8 @@ class AutoencoderNet(NeuralNet):
     def __getstate__(self) -> dict[str, Any]:
         if "module_" not in vars(self):
             return vars(self).copy()
-        network: Any = network_to_config(self.module_)
-        if network is None:
-            on_cpu = torch.device(self.device).type == "cpu"
-            network = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
         state = {
-            "network": network,
+            "network": portable_network(self.module_),
             "settings": {name: getattr(self, name) for name in _settings(type(self))},
             "history": to_columns(self.history or []),
             "results": {name: vars(self)[name] for name in RESULTS if name in vars(self)},
@@ -719,13 +721,11 @@ class AutoencoderNet(NeuralNet):
         if "network" not in state:
             self.__dict__.update(state)
             return
-        network = state["network"]
-        if isinstance(network, dict):
-            network = network_from_config(network)
+        network = loaded_network(state["network"])
         state = without_checksum(state, "the network")
         known = _settings(AutoencoderNet)  # not those that only an earlier release had
         settings = {name: value for name, value in state["settings"].items() if name in known}
-        settings["device"] = _present(settings["device"])
+        settings["device"] = loaded_device(settings["device"])
         kinds: Any = type(network), Objective
         AutoencoderNet.__init__(self, *kinds, **settings)
         self.__dict__.update(
@@ -777,19 +777,6 @@ def _settings(kind: type) -> list[str]:
     """Parameters of a net that are plain, or that its user chose."""
     others = ("self", "module", "criterion", "noise", "gradient", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
-
-
-def _present(device: str) -> str:
-    """Name of the device that a model is loaded to: its own, or the CPU where that is absent."""
-    try:
-        return str(resolve_device(device))
-    except ValueError:
-        warnings.warn(
-            f"The model was fitted on {device=}, which is absent here; it is loaded to the CPU.",
-            UserWarning,
-            stacklevel=3,
-        )
-        return "cpu"
 
 
 def _silent(message: str) -> None:

@@ -50,6 +50,7 @@ from skae._estimators.supervised.fine_tuning import FineTuning, HeadInitializer
 from skae._estimators.supervised.label_propagation import neighbor_graphs
 from skae._estimators.supervised.targets import ClassTarget, ContinuousTarget, Target
 from skae._training.callbacks import check_callbacks
+from skae._training.net import AutoencoderNet
 from skae._training.pickling import PicklingMixin
 from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
 from skae.noise import NOISES, check_noise
@@ -149,6 +150,7 @@ class _Supervised(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
     _state_shapes: ClassVar[dict[str, str]] = {}
     _state_parts: ClassVar[tuple[str, ...]] = ("autoencoder_", "_target")
 
@@ -452,6 +454,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
     True
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_Supervised._parameter_constraints,
         "class_shares": [StrOptions({"labeled"}), "array-like", None],
@@ -498,6 +502,10 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         )
         self.class_shares = class_shares
 
+    _state_classes: ClassVar[dict[str, type]] = {
+        **_Supervised._state_classes,
+        "_target": ClassTarget,
+    }
     _target: ClassTarget
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
@@ -649,7 +657,13 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
     True
     """
 
+    _state_classes: ClassVar[dict[str, type]] = {
+        **_Supervised._state_classes,
+        "_target": ContinuousTarget,
+    }
     _target: ContinuousTarget
+
+    __module__ = "skae"  # the public path, which pickles name
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
         return check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
