@@ -54,8 +54,9 @@ class BestWeights(Callback):
     A net trains one model, or many of one shape; scores have an axis of models in front.
     Weights are compared by the mean score of the validation rows. Where the net requires a
     gain, they replace those before the first step only if they are better by some standard
-    errors. Without validation rows the latest finite weights are kept. The net says what
-    happens to a model whose loss is not finite.
+    errors. Without validation rows the latest finite weights are kept. A single model whose
+    loss is not finite returns to its best weights and goes on at a lower rate; the second time,
+    training stops. One of many is left out, and trained again alone.
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -66,23 +67,24 @@ class BestWeights(Callback):
         self.weights_ = None if weights is None else weights.double().numpy()
         self.scale_ = ScoreScale(losses, net.criterion_.positive)
         self.start_scores_ = self.scale_.score(losses)  # (n_models, n_rows)
-        self.scores_ = self.start_scores_.clone()
+        self.scores_, self.losses_ = self.start_scores_.clone(), [losses]
         self.start_, (self.values_, self.buffers_) = net.snapshot(), net.snapshot()
         self.epochs_ = np.zeros(len(losses), dtype=int)
-        self.losses_ = [losses]
-        self.failures_ = net.failures_at_start(self.start_scores_)
+        self.failures_ = torch.zeros(len(losses), dtype=torch.int64)
+        if net.is_batched:
+            self.failures_ += ~self.start_scores_.isfinite().all(1)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         train_losses = torch.tensor(net.history[-1]["train_loss"], dtype=torch.float64)
-        finite = train_losses.reshape(-1).isfinite()
-        better = finite
+        finite = better = train_losses.reshape(-1).isfinite()
         if net.held_out_ is not None:
             scores = self._validation_scores(net)
             finite = finite & scores.isfinite().all(1)
             found = self.scores_.isfinite().all(1)
             better = finite & (~found | (self._means(scores) < self._means(self.scores_)))
-        better = better & net.may_improve(self.failures_)
-        net.history.record("valid_loss_best", net.for_history(better))
+        if net.is_batched:
+            better = better & (self.failures_ == 0)
+        net.record("valid_loss_best", better)
         if better.any():
             if net.held_out_ is not None:
                 self.scores_[better] = scores[better]
@@ -94,7 +96,7 @@ class BestWeights(Callback):
     def _validation_scores(self, net: Any) -> Tensor:
         """Scores of the current weights; their losses go into the history."""
         losses = net.losses_of_each(net.held_out_, net.held_out_noise_)
-        net.history.record("valid_loss", net.for_history(self._means(losses)))
+        net.record("valid_loss", self._means(losses))
         if net.keep_losses:
             self.losses_.append(losses)
         return self.scale_.score(losses)
@@ -114,13 +116,16 @@ class BestWeights(Callback):
         self.epochs_[models.numpy()] = epoch
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        back = net.check_failures(self.failures_, self.scores_, self.epochs_)
+        back = self.failures_ > 0
+        if not net.is_batched:
+            back = torch.zeros(1, dtype=torch.bool)
+            self._report_failures(net)
         if net.require_gain and net.held_out_ is not None:
             back = back | ~self._gained(net)
         self._keep(back, self.start_, 0)
         net.restore((self.values_, self.buffers_))
         losses = torch.stack(self.losses_).cpu().numpy() if net.keep_losses else None
-        net.take_results(self.epochs_.tolist(), losses)
+        net.take_results(self.epochs_.tolist(), losses, (self.failures_ > 0).tolist())
         del self.start_, self.values_, self.buffers_, self.scores_, self.start_scores_, self.losses_
 
     def _gained(self, net: Any) -> Tensor:
@@ -134,12 +139,18 @@ class BestWeights(Callback):
         ]
         return torch.tensor(gained)
 
-
-def warn_of_failures(lr: float, epoch: int) -> None:
-    """Warn that training stopped because its loss was not finite twice."""
-    warnings.warn(
-        f"The training loss was not finite twice (lr={lr}), so training stopped. The best "
-        f"weights, of epoch {epoch}, are kept. Lower lr.",
-        ConvergenceWarning,
-        stacklevel=2,
-    )
+    def _report_failures(self, net: Any) -> None:
+        """Refuse a training without any finite loss; warn of one that stopped."""
+        epoch = int(self.epochs_[0])
+        if epoch == 0 and not self.scores_.isfinite().all():
+            raise ValueError(
+                "The training loss was never finite, not even at the initial weights; "
+                f"lower lr={net.lr} or check the network and the scale of X."
+            )
+        if self.failures_[0] > 1:
+            warnings.warn(
+                f"The training loss became non-finite twice (lr={net.lr}), so training stopped. "
+                f"The best weights, of epoch {epoch}, are kept. Lower lr.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )

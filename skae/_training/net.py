@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source
 from skae._data.threads import inference_threads
-from skae._training.best_weights import BestWeights, StopTraining, warn_of_failures
+from skae._training.best_weights import BestWeights, StopTraining
 from skae._training.callbacks import ProgressBar
 from skae._training.gradients import Gradient, make_gradient
 from skae._training.lr_schedule import cycle_steps, schedule_free_steps
@@ -171,6 +171,8 @@ class AutoencoderNet(NeuralNet):
         self.seed = seed
         self.noise = noise
         self.gradient = gradient
+
+    is_batched = False  # whether many models are trained at once
 
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
@@ -339,7 +341,11 @@ class AutoencoderNet(NeuralNet):
         epochs = self.max_epochs if epochs is None else epochs
         generator = torch.Generator().manual_seed(self.seed)
         iterator = BatchIterator(X, self.batch_size, generator)
-        self.schedule_ = self._schedule(self.max_epochs * len(iterator))
+        n_steps = self.max_epochs * len(iterator)
+        if self.schedule_free:
+            self.schedule_ = schedule_free_steps(self.lr, self.n_steps_before_, n_steps)
+        else:
+            self.schedule_ = cycle_steps(self.lr, n_steps, self.lr_schedule, self.averaging)
         self.rate_factor_ = 1.0
         self.hooks_ = {hook: self._listened(hook) for hook in BATCH_HOOKS}
         self.gradient_ = self._make_gradient()
@@ -363,12 +369,6 @@ class AutoencoderNet(NeuralNet):
             by_autograd=self.hooks_["on_batch_end"] or self.source_.weights is not None,
         )
 
-    def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
-        """Learning rate and new weights' share of the average, step by step."""
-        if self.schedule_free:
-            return schedule_free_steps(self.lr, self.n_steps_before_, n_steps)
-        return cycle_steps(self.lr, n_steps, self.lr_schedule, self.averaging)
-
     def run_single_epoch(
         self,
         iterator: BatchIterator,
@@ -388,11 +388,8 @@ class AutoencoderNet(NeuralNet):
             total = total + step["loss"] * batch.shape[-2]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self._record(f"{prefix}_loss", total, len(iterator.source))
-
-    def _record(self, name: str, total: Any, n_rows: int) -> None:
-        """Enter the mean of some rows' losses into the history."""
-        self.history.record(name, float(total) / n_rows)
+        total = torch.as_tensor(total, dtype=torch.float64).reshape(-1)
+        self.record(f"{prefix}_loss", total / len(iterator.source))
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode of the network, down to its last module where any of them has one."""
@@ -526,16 +523,6 @@ class AutoencoderNet(NeuralNet):
         """Buffers that may change; a sparse one, such as the graph of a mesh, is constant."""
         return [b for b in self.module_.buffers() if b.layout == torch.strided]
 
-    # -- what becomes of failures: this net recovers, a batch of models leaves them out ----
-
-    def failures_at_start(self, scores: Tensor) -> Tensor:
-        """Failures of each model before the first step."""
-        return torch.zeros(len(scores), dtype=torch.int64)
-
-    def may_improve(self, failures: Tensor) -> Tensor:
-        """Which models are still trained."""
-        return torch.ones(len(failures), dtype=torch.bool)
-
     def recover(self, failures: Tensor, best: tuple[Tensor, list[Tensor]]) -> None:
         """Return to the best weights and lower the rate; stop after the second failure."""
         self.restore(best)
@@ -544,22 +531,13 @@ class AutoencoderNet(NeuralNet):
         self.rate_factor_ *= RATE_CUT
         self.initialize_optimizer()
 
-    def check_failures(self, failures: Tensor, scores: Tensor, epochs: np.ndarray) -> Tensor:
-        """Refuse a training without any finite loss; return the models to bring to the start."""
-        if epochs[0] == 0 and not scores.isfinite().all():
-            raise ValueError(
-                "The training loss was never finite, not even at the initial weights; "
-                f"lower lr={self.lr} or check the network and the scale of X."
-            )
-        if failures[0] > 1:
-            warn_of_failures(self.lr, int(epochs[0]))
-        return torch.zeros(1, dtype=torch.bool)
+    def record(self, name: str, values: Tensor) -> None:
+        """Enter the values of all models into the history: here the number of one."""
+        self.history.record(name, values[0].item())
 
-    def for_history(self, values: Tensor) -> Any:
-        """Values of all models as the history records them: here the number of one."""
-        return values[0].item()
-
-    def take_results(self, epochs: list[int], losses: np.ndarray | None) -> None:
+    def take_results(
+        self, epochs: list[int], losses: np.ndarray | None, failed: list[bool]
+    ) -> None:
         """Take the best epoch of each model, and the validation losses if they are kept."""
         self.best_epoch_ = epochs[0]
         if losses is not None:
