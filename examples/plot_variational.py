@@ -161,7 +161,7 @@ def draw_variations(n_samples: int = 8) -> Figure:
     show(axis, np.stack([*images, spread], axis=1), [str(label) for label in range(10)])
     columns = {
         "given": 0,
-        "reconstructed": 1,
+        "decoded": 1,
         "variations": 1.5 + n_samples / 2,
         "std": len(images),
     }
