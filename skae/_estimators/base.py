@@ -21,19 +21,12 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api_fit
-from skae._data.dataset import Dataset, constant_columns, weighted_mean
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.input_checks import as_numpy, check_rows, check_validation_rows
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
+from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
 from skae._data.threads import algebra_threads, limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_numpy,
-    check_rows,
-    check_validation_rows,
-    check_weights,
-    derive_seeds,
-    resolve_device,
-    seeded_globally,
-    sort_and_repeat,
-)
 from skae._latent.covariance import CovarianceMixin
 from skae._latent.n_components import choose_dimension
 from skae._latent.ordering import DescriptionMixin

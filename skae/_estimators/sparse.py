@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from skae._data.array_api import array_api, in_type_of, like, widest
 from skae._data.dataset import Dataset, constant_columns
+from skae._data.input_checks import as_dense
 from skae._data.moments import Moments
-from skae._data.validation import as_dense
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES

@@ -15,8 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold, ShuffleSplit
 from torch import Tensor, nn
 
-from skae._data.dataset import MEMORY_BYTES, Dataset, constant_columns
-from skae._data.validation import explained_share
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.scores import explained_share
 from skae._training.batched import carry_out
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import (

@@ -18,17 +18,14 @@ from sklearn.utils._param_validation import RealNotInt
 from torch import nn
 
 from skae._data.array_api import array_api_fit
-from skae._data.dataset import MEMORY_BYTES, Dataset
+from skae._data.dataset import Dataset
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.input_checks import as_dense, check_rows
 from skae._data.moments import Moments
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights
+from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_dense,
-    check_rows,
-    check_weights,
-    derive_seeds,
-    resolve_device,
-)
 from skae._latent.n_components import pca_dimension
 from skae._training.callbacks import check_callbacks
 from skae._training.trainer import Trainer

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
 from skae._data.frames import wrap_in_frame
-from skae._data.validation import as_dense, check_rows
+from skae._data.input_checks import as_dense, check_rows
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
 DENSITY_ROWS = 5000  # at most, whose codes a density is fitted to

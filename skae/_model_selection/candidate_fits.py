@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
-from skae._data.validation import explained_share
+from skae._data.scores import explained_share
 from skae._estimators.base import BaseAutoencoder
 from skae._training.batched import carry_out, carry_out_together
 from skae.metrics import reconstruction_score

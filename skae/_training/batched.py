@@ -21,8 +21,8 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from skae._data.batches import InMemorySource, Source
+from skae._data.scores import is_better
 from skae._data.threads import limited_threads
-from skae._data.validation import is_better
 from skae._training.callbacks import Scale, StopTraining
 from skae._training.gradients import (
     BATCHED_NUMPY,

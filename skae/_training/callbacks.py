@@ -12,7 +12,8 @@ from skorch.callbacks import Callback
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skae._data.validation import is_better, weighted_average
+from skae._data.sample_weight import weighted_average
+from skae._data.scores import is_better
 
 LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss

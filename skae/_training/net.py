@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source
+from skae._data.seeds_and_devices import resolve_device
 from skae._data.threads import inference_threads
-from skae._data.validation import resolve_device
 from skae._training.callbacks import BestWeights, ProgressBar, StopTraining
 from skae._training.gradients import Gradient, make_gradient
 from skae._training.optimizers import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors

@@ -16,8 +16,8 @@ from torch import nn
 
 from skae._data.batches import InMemorySource, OutOfCoreSource, Source
 from skae._data.dataset import Dataset
+from skae._data.scores import is_better
 from skae._data.threads import limited_threads
-from skae._data.validation import is_better
 from skae._training.batched import Plan, TrainingRun
 from skae._training.net import AutoencoderNet
 from skae.losses import Objective

@@ -31,17 +31,11 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from skae._data.dataset import weighted_mean
+from skae._data.input_checks import as_numpy, check_rows
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
+from skae._data.seeds_and_devices import derive_seeds, seeded_globally
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_numpy,
-    check_rows,
-    check_weights,
-    derive_seeds,
-    seeded_globally,
-    sort_and_repeat,
-)
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
