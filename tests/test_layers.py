@@ -13,6 +13,7 @@ ROOT = Path(skae.__file__).parent
 # A module imports only from modules above it in this list. Packages stand together.
 LAYERS = [
     "_data.version",
+    "_data.warnings",
     "_data.array_api",
     "_data.threads",
     "_data.moments",
