@@ -20,6 +20,7 @@ LAYERS = [
     "_data.rollback",
     "_data.optional_imports",
     "_data.scores",
+    "_data.parameter_checks",
     "_data.seeds_and_devices",
     "_data.dtypes_and_batch_sizes",
     "_data.frames",

@@ -17,12 +17,13 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import HasMethods, RealNotInt, StrOptions
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset, constant_columns
 from skae._data.input_checks import as_numpy, check_rows, check_validation_rows
+from skae._data.parameter_checks import Interval, integers_in
 from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
@@ -489,13 +490,13 @@ class BaseAutoencoder(
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
             return (128,)
-        sizes = np.atleast_1d(np.asarray(sizes)).tolist()
-        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+        widths = integers_in(sizes)
+        if widths is None or min(widths, default=1) < 1:
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use "
                 "() for the linear autoencoder or 'auto'."
             )
-        return tuple(sizes)
+        return tuple(widths)
 
     def _make_mlps(self, seed: int, n_parts: int = 1) -> Any:
         """Build the user's network, or an encoder and its mirror image, the decoder.

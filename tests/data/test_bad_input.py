@@ -15,7 +15,12 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import (
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    AutoencoderTransformer,
+    LatentDimensionSearch,
+)
 
 METHODS = ["transform", "inverse_transform", "reconstruct", "reconstruction_error", "score"]
 ON_ROWS = ["fit", "fit_transform", "transform", "reconstruct", "reconstruction_error", "score"]
@@ -82,6 +87,10 @@ BAD_VALUES = {
     "pretraining": ["layers", True, 3],
     "fine_tune": ["yes", None],
 }
+# Parameters that take a number: no boolean is one.
+NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
+NUMBERS |= {"n_active", "transform_n_active", "kl_warmup", "lr", "weight_decay", "tol"}
+NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
 ADMITTED = [  # by one kind, though not by others
     ("StackedAutoencoder", "noise", None),
     ("StackedAutoencoder", "noise_level", 1.5),  # of no noise
@@ -185,6 +194,53 @@ def test_an_unknown_value_is_refused_by_name(kind, name, value, rows):
     message = text_of(lambda: clone(kind).set_params(**{name: value}).fit(rows))
     assert name in message
     assert str(value) in message
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, name) for k in ESTIMATORS for name in k.get_params() if name in NUMBERS]
+)
+def test_a_boolean_is_no_number(kind, name, value, rows):
+    estimator = clone(kind).set_params(**{name: value})
+    message = rf"The '{name}' parameter of {name_of(kind)} must be an? .*Got {value!r} instead"
+    with pytest.raises(InvalidParameterError, match=message):
+        estimator.fit(rows)
+    with pytest.raises(InvalidParameterError, match=message):
+        estimator.partial_fit(rows)
+
+
+@pytest.mark.parametrize("sizes", [(8, True), [np.True_], np.array([True, True])], ids=str)
+def test_a_boolean_is_no_layer_size(kind, sizes, rows):
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes=.*True.*must hold integers >= 1"):
+        kind.set_params(hidden_layer_sizes=sizes).fit(rows)
+
+
+@pytest.mark.parametrize("sizes", [(8, np.int64(3)), np.array([8, 3]), pd.Series([8, 3]), [8, 3]])
+def test_integers_of_any_make_are_layer_sizes(sizes, rows):
+    network = make_fast(hidden_layer_sizes=sizes, max_epochs=1).fit(rows).net_.module_.network
+    assert [layer.out_features for layer in list(network.encoder)[::2]] == [8, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["n_neighbors", "batch_size", "max_epochs"])
+@pytest.mark.parametrize("model", [AutoencoderClassifier, AutoencoderRegressor])
+def test_a_boolean_is_no_number_for_supervised_models(model, name, rows):
+    with pytest.raises(InvalidParameterError, match=rf"'{name}' parameter.*Got True instead"):
+        model(**{name: True}).fit(rows, np.arange(60) % 2)
+
+
+@pytest.mark.parametrize("name", ["n_components", "n_seeds", "n_jobs"])
+def test_a_boolean_is_no_number_for_the_search(name, rows):
+    search = LatentDimensionSearch(make_fast(), **{name: True})
+    with pytest.raises(InvalidParameterError, match=rf"'{name}' parameter.*Got True instead"):
+        search.fit(rows)
+    if name == "n_components":
+        with pytest.raises(ValueError, match=r"n_components=\[2, True\] must hold integers"):
+            search.set_params(n_components=[2, True]).fit(rows)
+
+
+def test_a_boolean_is_no_number_of_samples(rows):
+    with pytest.raises(TypeError, match="n_samples=True must be an instance of int"):
+        make_fast().fit(rows).sample(True)
 
 
 def test_an_unknown_value_is_an_invalid_parameter_error(kind, rows):

@@ -21,7 +21,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, check_array
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -32,6 +32,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae._data.input_checks import as_numpy, check_rows
+from skae._data.parameter_checks import Interval
 from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, seeded_globally
