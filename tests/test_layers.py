@@ -24,6 +24,7 @@ LAYERS = [
     "_data.seeds_and_devices",
     "_data.dtypes_and_batch_sizes",
     "_data.frames",
+    "_data.input_errors",
     "_data.input_checks",
     "_data.sample_weight",
     "_data.pca",

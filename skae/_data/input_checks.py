@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skae._data.array_api import to_numpy
 from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES, float_dtypes
+from skae._data.input_errors import check_squares, explained_errors
 
 ROUNDING = 1e-6  # by which scaled rows may leave the unit interval
 
@@ -24,24 +25,28 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     kept = is_memory_mapped(X) and X.dtype.kind in "iuf"
     dtype = None if kept else float_dtypes(X)
-    X = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
-    if sparse.issparse(X) and not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
-    return X
+    with explained_errors(X, type(estimator).__name__):
+        rows = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
+    check_squares(rows, X)
+    if sparse.issparse(rows) and not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return rows
 
 
 def check_validation_rows(estimator: Any, X_val: Any) -> Any:
     """Check validation rows against the features of the training rows."""
     try:
         return check_rows(estimator, X_val, reset=False)
-    except ValueError as error:
-        raise ValueError(f"X_val does not suit X: {error}") from error
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"X_val does not suit X: {error}") from error
 
 
 def check_codes(Z: Any, n_components: int, *, accept_sparse: str | bool = False) -> Any:
     """Check codes, float64 or float32, that are to be decoded."""
-    Z = check_array(Z, dtype=float_dtypes(Z), input_name="X", accept_sparse=accept_sparse)
+    with explained_errors(Z, "inverse_transform"):
+        Z = check_array(Z, dtype=float_dtypes(Z), input_name="X", accept_sparse=accept_sparse)
     if Z.shape[1] != n_components:
         raise ValueError(
             f"X has {Z.shape[1]} columns, but inverse_transform expects codes of "

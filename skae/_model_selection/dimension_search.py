@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import GridSearchCV, check_cv
@@ -252,14 +253,14 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self : object
         """
         self._validate_params()
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             self._search(X, y, params)
         return self
 
     def _search(self, X: Any, y: Any, params: dict[str, Any]) -> None:
-        X, y = indexable(X, y)
         if isinstance(self.estimator, BaseAutoencoder):
             check_rows(clone(self.estimator), X, reset=True)  # now, not in every fit
+        X, y = indexable(X, y)
         if self.downstream is not None and y is None:
             raise ValueError(
                 f"downstream={self.downstream!r} requires y to be passed, but the target y is "

@@ -32,6 +32,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae._data.input_checks import as_numpy, check_rows
+from skae._data.input_errors import check_squares
 from skae._data.parameter_checks import Interval
 from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
@@ -223,7 +224,7 @@ class _Supervised(
             If X or y holds NaN or infinity, lengths or widths differ, no row is labelled, or
             labels are of one class only.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             self._fit(X, y, sample_weight)
         return self
 
@@ -647,7 +648,9 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
     _target: ContinuousTarget
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
-        return check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
+        y = check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
+        check_squares(y, y, "y")
+        return y
 
     def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
         mean = weighted_mean(y, weights)
