@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval as NumberInterval
 
+from skae._data.warnings import warn
+
 
 class Interval(NumberInterval):
     """scikit-learn's constraint of a number in an interval, which no boolean satisfies."""
@@ -31,3 +33,14 @@ def integers_in(values: Any) -> list[int] | None:
     if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in each):
         return None
     return [int(n) for n in each]
+
+
+def warn_if_overcomplete(n_components: int, n_features: int) -> None:
+    """Warn if a code has more components than the rows have features."""
+    if n_components > n_features:
+        warn(
+            f"n_components={n_components} exceeds the {n_features} features of X: the code is "
+            f"overcomplete, and does not compress X. Set n_components to at most {n_features}, or "
+            "use SparseAutoencoder, whose codes may be wider than X.",
+            UserWarning,
+        )

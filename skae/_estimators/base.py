@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset, constant_columns
 from skae._data.input_checks import as_numpy, check_rows, check_validation_rows
-from skae._data.parameter_checks import Interval, integers_in
+from skae._data.parameter_checks import Interval, integers_in, warn_if_overcomplete
 from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
@@ -299,13 +299,16 @@ class BaseAutoencoder(
 
         Warns
         -----
+        UserWarning
+            If `n_components` exceeds the number of features.
         ConvergenceWarning
             If all rows are equal, if training stopped at a non-finite loss, or if
             `n_components` is a share of variance that PCA's choice for it does not explain
             of held-out rows.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             carry_out(self._fitting(X, sample_weight, X_val))
+            self._warn_if_overcomplete()
         return self
 
     def _fitting(
@@ -401,6 +404,9 @@ class BaseAutoencoder(
                 stacklevel=7,
             )
         return rows
+
+    def _warn_if_overcomplete(self) -> None:
+        warn_if_overcomplete(self.n_components_, self.n_features_in_)
 
     def _size_of_none(self, rows: Dataset) -> int:
         """Number of components that None stands for."""

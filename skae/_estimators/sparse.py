@@ -256,6 +256,9 @@ class SparseAutoencoder(BaseAutoencoder):
     def _size_of_none(self, rows: Dataset) -> int:
         return OVERCOMPLETE * rows.shape[1]
 
+    def _warn_if_overcomplete(self) -> None:
+        """Sparse codes are meant to be overcomplete."""
+
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         is_auto = isinstance(self.hidden_layer_sizes, str)
         return () if is_auto else super()._resolve_hidden_layer_sizes()

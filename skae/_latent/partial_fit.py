@@ -225,6 +225,7 @@ class StreamingMixin:
     _code_mean: np.ndarray
     _code_scale: np.ndarray
     _validate_params: Callable[[], None]
+    _warn_if_overcomplete: Callable[[], None]
     _check_parameters: Callable[[Any], None]
     _starts_at_optimum: Callable[[], bool]
     _fit_center_and_scale: Callable[..., Dataset]
@@ -289,7 +290,8 @@ class StreamingMixin:
         Warns
         -----
         UserWarning
-            If `latent_density` cannot follow and a normal distribution takes its place.
+            If `n_components` exceeds the number of features (first call only), or if
+            `latent_density` cannot follow and a normal distribution takes its place.
         ConvergenceWarning
             If a loss was not finite: the weights before the call are kept, and the learning
             rate is lowered.
@@ -298,7 +300,7 @@ class StreamingMixin:
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
         self._check_can_follow()
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             is_first = not hasattr(self, "net_")
             X = check_rows(self, X, reset=is_first)
             X, weights = check_weights(sample_weight, X, scaled=False)
@@ -309,6 +311,8 @@ class StreamingMixin:
                 follow(stream, X, weights, device)
             stream.own_pending(X, weights)
             self._stream = stream
+            if is_first:
+                self._warn_if_overcomplete()
         return self
 
     @property
