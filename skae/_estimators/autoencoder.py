@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from skae._data.dataset import Dataset
-from skae._data.validation import check_unit_interval
+from skae._data.input_checks import check_unit_interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder

@@ -18,21 +18,17 @@ from sklearn import config_context
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import HasMethods, RealNotInt, StrOptions
 from torch import nn
 
 from skae._data.array_api import array_api_fit
-from skae._data.dataset import Dataset, constant_columns, weighted_mean
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.input_checks import as_numpy
+from skae._data.parameter_checks import Interval, integers_in, warn_if_overcomplete
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
+from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_numpy,
-    check_weights,
-    derive_seeds,
-    resolve_device,
-    seeded_globally,
-    sort_and_repeat,
-)
 from skae._latent.covariance import CovarianceTransformer
 from skae._latent.n_components import choose_dimension
 from skae._training.batched import models_per_batch
@@ -327,17 +323,20 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
         Warns
         -----
+        UserWarning
+            If `n_components` exceeds the number of features.
         ConvergenceWarning
             If all rows are equal, if training stopped at a non-finite loss, or if
             `n_components` is a share of variance that PCA's choice for it does not explain
             of held-out rows.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             data = self._start_fit(X, sample_weight, X_val)
             with self._seed_user_modules(data.seeds.weights, data.device):
                 job = self._build(data)
                 (trained,) = train_networks([job])
             self._finish_fit(data, trained)
+            self._warn_if_overcomplete()
         return self
 
     def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
@@ -440,6 +439,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         rows = Dataset(X, self.mean_, weights=weights)
         return rows.with_scale(rows.root_mean_square())
 
+    def _warn_if_overcomplete(self) -> None:
+        warn_if_overcomplete(self.n_components_, self.n_features_in_)
+
     def _n_components_of_none(self, rows: Dataset) -> int:
         """Number of components that None stands for."""
         return min(rows.count, rows.shape[1])
@@ -500,13 +502,13 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
             return (128,)
-        sizes = np.atleast_1d(np.asarray(sizes)).tolist()
-        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+        widths = integers_in(sizes)
+        if widths is None or min(widths, default=1) < 1:
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use "
                 "() for the linear autoencoder or 'auto'."
             )
-        return tuple(sizes)
+        return tuple(widths)
 
     def _make_mlps(self, seed: int, n_parts: int = 1) -> Any:
         """Build the user's network, or an encoder and its mirror image, the decoder.

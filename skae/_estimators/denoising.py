@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from skae._data.dataset import Dataset
+from skae._data.parameter_checks import Interval
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.docstrings import inherit_entries
 from skae.losses import LOSSES, Emphasised, Objective

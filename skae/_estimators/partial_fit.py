@@ -15,16 +15,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import RealNotInt
 
 from skae._data.array_api import array_api_fit
-from skae._data.dataset import MEMORY_BYTES, Dataset
+from skae._data.dataset import Dataset
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.input_checks import as_dense
 from skae._data.moments import Moments
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights
+from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_dense,
-    check_weights,
-    derive_seeds,
-    resolve_device,
-)
 from skae._estimators.base import BaseAutoencoder, FitData, Seeds
 from skae._latent.n_components import pca_dimension
 from skae._training.callbacks import check_callbacks
@@ -265,7 +263,8 @@ class IncrementalAutoencoder(BaseAutoencoder):
         Warns
         -----
         UserWarning
-            If `latent_density` cannot follow and a normal distribution takes its place.
+            If `n_components` exceeds the number of features (first call only), or if
+            `latent_density` cannot follow and a normal distribution takes its place.
         ConvergenceWarning
             If a loss was not finite: the weights before the call are kept, and the learning
             rate is lowered.
@@ -274,7 +273,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
         self._check_can_follow()
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             is_first = not hasattr(self, "net_")
             X = self._check_rows(X, reset=is_first)
             X, weights = check_weights(sample_weight, X, scaled=False)
@@ -285,6 +284,8 @@ class IncrementalAutoencoder(BaseAutoencoder):
                 follow(stream, X, weights, device)
             stream.own_pending(X, weights)
             self._stream = stream
+            if is_first:
+                self._warn_if_overcomplete()
         return self
 
     @property

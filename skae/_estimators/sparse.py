@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import RealNotInt, StrOptions
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api, in_type_of, like, widest
 from skae._data.dataset import Dataset, constant_columns
+from skae._data.input_checks import as_dense
 from skae._data.moments import Moments
-from skae._data.validation import as_dense
+from skae._data.parameter_checks import Interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder, Stream
@@ -257,8 +258,12 @@ class SparseAutoencoder(IncrementalAutoencoder):
     def _n_components_of_none(self, rows: Dataset) -> int:
         return OVERCOMPLETE * rows.shape[1]
 
+    def _warn_if_overcomplete(self) -> None:
+        """Sparse codes are meant to be overcomplete."""
+
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
-        return () if self.hidden_layer_sizes == "auto" else super()._resolve_hidden_layer_sizes()
+        is_auto = isinstance(self.hidden_layer_sizes, str)
+        return () if is_auto else super()._resolve_hidden_layer_sizes()
 
     def _count(self, n_active: int | float) -> int:
         """Number of units that a number or share stands for."""

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from skae._data.dataset import Dataset
 from skae._data.moments import Moments
+from skae._data.parameter_checks import Interval
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import FitData, Seeds
 from skae._estimators.docstrings import inherit_entries

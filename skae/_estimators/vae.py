@@ -11,14 +11,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
+from skae._data.input_checks import check_unit_interval
 from skae._data.moments import Moments
-from skae._data.validation import check_unit_interval
+from skae._data.parameter_checks import Interval, check_integer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
@@ -445,7 +446,7 @@ class VAETransformer(IncrementalAutoencoder):
             In input units; an array also where `set_output` asks for frames.
         """
         mean, std = self.posterior(X)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_integer(n_samples, "n_samples", at_least=1)
         random = check_random_state(random_state)
         shape = len(mean), n_samples, self.n_components_
         codes = mean[:, None] + std[:, None] * random.normal(size=shape)
@@ -534,7 +535,7 @@ class VAETransformer(IncrementalAutoencoder):
             In nats.
         """
         X = self._check_rows(X)
-        check_scalar(n_draws, "n_draws", Integral, min_val=1)
+        check_integer(n_draws, "n_draws", at_least=1)
         draws = antithetic_draws(n_draws, self.n_components_, random_state)
         return self._map_batches(
             lambda part: self._bound(self._standardize(part), draws)[:, None],

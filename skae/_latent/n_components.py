@@ -14,8 +14,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from skae._data.dataset import MEMORY_BYTES, Dataset, constant_columns
-from skae._data.validation import explained_share
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.scores import explained_share
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
 from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components

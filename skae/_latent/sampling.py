@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
 from skae._data.frames import wrap_in_frame
-from skae._data.validation import as_dense
+from skae._data.input_checks import as_dense
+from skae._data.parameter_checks import check_integer
 from skae._latent.ordering import OrderedTransformer
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
@@ -122,7 +122,7 @@ class GenerativeTransformer(OrderedTransformer):
             If `n_samples` is below 1.
         """
         check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_integer(n_samples, "n_samples", at_least=1)
         random = check_random_state(random_state)
         codes = self.latent_density_.sample(n_samples, random)
         X = self._decoded(codes)
@@ -259,7 +259,7 @@ class GenerativeTransformer(OrderedTransformer):
             If the numbers of rows differ or `n_steps` is below 2.
         """
         check_is_fitted(self)
-        check_scalar(n_steps, "n_steps", Integral, min_val=2)
+        check_integer(n_steps, "n_steps", at_least=2)
         start, end = (as_dense(self._check_rows(X)) for X in (X_start, X_end))
         if len(start) != len(end):
             raise ValueError(

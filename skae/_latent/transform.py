@@ -16,16 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api, empty_like, in_type_of, like, product
+from skae._data.dtypes_and_batch_sizes import SMALLEST_BATCH, rows_per_batch
 from skae._data.frames import check_code_names, wrap_in_frame
-from skae._data.validation import (
-    SMALLEST_BATCH,
-    as_dense,
-    check_codes,
-    check_rows,
-    check_weights,
-    explained_share,
-    rows_per_batch,
-)
+from skae._data.input_checks import as_dense, check_codes, check_rows
+from skae._data.sample_weight import check_weights
+from skae._data.scores import explained_share
 from skae.networks.inference import Affine, Cast, Standardise, decoder_of, encoder_of, rules_of
 
 

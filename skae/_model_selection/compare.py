@@ -21,7 +21,9 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
-from skae._data.validation import derive_seeds, explained_share, import_optional
+from skae._data.optional_imports import import_optional
+from skae._data.scores import explained_share
+from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.comparison import Comparison

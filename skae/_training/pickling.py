@@ -15,7 +15,7 @@ from sklearn.utils.fixes import parse_version
 from torch import Tensor, nn
 
 from skae._data.array_api import attributes_in_numpy, is_fitted_elsewhere
-from skae._data.validation import resolve_device
+from skae._data.seeds_and_devices import resolve_device
 from skae._data.version import __version__
 from skae.networks.serialization import network_from_config, network_to_config
 

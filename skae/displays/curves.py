@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.validation import explained_share
+from skae._data.scores import explained_share
 from skae.densities import SpikeAndSlab
 from skae.displays.plotting import (
     BLUE,

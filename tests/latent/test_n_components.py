@@ -19,7 +19,7 @@ from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._data.dataset import Dataset
-from skae._data.validation import derive_seeds
+from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.base import Seeds
 from skae._latent.n_components import Trial, copy_weights, pca_dimension
 

@@ -22,7 +22,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, check_array
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -32,17 +32,13 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from skae._data.dataset import weighted_mean
+from skae._data.input_checks import as_numpy, check_rows
+from skae._data.input_errors import check_squares
+from skae._data.parameter_checks import Interval
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
+from skae._data.seeds_and_devices import derive_seeds, seeded_globally
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_numpy,
-    check_rows,
-    check_weights,
-    derive_seeds,
-    seeded_globally,
-    sort_and_repeat,
-)
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
@@ -230,7 +226,7 @@ class _Supervised(
             If X or y holds NaN or infinity, lengths or widths differ, no row is labelled, or
             labels are of one class only.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             self._fit(X, y, sample_weight)
         return self
 
@@ -666,7 +662,9 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
     __module__ = "skae"  # the public path, which pickles name
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
-        return check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
+        y = check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
+        check_squares(y, y, "y")
+        return y
 
     def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
         mean = weighted_mean(y, weights)

@@ -13,7 +13,8 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skae._data.dataset import Dataset
-from skae._data.validation import as_dense, rows_per_batch
+from skae._data.dtypes_and_batch_sizes import rows_per_batch
+from skae._data.input_checks import as_dense
 from skae._estimators.supervised.label_propagation import propagate
 from skae._estimators.supervised.targets import Target
 from skae._training.trainer import Trained, Trainer, TrainingJob, train_networks
