@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from skae._data.dataset import Dataset, constant_columns
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
 from skae._data.scores import explained_share
+from skae._data.warnings import warn
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
 from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
@@ -142,12 +142,11 @@ def choose_dimension(
 
 
 def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
-    warnings.warn(
+    warn(
         f"n_components={fraction}: the {cap} components that PCA needs for this share of the "
         f"training rows' variance explain {explained:.4f} of held-out rows' variance; they are "
         f"kept. Set n_components to an integer above {cap} for more.",
         ConvergenceWarning,
-        stacklevel=9,
     )
 
 
