@@ -17,10 +17,10 @@ from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.denoising import DenoisingAutoencoder
 from skae._estimators.stacked import StackedAutoencoder
 from skae._estimators.vae import VAETransformer
+from skae._model_selection.column_types import Table, TableError, prepare, read_frame
 from skae._model_selection.compare import compare, predictor
-from skae._model_selection.comparison import Comparison
-from skae._model_selection.report import write_report
-from skae._model_selection.table_reader import Table, TableError, prepare, read_frame
+from skae._model_selection.comparison_result import Comparison
+from skae._model_selection.html_report import write_report
 
 KINDS = {
     kind.__name__: kind

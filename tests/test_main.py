@@ -13,7 +13,7 @@ from sklearn.datasets import load_diabetes, load_wine
 
 import skae
 from skae.__main__ import main
-from skae._model_selection.table_reader import TableError, prepare, read_frame
+from skae._model_selection.column_types import TableError, prepare, read_frame
 
 SMALL = ["--n-components", "2", "--cv", "2", "--n-jobs", "1", "--quiet"]
 

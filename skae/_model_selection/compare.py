@@ -24,7 +24,7 @@ from tqdm import tqdm
 from skae._data.validation import derive_seeds, explained_share, import_optional
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
-from skae._model_selection.comparison import Comparison
+from skae._model_selection.comparison_result import Comparison
 
 DEFAULT_SIZES = (2, 4, 8)
 TRUSTED_ROWS = 1000  # trustworthiness takes memory and time that are quadratic in the rows

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skae.displays.plotting import (
+from skae.displays._plotting import (
     axes_for,
     check_count,
     check_image_shape,

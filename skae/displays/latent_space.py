@@ -12,7 +12,7 @@ from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skae.displays.plotting import (
+from skae.displays._plotting import (
     BLUE,
     COLOURS,
     GREY,

@@ -6,7 +6,7 @@ from os import PathLike
 from typing import Any
 
 from skae._data.validation import import_optional
-from skae._model_selection.report import fragment, write_report
+from skae._model_selection.html_report import fragment, write_report
 from skae._model_selection.significance import paired_differences, verdict_of
 
 KEYS = ["estimator", "n_components"]

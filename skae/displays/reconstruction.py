@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skae.displays.plotting import (
+from skae.displays._plotting import (
     BLUE,
     VERMILLION,
     axes_for,

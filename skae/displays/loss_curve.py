@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._data.validation import explained_share
 from skae.densities import SpikeAndSlab
-from skae.displays.plotting import (
+from skae.displays._plotting import (
     BLUE,
     GREY,
     VERMILLION,
