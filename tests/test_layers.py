@@ -34,6 +34,7 @@ LAYERS = [
     "export",
     "displays._plotting",
     "displays.loss_curve",
+    "displays.explained_variance",
     "displays.latent_space",
     "displays.latent_grid",
     "displays.reconstruction",

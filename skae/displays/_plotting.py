@@ -1,55 +1,56 @@
-"""What displays share: axes, colours, keywords of artists, last steps of Pipelines."""
+"""What the displays share: checks of estimators, axes, keywords of artists, images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import _get_feature_names, check_array
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import _get_feature_names, check_array, check_is_fitted
 
 from skae._data.array_api import to_numpy
 
-# Of Okabe and Ito, apart for every kind of colour vision.
+# Okabe and Ito's colours, which readers with any colour vision can tell apart.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
-# The others of them, yellow left out, which white swallows; markers tell the rest apart.
-COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Of Petroff's ten, for more classes.
-MANY_COLOURS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
+# Without their yellow, which is hard to see on white.
+COLORS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Petroff's ten colours, for more classes.
+MANY_COLORS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
 
 
-# -- estimators --------------------------------------------------------------------
+# -- estimators and parameters -----------------------------------------------------
+
+
+def check_estimator(display: type, estimator: Any, *methods: str) -> None:
+    """Refuse to draw without matplotlib, an unfitted estimator, or one that lacks a method."""
+    check_matplotlib_support(f"{display.__name__}.from_estimator")
+    check_is_fitted(estimator)
+    check_methods(display, estimator, *methods)
+
+
+def check_methods(display: type, estimator: Any, *methods: str) -> None:
+    """Refuse an estimator that lacks a method or an attribute."""
+    for name in methods:
+        if not hasattr(estimator, name):
+            raise TypeError(
+                f"{display.__name__} needs an estimator with `{name}`, which {estimator!r} lacks. "
+                "A Pipeline has it only if all of its steps do: leave out a predictor at its "
+                "end, as in pipeline[:-1]."
+            )
 
 
 def split_last(estimator: Any) -> tuple[Any, Any]:
-    """Separate the last step of a Pipeline from those before it.
+    """Separate the last step of a Pipeline from the steps before it, which are None without any.
 
-    Parameters
-    ----------
-    estimator : estimator
-        A fitted search stands for its best estimator.
-
-    Returns
-    -------
-    before : Pipeline or None
-        None where nothing comes before.
-    last : estimator
+    A fitted search is replaced by its best estimator.
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     if not isinstance(estimator, Pipeline):
@@ -58,100 +59,29 @@ def split_last(estimator: Any) -> tuple[Any, Any]:
     return (before if len(before) else None), last
 
 
-def in_array(X: Any) -> np.ndarray:
-    """Rows or codes, of whatever container, as numbers to compute with.
-
-    Parameters
-    ----------
-    X : array-like or sparse matrix or array of shape (n_rows, n_columns)
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_columns), float64
-    """
+def as_float_array(X: Any) -> np.ndarray:
+    """Convert rows or codes of any container to a dense float64 array."""
     X = check_array(to_numpy(X), accept_sparse=True, dtype=np.float64, ensure_all_finite=False)
     return X.toarray() if issparse(X) else X
 
 
 def first_rows(X: Any, n_rows: int) -> Any:
-    """Take the first rows of any container.
-
-    Parameters
-    ----------
-    X : array-like or sparse matrix or array of shape (n_samples, n_features)
-    n_rows : int
-
-    Returns
-    -------
-    array-like or sparse matrix or array of shape (at most n_rows, n_features)
-    """
+    """Take the first rows of any container."""
     return (X.tocsr() if issparse(X) else X)[:n_rows]
 
 
-def check_methods(display: str, estimator: Any, names: Sequence[str]) -> None:
-    """Refuse an estimator that lacks a method.
-
-    Parameters
-    ----------
-    display : str
-    estimator : estimator
-    names : sequence of str
-
-    Raises
-    ------
-    TypeError
-    """
-    for name in names:
-        if not hasattr(estimator, name):
-            raise TypeError(
-                f"{display} needs an estimator with `{name}`, which {estimator!r} lacks; a "
-                "Pipeline has it if all of its steps do: leave out a predictor at its end, as "
-                "in pipeline[:-1]."
-            )
-
-
 def feature_names(estimator: Any, X: Any, n_features: int) -> list[str]:
-    """Names of the features: of the frame, else those the estimator knows, else numbers.
-
-    Parameters
-    ----------
-    estimator : estimator
-    X : array-like of shape (n_samples, n_features)
-    n_features : int
-
-    Returns
-    -------
-    list of str
-    """
+    """Names of the features: those of the frame, else of the estimator, else "x0", "x1", ..."""
     names = _get_feature_names(X)
     if names is None:
         names = getattr(estimator, "feature_names_in_", None)
     return [f"x{i}" for i in range(n_features)] if names is None else [str(n) for n in names]
 
 
-def chosen_components(
+def check_components(
     components: Any, n_components: int, *, at_most: int | None = None
 ) -> tuple[int, ...]:
-    """Check which components of a code to show.
-
-    Parameters
-    ----------
-    components : int, sequence of int or None
-        None is the first two, or the only one.
-    n_components : int
-        Of the code.
-    at_most : int, default=None
-        How many may be shown.
-
-    Returns
-    -------
-    tuple of int
-
-    Raises
-    ------
-    ValueError
-        If they are not distinct integers in [0, n_components), or too many.
-    """
+    """Check which components to show; None is the first two, or the only one."""
     if components is None:
         return tuple(range(min(2, n_components)))
     chosen: list[Any] = list(np.atleast_1d(np.asarray(components, dtype=object)))
@@ -167,22 +97,7 @@ def chosen_components(
 
 
 def check_count(name: str, value: Any, at_least: int = 1) -> int:
-    """Check a number of things to draw.
-
-    Parameters
-    ----------
-    name : str
-    value : int
-    at_least : int, default=1
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-    """
+    """Check the number of things to draw."""
     if not isinstance(value, Integral) or value < at_least:
         raise ValueError(f"{name}={value!r} must be an integer >= {at_least}.")
     return int(value)
@@ -191,42 +106,21 @@ def check_count(name: str, value: Any, at_least: int = 1) -> int:
 # -- axes and artists --------------------------------------------------------------
 
 
-def with_defaults(given: dict[str, Any] | None, artist: Any, **defaults: Any) -> dict[str, Any]:
-    """Keywords of an artist: those given, by any alias, before the defaults.
-
-    Parameters
-    ----------
-    given : dict or None
-    artist : type
-        Of matplotlib, whose aliases count.
-    defaults : keyword arguments
-
-    Returns
-    -------
-    dict
-    """
-    from matplotlib.cbook import normalize_kwargs
-
-    return {**defaults, **normalize_kwargs(given or {}, artist)}
+def start_plot(display: Any, ax: Any, figsize: tuple[float, float] | None = None) -> Any:
+    """Set `ax_` and `figure_` of a display that draws on one pair of axes, and return the axes."""
+    check_matplotlib(display)
+    display.ax_ = axes_or_new(ax, figsize)
+    display.figure_ = display.ax_.figure
+    return display.ax_
 
 
-def axes_for(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
-    """Axes to draw on: those given, or the only ones of a new figure.
+def check_matplotlib(display: Any) -> None:
+    """Refuse to plot without matplotlib."""
+    check_matplotlib_support(f"{type(display).__name__}.plot")
 
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-    figsize : tuple of float, default=None
-        Of the new figure, in inches.
 
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    TypeError
-    """
+def axes_or_new(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
+    """Return the given axes, or those of a new figure with `figsize` in inches."""
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
 
@@ -241,24 +135,7 @@ def axes_for(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
 
 
 def grid_of_axes(ax: Any, shape: tuple[int, int], figsize: tuple[float, float]) -> np.ndarray:
-    """Rows and columns of axes: those given, in place of the ones given, or of a new figure.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, array of Axes or None
-    shape : tuple of int
-    figsize : tuple of float
-        Of the new figure, in inches.
-
-    Returns
-    -------
-    ndarray of Axes of that shape
-
-    Raises
-    ------
-    ValueError
-        If an array has another shape, or if axes were not placed by `subplots`.
-    """
+    """Return an array of axes: those given, those that divide the ones given, or new ones."""
     import matplotlib.pyplot as plt
 
     if ax is None:
@@ -270,12 +147,12 @@ def grid_of_axes(ax: Any, shape: tuple[int, int], figsize: tuple[float, float]) 
                 f"ax holds {axes.size} axes, but {shape[0]} rows of {shape[1]} are drawn; pass "
                 "as many, a single one to be divided, or None for a new figure."
             )
-        return np.array([axes_for(one) for one in axes.ravel()], dtype=object).reshape(shape)
-    return _divided(axes_for(ax), shape)
+        return np.array([axes_or_new(one) for one in axes.ravel()], dtype=object).reshape(shape)
+    return _divide(axes_or_new(ax), shape)
 
 
-def _divided(ax: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Axes in the place of others, which are switched off."""
+def _divide(ax: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Put several axes in the place of one, which is switched off."""
     place = ax.get_subplotspec()
     if place is None:
         raise ValueError(
@@ -289,59 +166,38 @@ def _divided(ax: Any, shape: tuple[int, int]) -> np.ndarray:
     return axes
 
 
-def clear_up(ax: Any, *, grid: bool = True) -> None:
-    """Leave out of axes what tells nothing.
+def with_defaults(given: dict[str, Any] | None, artist: str, **defaults: Any) -> dict[str, Any]:
+    """Keywords of a "line", "patch" or "collection": those given, by any alias, over defaults."""
+    from matplotlib import cbook, collections, lines, patches
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-    grid : bool, default=True
-        Draw faint lines behind the artists.
-    """
+    artists = {"line": lines.Line2D, "patch": patches.Patch, "collection": collections.Collection}
+    return {**defaults, **cbook.normalize_kwargs(given or {}, artists[artist])}
+
+
+def shorten(name: str, n_characters: int) -> str:
+    """Cut a long name and end it with an ellipsis."""
+    return name if len(name) <= n_characters else f"{name[: n_characters - 1]}…"
+
+
+def style_axes(ax: Any) -> None:
+    """Hide the upper and the right spine and draw a faint grid behind the artists."""
     ax.spines[["top", "right"]].set_visible(False)
-    if grid:
-        ax.grid(alpha=0.3)
-        ax.set_axisbelow(True)
+    ax.grid(alpha=0.3)
+    ax.set_axisbelow(True)
 
 
-def place_legend(ax: Any, *, is_own: bool, **options: Any) -> Any:
-    """Add a legend: beside axes of a figure of one's own, else where there is room.
+def integer_ticks(axis: Any, **options: Any) -> None:
+    """Put ticks at integers only."""
+    from matplotlib.ticker import MaxNLocator
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-    is_own : bool
-    options : keyword arguments
-        Of `Axes.legend`.
-
-    Returns
-    -------
-    matplotlib Legend
-    """
-    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if is_own else {"loc": "best"}
-    return ax.legend(**place, frameon=not is_own, **options)
+    axis.set_major_locator(MaxNLocator(integer=True, **options))
 
 
 # -- images ------------------------------------------------------------------------
 
 
 def check_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
-    """Check that rows can be images of a shape.
-
-    Parameters
-    ----------
-    image_shape : tuple of int
-        (height, width), or (height, width, 3) or (height, width, 4) for colours.
-    n_features : int
-
-    Returns
-    -------
-    tuple of int
-
-    Raises
-    ------
-    ValueError
-    """
+    """Check that rows can be images of (height, width), or with three or four colour channels."""
     shape = tuple(np.atleast_1d(np.asarray(image_shape)).tolist())
     is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
     if not is_image or any(not isinstance(n, int) or n < 1 for n in shape):
@@ -356,34 +212,16 @@ def check_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
 
 
 def draw_images(
-    ax: Any,
-    images: np.ndarray,
-    limits: tuple[float, float],
-    image_kw: dict[str, Any] | None,
-    gap: float = 0.06,
+    ax: Any, images: np.ndarray, limits: tuple[float, float], image_kw: dict[str, Any] | None
 ) -> np.ndarray:
-    """Draw a table of images on one pair of axes, the first row on top.
+    """Draw images of shape (n_rows, n_columns, height, width[, channels]) on one pair of axes.
 
-    The image in row i and column j covers the unit square around (j, i).
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-    images : ndarray of shape (n_rows, n_columns, height, width) or (..., 3)
-    limits : tuple of float
-        Values that are black and white; of colours, nothing and full.
-    image_kw : dict or None
-        Of `Axes.imshow`.
-    gap : float, default=0.06
-        Between images, as a share of their size.
-
-    Returns
-    -------
-    ndarray of AxesImage of shape (n_rows, n_columns)
+    The image in row i and column j covers the unit square around (j, i), less a gap of 3 %
+    at each side; row 0 is on top. Returns the drawn images, of shape (n_rows, n_columns).
     """
     low, high = limits
     options = {"cmap": "gray", "vmin": low, "vmax": high, **(image_kw or {})}
-    (n_rows, n_columns, height, width), half = images.shape[:4], 0.5 - gap / 2
+    (n_rows, n_columns, height, width), half = images.shape[:4], 0.47
     drawn = np.empty((n_rows, n_columns), dtype=object)
     for i, j in np.ndindex(drawn.shape):
         image = images[i, j]
@@ -397,18 +235,10 @@ def draw_images(
     return drawn
 
 
-def limits_of(rows: np.ndarray, image_shape: tuple[int, ...]) -> tuple[float, float]:
+def pixel_limits(rows: np.ndarray, image_shape: tuple[int, ...]) -> tuple[float, float]:
     """Values of the darkest and the lightest pixel.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_features)
-    image_shape : tuple of int
-
-    Returns
-    -------
-    tuple of float
-        Of colours, (0, 1), or (0, 255) if rows exceed 1.
+    For colours they are 0 and 1, or 0 and 255 if any value is greater than 1.
     """
     if len(image_shape) == 3:
         return 0.0, 255.0 if rows.max() > 1 else 1.0
@@ -417,17 +247,6 @@ def limits_of(rows: np.ndarray, image_shape: tuple[int, ...]) -> tuple[float, fl
 
 
 def figure_size(aspect: float) -> tuple[float, float]:
-    """Size of a figure for images side by side.
-
-    Parameters
-    ----------
-    aspect : float
-        Width over height of all images together.
-
-    Returns
-    -------
-    tuple of float
-        In inches.
-    """
+    """Width and height in inches of a figure whose images together have this width over height."""
     width = min(9.0, max(3.0, 6.0 * aspect))
     return width + 0.8, width / aspect + 0.7

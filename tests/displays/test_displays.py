@@ -91,6 +91,11 @@ def drawn_for(display, fitted, search, wine, **options):
 
 
 @each_display
+def test_its_module_is_the_public_one(display):
+    assert display.__module__ == "skae.displays"
+
+
+@each_display
 def test_the_axes_given_are_drawn_on(display, fitted, search, wine):
     figure, (ax, other) = plt.subplots(1, 2)
     drawn = drawn_for(display, fitted, search, wine, ax=ax)
