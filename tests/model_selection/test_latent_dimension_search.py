@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 
 import numpy as np
 import pandas as pd
@@ -321,6 +322,24 @@ def test_pickles_and_clones(wine):
     again = pickle.loads(pickle.dumps(search))
     np.testing.assert_array_equal(again.transform(wine), search.transform(wine))
     assert clone(search).get_params().keys() == search.get_params().keys()
+
+
+PICKLED = [
+    {},
+    {"scoring": reconstruction_score},
+    {"downstream": LogisticRegression()},
+    {"downstream": LogisticRegression(), "scoring": "f1_macro"},
+]
+
+
+@pytest.mark.parametrize("params", PICKLED, ids=str)
+def test_pickles_name_no_private_module_and_score_as_before(params, wine, labels):
+    search = search_of(PCA(), [2], **params).fit(wine, labels)
+    data = pickle.dumps(search)
+    names = {argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)}
+    assert [name for name in names if name.startswith("skae._")] == []
+    assert {"skae", "LatentDimensionSearch"} <= names
+    assert pickle.loads(data).score(wine, labels) == search.score(wine, labels)
 
 
 def test_a_progress_bar_if_verbose(wine, capsys):
