@@ -73,6 +73,7 @@ LAYERS = [
     "_model_selection.latent_dimension_search",
     "_model_selection.column_types",
     "_model_selection.significance",
+    "_model_selection.verdict",
     "_model_selection.html_report",
     "_model_selection.comparison_result",
     "_model_selection.compare",

@@ -1,4 +1,4 @@
-"""A comparison as HTML: one file without requests, for a screen of any width."""
+"""The report of a comparison: one self-contained HTML file, for screens of any width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -53,66 +53,28 @@ summary { cursor: pointer; font-weight: 600; margin-top: 2rem; }
 }
 """
 FIGURES = {
-    "explained_variance": "Share of the variance of held-out rows that the codes keep. "
-    "1 is perfect, 0 is what the mean of the training rows reaches.",
-    "downstream_score": "How well held-out rows are predicted from their codes.",
-    "trustworthiness": "How many of the nearest neighbours of codes are neighbours of rows too.",
-    "fit_time": "Seconds of one fit, on a logarithmic scale.",
+    "explained_variance": "Explained share of the variance of held-out rows. 1 is a perfect "
+    "reconstruction, 0 is the mean of the training rows.",
+    "downstream_score": "How well the target of held-out rows is predicted from their codes.",
+    "trustworthiness": "How many nearest neighbours of a code are also neighbours of its row.",
+    "fit_time": "Seconds per fit, on a logarithmic scale.",
 }
-TEXTS = {"estimator", "measure", "outcome"}
-TEXT = ' class="text"'
+TEXT_COLUMNS = {"estimator", "measure", "outcome"}
 PACKAGES = ("numpy", "scikit-learn", "torch", "pandas")
 RULE = (
-    "Differences are paired over the folds, with the standard error of Nadeau and Bengio (2003), "
-    "which allows for training parts that overlap; the 95 % intervals of one measure hold "
-    "together (Bonferroni). Alike: the difference is less than 5 % of what {reference} leaves, "
-    "which is 1 minus its score, or less than 0.01 of a downstream score. Otherwise better or "
-    "worse if the interval excludes zero, undecided if it does not."
+    "Differences are paired over the folds. Their standard errors are those of Nadeau and Bengio "
+    "(2003), because the training parts of the folds overlap. The 95 % intervals of one measure "
+    "hold simultaneously (Bonferroni). Alike: the difference is smaller than 5 % of 1 minus the "
+    "score of {reference}, or smaller than 0.01 for a downstream score. Otherwise better or worse "
+    "if the interval excludes zero, undecided if it does not."
 )
 
 
-def fragment(comparison: Any) -> str:
-    """Write verdict and summary as a piece of HTML, for notebooks.
-
-    Parameters
-    ----------
-    comparison : Comparison
-
-    Returns
-    -------
-    html : str
-    """
+def notebook_html(comparison: Any) -> str:
+    """Verdict and summary as an HTML fragment."""
     return (
         f"<div><p><strong>{escape(comparison.verdict)}</strong></p>"
-        f"{table(comparison.readable())}</div>"
-    )
-
-
-def table(frame: Any) -> str:
-    """Write a frame as an HTML table in a box of its own that scrolls.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns "estimator", "measure" and "outcome" are text, aligned left.
-
-    Returns
-    -------
-    html : str
-    """
-
-    def cells(tag: str, values: Sequence[Any]) -> str:
-        scope = ' scope="col"' if tag == "th" else ""
-        return "".join(
-            f"<{tag}{scope}{TEXT if name in TEXTS else ''}>{escape(str(value))}</{tag}>"
-            for name, value in zip(frame.columns, values, strict=True)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in frame.to_numpy().tolist())
-    return (
-        '<div class="table" tabindex="0" style="overflow-x: auto">\n'
-        f"<table>\n<thead><tr>{cells('th', list(frame.columns))}</tr></thead>\n"
-        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+        f"{_table(comparison.readable())}</div>"
     )
 
 
@@ -124,76 +86,93 @@ def write_report(
     preparation: Sequence[tuple[str, str]] = (),
     command: str | None = None,
 ) -> None:
-    """Write the report of a comparison to a file, whole or not at all.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    path : str or path
-    title : str, default="PCA or an autoencoder?"
-    preparation : sequence of (str, str), default=()
-        What was done to columns and rows: terms and explanations.
-    command : str, default=None
-        Command line that makes the same report.
-    """
+    """Write the report to a file; `preparation` lists what was done to columns and rows."""
     import_optional("matplotlib", extra="compare")
-    _write_whole(_page(comparison, title, preparation, command), Path(path))
+    _write_atomically(_page(comparison, title, preparation, command), Path(path))
 
 
-def _write_whole(text: str, path: Path) -> None:
-    """Write beside the place, then move there: nobody meets half a file."""
-    beside = path.with_name(f".{uuid4().hex}.part")
+def _write_atomically(text: str, path: Path) -> None:
+    """Write to a temporary file and rename it, so that no reader sees an incomplete file."""
+    temporary = path.with_name(f".{uuid4().hex}.part")
     try:
-        with open(beside, "x", encoding="utf-8", newline="\n") as file:
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
         if path.exists():
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+# -- the page ----------------------------------------------------------------------
 
 
 def _page(
     comparison: Any, title: str, preparation: Sequence[tuple[str, str]], command: str | None
 ) -> str:
-    columns = "".join(
-        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>\n" for term, text in preparation
-    )
-    parts = [
-        f'<h1>{escape(title)}</h1>\n<p class="verdict">{escape(comparison.verdict)}</p>',
-        f"<h2>Summary</h2>\n{table(comparison.readable())}"
+    reference = comparison.reference
+    sections = {
+        "Summary": f"{_table(comparison.readable())}"
         '<p class="note">Means over folds ± standard deviations between folds.</p>',
-        f'<h2>Figures</h2>\n<div class="figures">\n{_figures(comparison)}</div>',
-        f"<h2>Differences from {escape(comparison.reference)}</h2>\n"
-        f"{table(_differences(comparison))}"
-        f'<p class="note">{escape(RULE.format(reference=comparison.reference))}</p>',
-        f"<h2>What was done to the table</h2>\n<dl>\n{columns}</dl>" if preparation else "",
-        f"<h2>How it was done</h2>\n<dl>\n{_settings(comparison)}</dl>",
-        f"<h2>To repeat it</h2>\n<pre><code>{escape(command)}</code></pre>" if command else "",
-        f"<details>\n<summary>Every fold</summary>\n{table(_folds(comparison))}</details>",
-    ]
-    body = "\n".join(part for part in parts if part)
+        "Figures": f'<div class="figures">\n{_figures(comparison)}</div>',
+        f"Differences from {reference}": f"{_table(_differences(comparison))}"
+        f'<p class="note">{escape(RULE.format(reference=reference))}</p>',
+        "Preparation of the table": _definitions(preparation) if preparation else "",
+        "Settings": _definitions(_settings(comparison)),
+        "Command": f"<pre><code>{escape(command)}</code></pre>" if command else "",
+    }
+    body = "\n".join(f"<h2>{escape(name)}</h2>\n{html}" for name, html in sections.items() if html)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<h1>{escape(title)}</h1>\n<p class="verdict">{escape(comparison.verdict)}</p>\n{body}\n'
+        f"<details>\n<summary>Every fold</summary>\n{_table(_folds(comparison))}</details>\n"
+        "</main>\n</body>\n</html>\n"
     )
+
+
+def _table(frame: Any) -> str:
+    """Write a frame as an HTML table in a box that scrolls; columns of text are aligned left."""
+    classes = [' class="text"' if name in TEXT_COLUMNS else "" for name in frame.columns]
+
+    def cells(tag: str, values: Iterable[Any]) -> str:
+        scope = ' scope="col"' if tag == "th" else ""
+        return "".join(
+            f"<{tag}{scope}{kind}>{escape(str(value))}</{tag}>"
+            for kind, value in zip(classes, values, strict=True)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in frame.to_numpy().tolist())
+    return (
+        '<div class="table" tabindex="0" style="overflow-x: auto">\n'
+        f"<table>\n<thead><tr>{cells('th', list(frame.columns))}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+    )
+
+
+def _definitions(items: Iterable[tuple[str, str]]) -> str:
+    """Write a list of terms and explanations."""
+    body = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>\n" for term, text in items)
+    return f"<dl>\n{body}</dl>"
+
+
+# -- its contents ------------------------------------------------------------------
 
 
 def _figures(comparison: Any) -> str:
     return "".join(
-        f'<figure>\n<img alt="{escape(_in_words(comparison, measure))}" '
-        f'src="{_drawn(comparison, measure)}">\n'
+        f'<figure>\n<img alt="{escape(_alt_text(comparison, measure))}" '
+        f'src="{_svg_uri(comparison, measure)}">\n'
         f"<figcaption>{escape(caption)}</figcaption>\n</figure>\n"
         for measure, caption in FIGURES.items()
         if measure in comparison.labels
     )
 
 
-def _drawn(comparison: Any, measure: str) -> str:
-    """Draw a figure without pyplot, whose state belongs to the user."""
+def _svg_uri(comparison: Any, measure: str) -> str:
+    """Draw a figure as SVG in a data URI, without pyplot, whose state is the user's."""
     figure_type = import_optional("matplotlib.figure", extra="compare").Figure
     figure = figure_type(figsize=(5, 3.6), layout="constrained")
     comparison.plot(figure.subplots(), measure=measure)
@@ -202,8 +181,8 @@ def _drawn(comparison: Any, measure: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _in_words(comparison: Any, measure: str) -> str:
-    """Say what a figure shows, for those who cannot see it."""
+def _alt_text(comparison: Any, measure: str) -> str:
+    """Describe a figure for readers who cannot see it."""
     rows = comparison.summary[["estimator", "n_components", measure]].itertuples(index=False)
     values = "; ".join(f"{name}, {size}: {value:.3f}" for name, size, value in rows)
     return f"{comparison.labels[measure]} by estimator and number of components. {values}."
@@ -213,37 +192,27 @@ def _differences(comparison: Any) -> Any:
     frame = comparison.differences
     shown = frame[["n_components", "estimator"]].rename(columns={"n_components": "components"})
     shown["measure"] = frame["measure"].map(comparison.labels)
-    shown["difference"] = [_signed(value) for value in frame["difference"]]
-    ends = zip(frame["lower"], frame["upper"], strict=True)
-    shown["interval"] = [f"{_signed(lower)} to {_signed(upper)}" for lower, upper in ends]
-    shown[f"of what {comparison.reference} leaves"] = [
-        f"{_signed(100 * value, 1)} %" for value in frame["share_of_left"]
-    ]
+    shown["difference"] = frame["difference"].map(_signed)
+    shown["interval"] = frame["lower"].map(_signed) + " to " + frame["upper"].map(_signed)
+    shares = (100 * frame["share_of_left"]).map(lambda value: f"{_signed(value, 1)} %")
+    shown[f"share of 1 minus {comparison.reference}'s score"] = shares
     shown["outcome"] = frame["outcome"]
     return shown
 
 
 def _signed(value: float, n_digits: int = 3) -> str:
+    """Number with a sign and a true minus; zero has none."""
     rounded = round(value, n_digits)
     return f"{rounded:+.{n_digits}f}".replace("-", "−") if rounded else f"{0:.{n_digits}f}"
 
 
-def _settings(comparison: Any) -> str:
-    settings = {
-        **{name.replace("_", " "): value for name, value in comparison.settings.items()},
-        "versions": ", ".join(
-            [f"skae {__version__}", f"Python {platform.python_version()}"]
-            + [f"{name} {version(name)}" for name in PACKAGES]
-        ),
-    }
-    return "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd>\n"
-        for name, value in settings.items()
-    )
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _settings(comparison: Any) -> Iterator[tuple[str, str]]:
+    """Settings and versions as text."""
+    for name, value in comparison.settings.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield name.replace("_", " "), text
+    versions = [f"skae {__version__}", f"Python {platform.python_version()}"]
+    yield "versions", ", ".join(versions + [f"{name} {version(name)}" for name in PACKAGES])
 
 
 def _folds(comparison: Any) -> Any:

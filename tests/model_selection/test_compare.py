@@ -24,7 +24,8 @@ from sklearn.preprocessing import StandardScaler
 
 import skae
 from skae import AutoencoderTransformer, VAETransformer
-from skae._model_selection.significance import corrected_interval, paired_differences, verdict_of
+from skae._model_selection.significance import corrected_interval, paired_differences
+from skae._model_selection.verdict import verdict_of
 from skae.metrics import reconstruction_score
 
 MEASURES = {"explained_variance": "explained variance", "downstream_score": "accuracy"}
@@ -65,7 +66,7 @@ def test_pca_does_not_suffice_for_digits():
     estimators = [AutoencoderTransformer(max_epochs=30)]
     found = skae.compare(X[:900] / 16, y[:900], 4, estimators, preprocessor=None)
     assert not found.pca_suffices
-    assert found.verdict.startswith("AutoencoderTransformer restores held-out rows better")
+    assert found.verdict.startswith("AutoencoderTransformer reconstructs held-out rows better")
     assert "accuracy" in found.verdict
 
 
@@ -106,13 +107,29 @@ UP, DOWN, FLAT, WILD = [0.1, 0.11, 0.12], [-0.1, -0.11, -0.12], [0.001] * 3, [0.
 @pytest.mark.parametrize(
     ("gains", "scores", "suffices", "says"),
     [
-        (FLAT, FLAT, True, ["PCA suffices: ", "no gain worth naming"]),
-        (FLAT, UP, False, ["PCA suffices to restore rows", "accuracy is higher: 0.810"]),
-        (UP, UP, False, ["rival restores held-out rows better", "also higher"]),
-        (UP, FLAT, False, ["0.710 of their variance instead of 0.600", "prediction PCA suffices"]),
-        (UP, DOWN, False, ["27 % of what PCA leaves", "accuracy is lower, though: 0.590"]),
-        (UP, WILD, False, ["The folds leave open whether the accuracy gains too"]),
-        (WILD, FLAT, True, ["PCA suffices: ", "cannot tell from chance"]),
+        (FLAT, FLAT, True, ["PCA suffices: ", "accuracy shows no relevant gain"]),
+        (FLAT, UP, False, ["PCA suffices for reconstruction: ", "accuracy is higher: 0.810"]),
+        (UP, UP, False, ["rival reconstructs held-out rows better", "also higher"]),
+        (
+            UP,
+            FLAT,
+            False,
+            [
+                "0.710 of their variance instead of 0.600",
+                "For prediction, PCA suffices nevertheless",
+            ],
+        ),
+        (
+            UP,
+            DOWN,
+            False,
+            [
+                "27 % of the variance that PCA leaves unexplained",
+                "accuracy is lower, however: 0.590",
+            ],
+        ),
+        (UP, WILD, False, ["The accuracy is also higher, but not significantly"]),
+        (WILD, FLAT, True, ["PCA suffices: ", "which is not statistically significant"]),
         (DOWN, FLAT, True, ["PCA suffices: ", "explains no more"]),
     ],
 )
@@ -125,7 +142,7 @@ def test_the_verdict_says_what_the_differences_are(gains, scores, suffices, says
 
 def test_without_correction_the_interval_is_students():
     values = np.random.default_rng(0).normal(size=10)
-    mean, lower, upper = corrected_interval(values, 0.0, level=0.1)
+    mean, lower, upper = corrected_interval(values, 0.0, alpha=0.1)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
     np.testing.assert_allclose([mean, lower, upper], [values.mean(), expected.low, expected.high])
 
