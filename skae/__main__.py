@@ -18,7 +18,7 @@ from skae._estimators.denoising import DenoisingAutoencoder
 from skae._estimators.stacked import StackedAutoencoder
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.column_types import Table, TableError, prepare, read_frame
-from skae._model_selection.compare import compare, predictor
+from skae._model_selection.compare import compare, default_predictor
 from skae._model_selection.comparison_result import Comparison
 from skae._model_selection.html_report import write_report
 
@@ -162,7 +162,7 @@ def _target_of(table: Table, options: argparse.Namespace) -> tuple[Any, Any]:
     classes = options.task == "classification"
     if not classes and table.y.dtype.kind not in "iuf":
         raise TableError(f"--task regression: the target {options.target!r} holds no numbers.")
-    return table.y.astype(str) if classes else table.y, predictor(classes=classes)
+    return table.y.astype(str) if classes else table.y, default_predictor(classes)
 
 
 def _check_writable(path: Path) -> None:
