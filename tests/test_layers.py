@@ -71,6 +71,7 @@ LAYERS = [
     "_model_selection.selection_rules",
     "_model_selection.candidate_fits",
     "_model_selection.latent_dimension_search",
+    "_model_selection.table_file",
     "_model_selection.column_types",
     "_model_selection.significance",
     "_model_selection.verdict",

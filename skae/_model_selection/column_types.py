@@ -1,4 +1,4 @@
-"""A table of a file as an estimator takes it, and what was done to its columns."""
+"""The type of each column of a table, and how it is prepared for an estimator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,43 +16,33 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skae._data.validation import import_optional
+from skae._model_selection.table_file import TableError
 
-PARQUET = {".parquet", ".pq"}
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 MAX_CATEGORIES, MIN_FREQUENCY = 20, 0.01
-MOST_NAMES = 40
-ABSENT = "(missing)"
-WHAT = {
-    "numbers": "standardised",
-    "truth values": "truth values, as 0 and 1, standardised",
-    "dates": "dates, as days, standardised",
-    "categories": f"categories, one-hot (at most {MAX_CATEGORIES} each, the others together)",
-    "missing": "dropped, without any value",
-    "constant": "dropped, constant",
-    "distinct": "dropped, text that differs in every row",
-    "unusable": "dropped, neither numbers nor text",
+MAX_NAMES = 40  # listed in an error or a note
+MISSING = "(missing)"  # category of missing values
+KEPT = {
+    "numeric": "numbers, standardised",
+    "boolean": "booleans, as 0 and 1, standardised",
+    "date": "dates, as days, standardised",
+    "category": f"categories, one-hot (at most {MAX_CATEGORIES} each, rare ones as one)",
 }
-CATEGORICAL = {"categories"}
-
-
-class TableError(Exception):
-    """What a user can mend about a file or a command line."""
+DROPPED = {
+    "missing": "no values",
+    "constant": "constant",
+    "distinct": "a different text in every row",
+    "unusable": "neither numbers nor text",
+}
+TERMS = KEPT | {kind: f"dropped: {reason}" for kind, reason in DROPPED.items()}
 
 
 @dataclass
 class Table:
-    """Columns ready for `Table.preprocessor`, and the story of how they came about.
+    """Columns that `preprocessor` takes, the target without missing values, and notes.
 
-    Parameters
-    ----------
-    X : DataFrame
-        Numeric columns in float64, others as text.
-    y : Series or None
-        The target, without gaps.
-    numeric, categorical : list of str
-        Names of columns.
-    notes : list of (str, str)
-        What was done: terms and explanations.
+    `X` holds the columns of `numeric` in float64 and those of `categorical` as text. `notes`
+    are terms and explanations: what was done to columns and rows.
     """
 
     X: Any
@@ -63,13 +52,7 @@ class Table:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     def preprocessor(self) -> ColumnTransformer:
-        """Make what each fold fits to its training part.
-
-        Returns
-        -------
-        preprocessor : ColumnTransformer
-            Medians in the place of gaps, then standardised; categories one-hot.
-        """
+        """Impute medians and standardise numbers; encode categories one-hot."""
         numbers = make_pipeline(
             SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
         )
@@ -84,171 +67,86 @@ class Table:
         )
 
 
-# -- reading -----------------------------------------------------------------------
-
-
-def read_frame(path: Path, separator: str = ",", decimal: str = ".") -> Any:
-    """Read a CSV or Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-        Parquet if its name ends in .parquet or .pq, else CSV, compressed or not.
-    separator : str, default=","
-        Between the columns of a CSV file.
-    decimal : str, default="."
-        In the numbers of a CSV file.
-
-    Returns
-    -------
-    frame : DataFrame
-
-    Raises
-    ------
-    TableError
-        If there is no such file or it cannot be read as a table.
-    """
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise TableError(f"{path} {what}.")
-    try:
-        if path.suffix.lower() in PARQUET:
-            return _read_parquet(path)
-        return _read_csv(path, separator, decimal)
-    except (OSError, ValueError, EOFError) as error:  # pandas' and pyarrow's are among them
-        raise TableError(f"{path} cannot be read: {_first_line(error)}") from error
-
-
-def _read_csv(path: Path, separator: str, decimal: str) -> Any:
-    pandas = import_optional("pandas", extra="compare")
-    frame = pandas.read_csv(path, sep=separator, decimal=decimal, low_memory=False)
-    if frame.shape[1] == 1:
-        found = [mark for mark in (";", "\t", "|", ",") if mark in str(frame.columns[0])]
-        if found:
-            raise TableError(
-                f"{path} has one column, {str(frame.columns[0])[:60]!r}: pass "
-                f"--separator {found[0]!r}."
-            )
-    return frame
-
-
-def _read_parquet(path: Path) -> Any:
-    try:
-        import_optional("pyarrow", extra="compare")
-    except ImportError as error:
-        raise TableError(f"{path} is read by pyarrow: pip install pyarrow") from error
-    frame = import_optional("pandas", extra="compare").read_parquet(path)
-    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    return frame.reset_index(drop=True)
-
-
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not text in UTF-8."
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-# -- preparing ---------------------------------------------------------------------
-
-
-def prepare(frame: Any, target: str | None = None, drop: Sequence[str] = ()) -> Table:
-    """Turn a frame into columns that can be compressed and a target to predict.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    target : str, default=None
-        Column to predict.
-    drop : sequence of str, default=()
-        Columns to leave out.
-
-    Returns
-    -------
-    table : Table
-
-    Raises
-    ------
-    TableError
-        If a column is missing, or none can be used.
-    """
-    for name in [*drop, *([] if target is None else [target])]:
+def prepare_table(frame: Any, target: str | None = None, drop: Sequence[str] = ()) -> Table:
+    """Convert the columns of a frame to numbers or categories, and separate the target."""
+    targets = [] if target is None else [target]
+    for name in [*drop, *targets]:
         _check_column(frame, name)
     if target in drop:
         raise TableError(f"column {target!r} is both the target and dropped.")
-    notes: list[tuple[str, str]] = []
-    if drop:
-        notes.append(("left out as asked", _listed(drop)))
+    notes = [("dropped as requested", _join_names(drop))] if drop else []
     y = None
     if target is not None:
         frame, y = _split_target(frame, target, notes)
-    table = Table(frame, y, [], [], notes)
-    _sort_columns(table, frame.drop(columns=[*drop, *([] if target is None else [target])]))
-    return table
+    return _convert_columns(frame.drop(columns=[*drop, *targets]), y, notes)
 
 
 def _check_column(frame: Any, name: str) -> None:
+    """Refuse a column that is not there, and suggest similar names."""
     if name in frame.columns:
         return
     names = [str(column) for column in frame.columns]
     lower = {column.lower(): column for column in names}
     close = difflib.get_close_matches(name.lower(), list(lower), n=3, cutoff=0.5)
-    guess = [lower[match] for match in close]
-    hint = (
-        f"did you mean {_listed(guess, ' or ')}?"
-        if guess
-        else f"it has {_listed(names[:8])}"
-        + (f" and {len(names) - 8} more." if len(names) > 8 else ".")
-    )
+    if close:
+        hint = f"did you mean {' or '.join(lower[match] for match in close)}?"
+    else:
+        hint = f"its columns are {_join_names(names, at_most=8)}."
     raise TableError(f"the table has no column {name!r}: {hint}")
 
 
 def _split_target(frame: Any, target: str, notes: list[tuple[str, str]]) -> tuple[Any, Any]:
-    column = _plain(frame[target])
+    """Rows that have a target, and the target: numbers, days or text."""
+    column = _objects_to_numbers(frame[target])
     if _is_number(column):
-        y = column.astype("Float64").astype(float)
-        y = y.where(np.isfinite(y))
+        y = _to_float(column)
     else:
-        days = _as_days(column)
+        days = _to_days(column)
         y = column if days is None else days
     known = y.notna().to_numpy()
     if not known.any():
         raise TableError(f"the target {target!r} has no value.")
     if not known.all():
-        n_lost = int((~known).sum())
-        notes.append(("rows dropped", f"{n_lost} of {len(y)}, whose {target!r} is missing"))
+        n_dropped = int((~known).sum())
+        notes.append(("rows dropped", f"{n_dropped} of {len(y)}, because {target!r} is missing"))
     y = y[known]
-    is_text = not _is_number(y)
-    return frame[known], y.astype(str) if is_text else y
+    return frame[known], y if _is_number(y) else y.astype(str)
 
 
-def _sort_columns(table: Table, columns: Any) -> None:
-    """Settle for each column what it is, and say what becomes of it."""
-    told: dict[str, list[str]] = {}
-    kept: dict[str, Any] = {}
-    for name in columns.columns:
-        kind, values = _settle(columns[name])
-        told.setdefault(kind, []).append(str(name))
-        if values is None:
-            continue
-        kept[name] = values
-        (table.categorical if kind in CATEGORICAL else table.numeric).append(name)
+def _convert_columns(frame: Any, y: Any, notes: list[tuple[str, str]]) -> Table:
+    """Convert each column by its type, and note what was done."""
+    names_by_kind: dict[str, list[str]] = {}
+    converted: dict[str, Any] = {}
+    for name in frame.columns:
+        kind, values = _convert_column(frame[name])
+        names_by_kind.setdefault(kind, []).append(name)
+        if values is not None:
+            converted[name] = values
+    if not converted:
+        raise TableError(_no_column_left(names_by_kind))
+    categorical = names_by_kind.get("category", [])
+    numeric = [name for name in converted if name not in categorical]
     pandas = import_optional("pandas", extra="compare")
-    table.X = pandas.DataFrame(kept, index=columns.index)
-    if not kept:
-        reasons = "; ".join(f"{_listed(names)}: {WHAT[kind]}" for kind, names in told.items())
-        raise TableError(f"no column is left to compress. {reasons}")
-    table.notes += [(WHAT[kind], _listed(told[kind])) for kind in WHAT if kind in told]
-    _tell_gaps(table)
-    counts = [name for name in told.get("numbers", []) if _counts_rows(table.X[name])]
-    if counts:
-        table.notes.append(
-            ("looks like a row number", f"{_listed(counts)}; leave it out with --drop if it is one")
-        )
+    X = pandas.DataFrame(converted, index=frame.index)
+    notes += [(TERMS[k], _join_names(names_by_kind[k])) for k in TERMS if k in names_by_kind]
+    table = Table(X, y, numeric, categorical, notes)
+    _note_missing_values(table)
+    _note_row_numbers(table, names_by_kind.get("numeric", []))
+    return table
 
 
-def _settle(column: Any) -> tuple[str, Any]:
-    """Say what a column is, and give its values; None if it is of no use."""
-    column = _plain(column)
+def _no_column_left(names_by_kind: dict[str, list[str]]) -> str:
+    message = "the table has no column that can be compressed."
+    reasons = [f"{_join_names(names)} ({DROPPED[k]})" for k, names in names_by_kind.items()]
+    return f"{message} Dropped: {'; '.join(reasons)}." if reasons else message
+
+
+# -- types of columns --------------------------------------------------------------
+
+
+def _convert_column(column: Any) -> tuple[str, Any]:
+    """Kind of a column, a key of TERMS, and its converted values; None if it is dropped."""
+    column = _objects_to_numbers(column)
     known = column.dropna()
     if known.empty:
         return "missing", None
@@ -257,31 +155,29 @@ def _settle(column: Any) -> tuple[str, Any]:
     except TypeError:  # lists, dicts
         return "unusable", None
     if _is_number(column):
-        values = column.astype("Float64").astype(float)
-        values = values.where(np.isfinite(values))
-        return ("numbers", values) if values.nunique() > 1 else ("constant", None)
+        values = _to_float(column)
+        return ("numeric", values) if values.nunique() > 1 else ("constant", None)
     if n_values == 1:
         return "constant", None
     if known.map(lambda value: isinstance(value, (bool, np.bool_))).all():
-        return "truth values", column.astype("boolean").astype("Float64").astype(float)
-    days = _as_days(column)
-    if days is not None:
-        return "dates", days
+        return "boolean", column.astype("boolean").astype("Float64").astype(float)
+    if (days := _to_days(column)) is not None:
+        return "date", days
     if column.dtype.kind == "c":
         return "unusable", None
     if n_values == len(known):
         return "distinct", None
     text = known.astype(str).reindex(column.index)
-    return "categories", text.astype(object).where(text.notna(), ABSENT)
+    return "category", text.astype(object).where(text.notna(), MISSING)
 
 
-def _plain(column: Any) -> Any:
-    """Numbers that are stored as objects, such as decimals, as numbers."""
+def _objects_to_numbers(column: Any) -> Any:
+    """Numbers that are stored as objects, such as decimals, as floats; others as they are."""
     known = column.dropna()
     if known.empty or column.dtype.kind != "O":
         return column
-    kinds = set(known.map(type))
-    return column.astype(float) if kinds <= {int, float, Decimal} else column
+    types = set(known.map(type))
+    return column.astype(float) if types <= {int, float, Decimal} else column
 
 
 def _is_number(column: Any) -> bool:
@@ -293,7 +189,13 @@ def _is_number(column: Any) -> bool:
     )
 
 
-def _as_days(column: Any) -> Any:
+def _to_float(column: Any) -> Any:
+    """Numbers as float64, with NaN for infinities."""
+    values = column.astype("Float64").astype(float)
+    return values.where(np.isfinite(values))
+
+
+def _to_days(column: Any) -> Any:
     """Days since 1970, or of a duration; None if the column holds neither."""
     pandas = import_optional("pandas", extra="compare")
     if pandas.api.types.is_timedelta64_dtype(column):
@@ -302,34 +204,40 @@ def _as_days(column: Any) -> Any:
     is_text = known.map(lambda value: isinstance(value, str)).all()
     if is_text and not known.str.match(ISO_DATE).all():
         return None
-    is_date = known.map(lambda value: isinstance(value, date)).all()  # moments are dates
+    is_date = known.map(lambda value: isinstance(value, date)).all()  # datetimes are dates
     if known.empty or not (is_text or is_date):
         return None
     try:
-        moments = pandas.to_datetime(known, utc=True, format="ISO8601" if is_text else None)
+        times = pandas.to_datetime(known, utc=True, format="ISO8601" if is_text else None)
     except (ValueError, OverflowError):
         return None
-    since = moments - pandas.Timestamp(0, tz="UTC")
+    since = times - pandas.Timestamp(0, tz="UTC")
     return (since.dt.total_seconds() / 86400).reindex(column.index)
 
 
-def _tell_gaps(table: Table) -> None:
-    gaps = table.X[table.numeric].isna().sum()
-    holed = [f"{name} ({count})" for name, count in gaps.items() if count]
-    if holed:
-        table.notes.append(
-            ("missing numbers", "medians of the training part of each fold: " + _listed(holed))
-        )
-    absent = [name for name in table.categorical if (table.X[name] == ABSENT).any()]
-    if absent:
-        table.notes.append(("missing categories", "a category of their own: " + _listed(absent)))
+# -- notes -------------------------------------------------------------------------
 
 
-def _counts_rows(column: Any) -> bool:
-    return len(column) > 2 and float(np.ptp(column.to_numpy() - column.index)) == 0
+def _note_missing_values(table: Table) -> None:
+    counts = table.X[table.numeric].isna().sum()
+    imputed = [f"{name} ({count})" for name, count in counts.items() if count]
+    if imputed:
+        text = "replaced by medians of the training part of each fold: "
+        table.notes.append(("missing numbers", text + _join_names(imputed)))
+    names = [name for name in table.categorical if (table.X[name] == MISSING).any()]
+    if names:
+        table.notes.append(("missing categories", f"a separate category: {_join_names(names)}"))
 
 
-def _listed(names: Sequence[Any], joint: str = ", ") -> str:
-    shown = [str(name) for name in names[:MOST_NAMES]]
-    more = len(names) - len(shown)
-    return joint.join(shown) + (f" and {more} more" if more else "")
+def _note_row_numbers(table: Table, names: Sequence[str]) -> None:
+    """Point out numeric columns that count the rows."""
+    X = table.X
+    counts = [name for name in names if np.ptp(X[name].to_numpy() - X.index) == 0]
+    if counts and len(X) > 2:
+        text = f"{_join_names(counts)}; if so, leave it out with --drop"
+        table.notes.append(("looks like a row number", text))
+
+
+def _join_names(names: Sequence[Any], at_most: int = MAX_NAMES) -> str:
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(map(str, names[:at_most])) + more
