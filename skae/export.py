@@ -67,15 +67,7 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     >>> [output.name for output in model.graph.output]
     ['Y']
     """
-    for name, value, choices in (("method", method, METHODS), ("dtype", dtype, DTYPES)):
-        if value not in choices:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}.")
-    if not hasattr(estimator, "_as_module"):
-        raise TypeError(
-            f"{estimator!r} is no estimator of skae; skl2onnx exports scikit-learn's, and "
-            "onnx.compose.merge_models joins models."
-        )
-    check_is_fitted(estimator)
+    _check(estimator, method, dtype)
     onnx = import_optional("onnx", extra="export")
     steps = estimator._as_module(method, DTYPES[dtype])
     shape = estimator.n_features_in_, estimator.n_components_
@@ -87,6 +79,18 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     model.producer_name, model.producer_version = "skae", __version__
     model.doc_string = f"{type(estimator).__name__}.{method}"
     return model
+
+
+def _check(estimator: Any, method: str, dtype: str) -> None:
+    for name, value, choices in (("method", method, METHODS), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}.")
+    if not hasattr(estimator, "_as_module"):
+        raise TypeError(
+            f"{estimator!r} is no estimator of skae; skl2onnx exports scikit-learn's, and "
+            "onnx.compose.merge_models joins models."
+        )
+    check_is_fitted(estimator)
 
 
 def _can_write(step: nn.Module) -> bool:

@@ -157,15 +157,18 @@ def _convert_column(column: Any) -> tuple[str, Any]:
     if _is_number(column):
         values = _to_float(column)
         return ("numeric", values) if values.nunique() > 1 else ("constant", None)
-    if n_values == 1:
-        return "constant", None
+    return _convert_objects(column, known) if n_values > 1 else ("constant", None)
+
+
+def _convert_objects(column: Any, known: Any) -> tuple[str, Any]:
+    """The same for columns that are not numeric; `known` are the values that are not missing."""
     if known.map(lambda value: isinstance(value, (bool, np.bool_))).all():
         return "boolean", column.astype("boolean").astype("Float64").astype(float)
     if (days := _to_days(column)) is not None:
         return "date", days
     if column.dtype.kind == "c":
         return "unusable", None
-    if n_values == len(known):
+    if known.is_unique:
         return "distinct", None
     text = known.astype(str).reindex(column.index)
     return "category", text.astype(object).where(text.notna(), MISSING)

@@ -52,6 +52,27 @@ summary { cursor: pointer; font-weight: 600; margin-top: 2rem; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
 }
 """
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p class="verdict">{verdict}</p>
+{body}
+<details>
+<summary>Every fold</summary>
+{folds}</details>
+</main>
+</body>
+</html>
+"""
 FIGURES = {
     "explained_variance": "Explained share of the variance of held-out rows. 1 is a perfect "
     "reconstruction, 0 is the mean of the training rows.",
@@ -122,14 +143,12 @@ def _page(
         "Command": f"<pre><code>{escape(command)}</code></pre>" if command else "",
     }
     body = "\n".join(f"<h2>{escape(name)}</h2>\n{html}" for name, html in sections.items() if html)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="verdict">{escape(comparison.verdict)}</p>\n{body}\n'
-        f"<details>\n<summary>Every fold</summary>\n{_table(_folds(comparison))}</details>\n"
-        "</main>\n</body>\n</html>\n"
+    return PAGE.format(
+        title=escape(title),
+        style=STYLE,
+        verdict=escape(comparison.verdict),
+        body=body,
+        folds=_table(_folds(comparison)),
     )
 
 

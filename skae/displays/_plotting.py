@@ -22,6 +22,7 @@ MANY_COLORS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
+Keywords = dict[str, Any] | None  # of a matplotlib artist
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
 
@@ -166,7 +167,7 @@ def _divide(ax: Any, shape: tuple[int, int]) -> np.ndarray:
     return axes
 
 
-def with_defaults(given: dict[str, Any] | None, artist: str, **defaults: Any) -> dict[str, Any]:
+def with_defaults(given: Keywords, artist: str, **defaults: Any) -> dict[str, Any]:
     """Keywords of a "line", "patch" or "collection": those given, by any alias, over defaults."""
     from matplotlib import cbook, collections, lines, patches
 
@@ -212,7 +213,7 @@ def check_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
 
 
 def draw_images(
-    ax: Any, images: np.ndarray, limits: tuple[float, float], image_kw: dict[str, Any] | None
+    ax: Any, images: np.ndarray, limits: tuple[float, float], image_kw: Keywords
 ) -> np.ndarray:
     """Draw images of shape (n_rows, n_columns, height, width[, channels]) on one pair of axes.
 

@@ -18,6 +18,7 @@ from skae.displays._plotting import (
     LINE_STYLES,
     MARKERS,
     VERMILLION,
+    Keywords,
     shorten,
     start_plot,
     style_axes,
@@ -345,7 +346,7 @@ def _label_sizes(ax: Any, x: np.ndarray, n_components: Sequence[Any]) -> None:
 
 
 def _draw_groups(
-    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: dict[str, Any] | None
+    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: Keywords
 ) -> list[Any]:
     """Draw one curve per group."""
     groups = np.array([""] * len(x) if display.groups is None else display.groups, dtype=object)
@@ -363,7 +364,7 @@ def _draw_groups(
 
 
 def _draw_pca(
-    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: dict[str, Any] | None
+    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: Keywords
 ) -> Any:
     """Draw the curve of PCA: one point for each size, whatever the other parameters."""
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
@@ -378,7 +379,7 @@ def _draw_curve(
     scores: tuple[Any, Any],
     which: np.ndarray,
     style: dict[str, Any],
-    errorbar_kw: dict[str, Any] | None,
+    errorbar_kw: Keywords,
 ) -> Any:
     """Draw means and standard errors of some candidates, in the order of their sizes."""
     order = which[np.argsort(x[which], kind="stable")]
@@ -387,9 +388,7 @@ def _draw_curve(
     return ax.errorbar(x[order], means, errors, **options)
 
 
-def _draw_band(
-    ax: Any, display: DimensionSearchDisplay, band_kw: dict[str, Any] | None
-) -> Any | None:
+def _draw_band(ax: Any, display: DimensionSearchDisplay, band_kw: Keywords) -> Any | None:
     """Shade one standard error below the best mean."""
     scores = np.asarray(display.scores, dtype=float)
     if not np.isfinite(scores).any():
@@ -401,9 +400,7 @@ def _draw_band(
     return ax.axhspan(low, scores[best], **options)
 
 
-def _draw_mark(
-    ax: Any, x: float, display: DimensionSearchDisplay, mark_kw: dict[str, Any] | None
-) -> Any:
+def _draw_mark(ax: Any, x: float, display: DimensionSearchDisplay, mark_kw: Keywords) -> Any:
     """Draw a ring around the chosen candidate."""
     chosen = display.chosen
     label = f"chosen: {_one_line_repr(display.n_components[chosen])}"

@@ -12,6 +12,7 @@ from skae.densities import SpikeAndSlab
 from skae.displays._plotting import (
     BLUE,
     VERMILLION,
+    Keywords,
     as_float_array,
     check_estimator,
     check_methods,
@@ -155,12 +156,16 @@ class ExplainedVarianceDisplay:
             self.pca_bars_, self.pca_line_ = _draw_shares(
                 ax, self.pca_explained_ratios, "PCA", True, bar_kw, line_kw
             )
-        ax.set(xlabel="components kept", ylabel="explained share of variance")
-        integer_ticks(ax.xaxis, min_n_ticks=1)
-        ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
-        style_axes(ax)
-        ax.legend()
+        _finish_axes(ax)
         return self
+
+
+def _finish_axes(ax: Any) -> None:
+    ax.set(xlabel="components kept", ylabel="explained share of variance")
+    integer_ticks(ax.xaxis, min_n_ticks=1)
+    ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
+    style_axes(ax)
+    ax.legend()
 
 
 def _explained_shares(estimator: Any, X: Any) -> np.ndarray:
@@ -183,25 +188,18 @@ def _mean_code(estimator: Any) -> Any:
 
 
 def _draw_shares(
-    ax: Any,
-    shares: Any,
-    name: str,
-    is_pca: bool,
-    bar_kw: dict[str, Any] | None,
-    line_kw: dict[str, Any] | None,
+    ax: Any, shares: Any, name: str, is_pca: bool, bar_kw: Keywords, line_kw: Keywords
 ) -> tuple[Any, Any]:
     """Draw bars of shares and a line of their sums; PCA's bars are not filled."""
     color, marker, linestyle = (VERMILLION, "s", "--") if is_pca else (BLUE, "o", "-")
-    bar_style = {
-        "label": f"{name}, each",
-        "width": 0.4,
+    bar_style: dict[str, Any] = {
         "edgecolor": color,
         "facecolor": "none" if is_pca else (color, 0.45),
     }
-    line_style = {"label": f"{name}, cumulated", "color": color, "marker": marker}
-    kept = np.arange(1, len(shares) + 1)
-    bars = ax.bar(
-        kept + (0.2 if is_pca else -0.2), shares, **with_defaults(bar_kw, "patch", **bar_style)
-    )
-    options = with_defaults(line_kw, "line", linestyle=linestyle, **line_style)
-    return bars, ax.plot(kept, np.cumsum(shares), **options)[0]
+    bar_style |= {"label": f"{name}, each", "width": 0.4}
+    line_style = {"color": color, "marker": marker, "linestyle": linestyle}
+    line_style |= {"label": f"{name}, cumulated"}
+    kept, shift = np.arange(1, len(shares) + 1), 0.2 if is_pca else -0.2
+    bars = ax.bar(kept + shift, shares, **with_defaults(bar_kw, "patch", **bar_style))
+    line_options = with_defaults(line_kw, "line", **line_style)
+    return bars, ax.plot(kept, np.cumsum(shares), **line_options)[0]

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from skae.displays._plotting import (
+    Keywords,
     as_float_array,
     axes_or_new,
     check_components,
@@ -251,7 +252,7 @@ def _most_varying(maps: np.ndarray, max_features: int) -> np.ndarray:
 
 
 def _draw_grid_of_images(
-    display: LatentGridDisplay, ax: Any, image_kw: dict[str, Any] | None
+    display: LatentGridDisplay, ax: Any, image_kw: Keywords
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw each decoded code as an image at its place on the grid."""
     n_up, n_across, n_features = display.rows.shape
@@ -275,7 +276,7 @@ def _draw_grid_of_images(
 
 
 def _draw_maps(
-    display: LatentGridDisplay, maps: np.ndarray, ax: Any, image_kw: dict[str, Any] | None
+    display: LatentGridDisplay, maps: np.ndarray, ax: Any, image_kw: Keywords
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the map of each feature that is shown, all in the same range."""
     n_maps = maps.shape[-1]

@@ -17,6 +17,7 @@ from skae.displays._plotting import (
     LINE_STYLES,
     MANY_COLORS,
     MARKERS,
+    Keywords,
     as_float_array,
     axes_or_new,
     check_components,
@@ -252,7 +253,7 @@ def _draw_scatter(
     across: int,
     up: int,
     groups: Sequence[_Group],
-    scatter_kw: dict[str, Any] | None,
+    scatter_kw: Keywords,
 ) -> list[Any]:
     """Draw component `up` against component `across`, group by group."""
     style = {"s": _marker_area(len(codes)), "linewidth": 0, "alpha": 0.8}
@@ -274,7 +275,7 @@ def _draw_histogram(
     codes: np.ndarray,
     component: int,
     groups: Sequence[_Group],
-    hist_kw: dict[str, Any] | None,
+    hist_kw: Keywords,
 ) -> list[Any]:
     """Draw the distribution of one component, group by group over the same bins."""
     n_bins = int(np.clip(np.sqrt(len(codes)), *N_BINS))
@@ -303,8 +304,8 @@ def _draw_pairs(
     codes: np.ndarray,
     shown: Sequence[int],
     groups: Sequence[_Group],
-    scatter_kw: dict[str, Any] | None,
-    hist_kw: dict[str, Any] | None,
+    scatter_kw: Keywords,
+    hist_kw: Keywords,
 ) -> tuple[list[Any], list[Any]]:
     """Draw histograms on the diagonal and scatter plots below it."""
     scatters, histograms, last = [], [], len(shown) - 1

@@ -10,6 +10,7 @@ from skae.displays._plotting import (
     BLUE,
     GREY,
     VERMILLION,
+    Keywords,
     check_estimator,
     integer_ticks,
     split_last,
@@ -186,7 +187,7 @@ def _draw_losses(
     label: str,
     color: str,
     linestyle: str,
-    line_kw: dict[str, Any] | None,
+    line_kw: Keywords,
 ) -> Any:
     """Draw one curve, with markers if it is short; None if it is empty."""
     if not len(losses):
@@ -198,7 +199,7 @@ def _draw_losses(
     )[0]
 
 
-def _draw_kept_epoch(ax: Any, epoch: int, start: str, mark_kw: dict[str, Any] | None) -> Any:
+def _draw_kept_epoch(ax: Any, epoch: int, start: str, mark_kw: Keywords) -> Any:
     label = f"kept: epoch {epoch or f'0, the start {start}'}"
     style = {"label": label, "color": GREY, "linestyle": ":", "linewidth": 2}
     return ax.axvline(epoch, **with_defaults(mark_kw, "line", **style))

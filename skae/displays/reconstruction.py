@@ -11,6 +11,7 @@ from sklearn.utils import check_consistent_length
 from skae.displays._plotting import (
     BLUE,
     VERMILLION,
+    Keywords,
     as_float_array,
     check_count,
     check_estimator,
@@ -214,9 +215,7 @@ def _relative_errors(X: Any, X_reconstructed: Any) -> np.ndarray:
     return np.where(varies, sse / np.where(varies, total, 1.0), np.nan)
 
 
-def _draw_stages(
-    display: ReconstructionDisplay, ax: Any, image_kw: dict[str, Any] | None
-) -> np.ndarray:
+def _draw_stages(display: ReconstructionDisplay, ax: Any, image_kw: Keywords) -> np.ndarray:
     """Draw a line of images for each stage: original, corrupted, reconstruction."""
     shape = check_image_shape(display.image_shape, np.shape(display.X)[1])
     stages = {
@@ -234,9 +233,7 @@ def _draw_stages(
     return drawn
 
 
-def _draw_errors(
-    display: ReconstructionDisplay, ax: Any, bar_kw: dict[str, Any] | None
-) -> tuple[Any, Any]:
+def _draw_errors(display: ReconstructionDisplay, ax: Any, bar_kw: Keywords) -> tuple[Any, Any]:
     """Draw one bar for each feature, the largest error on top and constant features last."""
     errors = np.nan_to_num(display.errors_, nan=-1.0)
     order = np.argsort(-errors, kind="stable")[: display.max_features]
