@@ -149,7 +149,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_errors_are_told_in_a_line(case, wine_file, tmp_path, monkeypatch, capsys):
+def test_errors_are_printed_in_one_line(case, wine_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.csv").touch()
     for name in ("binary.csv", "binary.parquet"):
@@ -218,13 +218,13 @@ def test_every_sort_of_column_has_an_answer(tmp_path):
         "row",
         "<script>",
     ]
-    told = dict(table.notes)
-    assert told["dropped: constant"] == "constant"
-    assert told["dropped: no values"] == "empty"
-    assert told["dropped: a different text in every row"] == "id"
-    assert told["missing numbers"].endswith("gaps (6), endless (1), flag with gaps (5)")
-    assert told["missing categories"].endswith("colour")
-    assert told["looks like a row number"].startswith("row;")
+    notes = dict(table.notes)
+    assert notes["dropped: constant"] == "constant"
+    assert notes["dropped: no values"] == "empty"
+    assert notes["dropped: a different text in every row"] == "id"
+    assert notes["missing numbers"].endswith("gaps (6), endless (1), flag with gaps (5)")
+    assert notes["missing categories"].endswith("colour")
+    assert notes["looks like a row number"].startswith("row;")
 
 
 def test_values_of_columns(tmp_path):
@@ -279,9 +279,9 @@ def test_rows_without_target_are_dropped_and_counted():
     table = prepare_table(frame, "y", drop=["row"])
     assert len(table.X) == len(table.y) == 30
     assert set(table.y) == {"a", "b"}
-    told = dict(table.notes)
-    assert told["rows dropped"] == "10 of 40, because 'y' is missing"
-    assert told["dropped as requested"] == "row"
+    notes = dict(table.notes)
+    assert notes["rows dropped"] == "10 of 40, because 'y' is missing"
+    assert notes["dropped as requested"] == "row"
     assert "y" not in [*table.numeric, *table.categorical]
 
 

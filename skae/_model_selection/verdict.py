@@ -68,7 +68,7 @@ def _downstream(
     reference: str,
     reconstructs_better: bool,
 ) -> str:
-    """Say whether the downstream score is higher, too; `named` is the row of the first sentence."""
+    """Say whether the downstream score is also higher; `named` is the row of the first sentence."""
     also, however = ("also ", ", however") if reconstructs_better else ("", "")
     if (better := _largest_gain(rows, "better")) is not None:
         return f"The {label} is {also}higher: {_scores(better, reference)}."

@@ -279,7 +279,7 @@ def _means_and_errors(search: Any, key: str, shown: Sequence[int]) -> tuple[Any,
 
 
 def _groups(results: dict[str, Any], parameter: str, shown: Sequence[int]) -> list[str]:
-    """Labels of the other parameters, as far as they differ between candidates."""
+    """Labels of the other parameters, if they differ between candidates."""
     others = [dict(results["params"][i]) for i in shown]
     for i, other in zip(shown, others, strict=True):
         del other[parameter]
@@ -366,7 +366,7 @@ def _draw_groups(
 def _draw_pca(
     ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: Keywords
 ) -> Any:
-    """Draw the curve of PCA: one point for each size, whatever the other parameters."""
+    """Draw the curve of PCA: one point for each size, for all values of other parameters."""
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
     first = np.sort(np.unique(x, return_index=True)[1])
     style = {"label": "PCA", "color": VERMILLION, "marker": "s", "linestyle": "--"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 from html.parser import HTMLParser
 
@@ -233,7 +234,7 @@ def test_frames_lists_and_text_targets_are_taken(comparison, wine_and_classes):
     pd.testing.assert_frame_equal(found.summary.iloc[:, :4], comparison.summary.iloc[:, :4])
 
 
-def test_a_preprocessor_of_ones_own_sees_frames(wine_and_classes):
+def test_an_own_preprocessor_receives_frames(wine_and_classes):
     X, _ = wine_and_classes
     frame = pd.DataFrame(X).rename(columns=str)
     chosen = ColumnTransformer([("some", StandardScaler(), ["0", "1", "2", "6"])])
@@ -266,7 +267,7 @@ def test_pca_is_added_and_classes_are_named():
     }
 
 
-def test_a_regression_is_told_from_classes(wine_and_classes):
+def test_regression_and_classification_are_distinguished(wine_and_classes):
     X, y = load_diabetes(return_X_y=True)  # whole numbers, 214 of them
     assert skae.compare(X, y, 2, [TruncatedSVD()]).labels["downstream_score"] == "R²"
     X, y = wine_and_classes
@@ -312,7 +313,7 @@ def test_missing_values_are_refused():
         skae.compare(X)
 
 
-def test_one_column_leaves_nothing_to_compress():
+def test_a_single_column_is_refused():
     with pytest.raises(ValueError, match="at least two columns"):
         skae.compare(linear_rows(40, 1))
 
@@ -416,6 +417,20 @@ def test_names_are_text(wine_and_classes):
     page = parsed(found._repr_html_())
     assert "b" not in page.tags
     assert "<b>&\"'" in "".join(page.text)
+
+
+PUBLIC = [skae.compare, skae.Comparison, skae.ComparisonDisplay, skae.LatentDimensionSearch]
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_its_module_is_the_public_one(thing):
+    assert thing.__module__ == "skae"
+
+
+def test_pickles_name_no_private_module(comparison):
+    opcodes = pickletools.genops(pickle.dumps(comparison))
+    names = [argument for _, argument, _ in opcodes if isinstance(argument, str)]
+    assert [name for name in names if name.startswith("skae._")] == []
 
 
 def test_it_is_readable_and_picklable(comparison):

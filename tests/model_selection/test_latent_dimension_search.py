@@ -110,7 +110,7 @@ def test_behind_a_scaler_the_scaled_rows_count():
     assert search.score(X) == pytest.approx(search.best_estimator_.score(X))
 
 
-def test_a_downstream_estimator_judges_codes(wine, labels):
+def test_a_downstream_estimator_scores_codes(wine, labels):
     search = search_of(downstream=LogisticRegression(), cv=4).fit(wine, labels)
     scores = []
     for train, test in StratifiedKFold(4).split(wine, labels):
@@ -158,7 +158,7 @@ def test_seeds_are_averaged(wine):
     assert search.best_estimator_.random_state == seeds[0]
 
 
-def test_groups_are_not_torn(wine):
+def test_groups_are_not_split(wine):
     groups = np.arange(len(wine)) % 5
     search = search_of(cv=GroupKFold(5)).fit(wine, groups=groups)
     assert search.n_splits_ == 5
@@ -248,7 +248,7 @@ def test_the_rule_chooses(rule, wine):
     assert search.n_components_ == search.best_estimator_.n_components_ == [1, 2, 4, 8][expected]
 
 
-def test_a_rule_of_ones_own(wine):
+def test_a_callable_rule(wine):
     search = search_of(rule=lambda results: int(np.argmin(results["mean_test_score"]))).fit(wine)
     assert search.n_components_ == 1
     with pytest.raises(IndexError, match="returned 7, but there are 3"):
