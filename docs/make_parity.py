@@ -1,4 +1,4 @@
-"""Run the pieces of tests/latent/test_pca_parity.py and write what they report to pca_parity.md."""
+"""Run tests/latent/test_pca_parity.py and write the results to pca_parity.md."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from xml.etree import ElementTree
 DOCS = Path(__file__).parent
 TESTS = DOCS.parent / "tests" / "latent" / "test_pca_parity.py"
 PAGE = DOCS / "pca_parity.md"
-HEAD = """# What PCA's users can do, piece by piece
+HEAD = """# PCA's features, one by one
 
-Each row is a piece of code around PCA as users write it: run once with PCA and once with each
-estimator here whose codes are dense, by
-[tests/latent/test_pca_parity.py](../tests/latent/test_pca_parity.py), where the code can be
-read. ✓ it does what its author relies on, in brackets the class that does it
-in PCA's place; – PCA (for `partial_fit`: IncrementalPCA) has no such thing, and raises; ✗ it fails.
-What PCA has and an autoencoder has not is in
+Each row is code that uses PCA as users write it. The test module
+[tests/latent/test_pca_parity.py](../tests/latent/test_pca_parity.py) contains the code, and runs
+it with PCA and with each estimator of skae that has dense codes. `SparseAutoencoder` is left out:
+see [what differs there](sparse.md#what-differs-from-pca).
+
+- ✓ the code works. A class in brackets was used in place of PCA.
+- – PCA (for `partial_fit`: IncrementalPCA) does not have the feature, and raises an error.
+- ✗ the code fails.
+
+PCA's features that have no meaning for an autoencoder are in
 [Replacing PCA](replace_pca.md#what-has-no-meaning-here).
 
-The table is written by `python docs/make_parity.py` from the outcome of the tests, and a test
-compares it with them.
+`python docs/make_parity.py` writes the tables from the results of the tests, and a test compares
+the page with them.
 """
 
 
 def outcomes() -> list[dict[str, str]]:
-    """Run the pieces; group, words, estimator and mark of each, in the tests' order."""
+    """Run the tests. Return group, words, estimator and mark of each, in the tests' order."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-q", "-k", "test_piece", "-o", "junit_family=legacy", f"--junitxml={report}"]
@@ -38,7 +42,7 @@ def outcomes() -> list[dict[str, str]]:
 
 
 def outcome_of(case: ElementTree.Element) -> dict[str, str]:
-    """What a test recorded; its mark is the test's own only if it passed."""
+    """Return the properties that a test recorded. The mark of a test that did not pass is ✗."""
     recorded = {p.get("name", ""): p.get("value", "") for p in case.iter("property")}
     if any(case.find(tag) is not None for tag in ("failure", "error", "skipped")):
         recorded["mark"] = "✗"
@@ -46,7 +50,7 @@ def outcome_of(case: ElementTree.Element) -> dict[str, str]:
 
 
 def page(results: list[dict[str, str]]) -> str:
-    """Tables of one row a piece and one column an estimator."""
+    """Make the tables: a row for each feature, a column for each estimator."""
     estimators = list(dict.fromkeys(result["estimator"] for result in results))
     marks = {(result["piece"], result["estimator"]): result["mark"] for result in results}
     groups: dict[str, list[str]] = {}

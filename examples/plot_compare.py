@@ -1,11 +1,11 @@
 """
-Does an autoencoder pay?
-========================
+Compare PCA and an autoencoder
+==============================
 
-Four tables and one question: does PCA suffice? ``skae.compare`` cross-validates PCA and an
-autoencoder with the same folds, and says whether the difference is more than luck and large
-enough to matter. One table is drawn from a linear model, for which PCA is the right answer; one
-is a rolled sheet in space, for which it is not; breast_cancer and digits are real.
+Does PCA suffice? ``skae.compare`` cross-validates PCA and an autoencoder with the same folds, and
+says whether the difference is statistically significant and large enough to matter. There are four
+tables. One is sampled from a linear model, for which PCA is optimal. One is a rolled sheet in space
+(the swiss roll), for which it is not. breast_cancer and digits are real.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import skae
 # %%
 # Tables
 # ------
-# The linear model has three factors, ten columns and noise. Digits are cut to 600 rows to save
-# time, and need no scaling: their columns share a unit.
+# The linear model has three factors, ten columns and noise. Only 600 digits are used, to save
+# time. They are not scaled, because their columns have the same unit.
 
 
 def linear_table(n_rows: int = 500) -> np.ndarray:
-    """Draw rows of a linear Gaussian model."""
+    """Sample rows from a linear Gaussian model."""
     random = np.random.default_rng(0)
     loadings = random.normal(size=(3, 10))
     return random.normal(size=(n_rows, 3)) @ loadings + random.normal(size=(n_rows, 10))
@@ -55,7 +55,7 @@ TABLES = {
 
 
 def compare_all(n_jobs: int | None = None) -> dict[str, skae.Comparison]:
-    """Compare on each table, and print what comes of it."""
+    """Compare on each table, and print the verdicts."""
     found = {}
     for name, table in TABLES.items():
         found[name] = skae.compare(**table, n_jobs=n_jobs)
@@ -66,12 +66,12 @@ def compare_all(n_jobs: int | None = None) -> dict[str, skae.Comparison]:
 # %%
 # Curves
 # ------
-# Bars are one standard deviation over the folds. They show how much folds differ, which both
-# estimators share; the verdict rests on differences within folds.
+# Bars are one standard deviation over the folds. Folds differ in the same way for both estimators.
+# The verdict is based on the differences within folds.
 
 
 def draw(found: dict[str, skae.Comparison]) -> Figure:
-    """Draw explained variance against the number of components, a panel for each table."""
+    """Plot explained variance against the number of components, a panel for each table."""
     figure, axes = plt.subplots(1, len(found), figsize=(12, 4), layout="constrained")
     for axis, (name, comparison) in zip(axes, found.items(), strict=True):
         comparison.plot(axis)

@@ -1,11 +1,11 @@
 """
-Restore noisy digits
-====================
+Denoise digits
+==============
 
-A denoising autoencoder is trained on corrupted rows and asked for the clean ones. Here the
-rows are 8 × 8 digits, bundled with scikit-learn, and two things happen to digits that nobody
-trained on: normal noise of half a standard deviation of each pixel, and a third of the pixels
-lost. PCA with as many components, and the plain autoencoder, stand beside it.
+A denoising autoencoder learns to reconstruct clean rows from corrupted ones. Here the rows are
+digits of 8 × 8 pixels, bundled with scikit-learn. Test digits are corrupted in two ways: by normal
+noise of half a standard deviation of each pixel, and by a loss of about a third of the pixels. PCA
+with as many components, and the plain autoencoder, are shown for comparison.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from skae import AutoencoderTransformer, DenoisingAutoencoder
 N_COMPONENTS = 20
 
 # %%
-# Clean digits, and what happens to some of them
-# ----------------------------------------------
-# A lost pixel shows its mean over the training digits, as after an imputation.
+# Clean and corrupted digits
+# --------------------------
+# A lost pixel is replaced by its mean over the training digits, as by mean imputation.
 
 X, _ = load_digits(return_X_y=True)
 X_train, X_test = train_test_split(X, random_state=0)
@@ -36,9 +36,9 @@ noisy = X_test + 0.5 * X_train.std(axis=0) * random.normal(size=X_test.shape)
 lost = np.where(random.random(X_test.shape) < 0.3, X_train.mean(axis=0), X_test)
 
 # %%
-# One denoiser for each kind of noise
-# -----------------------------------
-# The noise it is trained on is the noise it will meet; rows that are passed are left alone.
+# One denoising autoencoder for each noise
+# ----------------------------------------
+# Each is trained with the noise of its test digits. The training rows themselves are not modified.
 
 pca = PCA(N_COMPONENTS).fit(X_train)
 plain = AutoencoderTransformer(N_COMPONENTS, random_state=0).fit(X_train)
@@ -53,8 +53,8 @@ denoisers = {
 corrupted = {"noise": noisy, "lost pixels": lost}
 
 
-def restored(name: str) -> dict[str, np.ndarray]:
-    """Test digits: clean, corrupted, and as each method restores them."""
+def reconstructions(name: str) -> dict[str, np.ndarray]:
+    """Return test digits: clean, corrupted, and as each method reconstructs them."""
     rows = corrupted[name]
     return {
         "clean": X_test,
@@ -68,14 +68,14 @@ def restored(name: str) -> dict[str, np.ndarray]:
 # %%
 # Squared error against the clean digits
 # --------------------------------------
-# Relative to PCA's, so that 1 is as good as PCA.
+# Errors are divided by PCA's: 1 is as good as PCA.
 
 
 def print_table() -> None:
     """Print errors, mean over test digits, relative to PCA's."""
     print(f"{'relative to PCA':18s}{'corrupted':>12s}{'autoencoder':>14s}{'denoising':>12s}")
     for name in corrupted:
-        images = restored(name)
+        images = reconstructions(name)
         error = {label: np.square(rows - X_test).sum() for label, rows in images.items()}
         ratios = [
             error[label] / error["PCA"] for label in ("corrupted", "autoencoder", "denoising")
@@ -84,15 +84,15 @@ def print_table() -> None:
 
 
 # %%
-# Look
-# ----
+# Images
+# ------
 
 
 def draw(n_digits: int = 8) -> Figure:
-    """Draw some test digits: a row for each stage, a block for each noise."""
+    """Show some test digits: a row for each method, a block for each noise."""
     figure, blocks = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, name in zip(blocks, corrupted, strict=True):
-        images = restored(name)
+        images = reconstructions(name)
         shown = [np.hstack(rows[:n_digits].reshape(-1, 8, 8)) for rows in images.values()]
         axis.imshow(np.vstack(shown), cmap="gray_r", vmin=0, vmax=16)
         axis.set_title(name)
@@ -102,13 +102,13 @@ def draw(n_digits: int = 8) -> Figure:
         for edge in 8 * np.arange(1, len(images)) - 0.5:
             axis.axhline(edge, color="white", linewidth=3)
         axis.spines[:].set_visible(False)
-    figure.suptitle(f"Digits restored from {N_COMPONENTS} components")
+    figure.suptitle(f"Digits reconstructed from {N_COMPONENTS} components")
     return figure
 
 
 def main() -> None:
     """Print the table and save the figure."""
-    parser = argparse.ArgumentParser(description="Restore noisy digits.")
+    parser = argparse.ArgumentParser(description="Denoise digits.")
     parser.add_argument("--output", default="denoising.png", help="file of the figure")
     args = parser.parse_args()
     print_table()

@@ -1,11 +1,11 @@
 """
-Look at an autoencoder
-======================
+Plot an autoencoder
+===================
 
-Six figures of autoencoders of handwritten digits, bundled with scikit-learn: how it was
-trained, what its components explain, where digits lie in its code, what the code stands for,
-what is lost, and how many components a search would take. Each is one call of
-``skae.displays``, here side by side on axes of one figure.
+Six figures of autoencoders of handwritten digits, bundled with scikit-learn: the losses during
+training, the explained variance of the components, digits in the latent space, decoded codes,
+reconstructions, and a search for the number of components. Each is one call of
+``skae.displays``, here on the axes of one figure.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from skae.metrics import log_likelihood_score
 # %%
 # An autoencoder and a search
 # ---------------------------
-# Two components can be looked at; eight restore more. The share of variance that a code explains
-# grows with its size, so that the search judges sizes by the log-likelihood of held-out rows.
+# Two components can be plotted; eight explain more variance. The explained variance ratio increases
+# with the number of components, so the search uses the log-likelihood of held-out rows.
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
@@ -50,11 +50,11 @@ search = GridSearchCV(
 # %%
 # Six figures in one
 # ------------------
-# Without ``ax``, each display makes a figure of its own.
+# Without ``ax``, each display makes its own figure.
 
 
 def draw() -> Figure:
-    """Draw all displays on axes of one figure."""
+    """Plot all displays on axes of one figure."""
     figure, axes = plt.subplots(2, 3, figsize=(16, 9.5), layout="constrained")
     titles = [
         ("Training, 8 components", LossCurveDisplay.from_estimator(larger, ax=axes[0, 0])),
@@ -68,13 +68,13 @@ def draw() -> Figure:
             LatentSpaceDisplay.from_estimator(autoencoder, X_test, y_test, ax=axes[1, 0]),
         ),
         (
-            "What the 2 components stand for",
+            "Decoded codes of 2 components",
             LatentGridDisplay.from_estimator(
                 autoencoder, X_train, image_shape=(8, 8), ax=axes[1, 1]
             ),
         ),
         (
-            "Test digits restored from 8 components",
+            "Test digits reconstructed from 8 components",
             ReconstructionDisplay.from_estimator(
                 larger, X_test, image_shape=(8, 8), n_rows=6, ax=axes[1, 2]
             ),
@@ -91,6 +91,6 @@ figure = draw()
 # As a script, this page saves its figure; ``--output`` says where.
 
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
-    parser = argparse.ArgumentParser(description="Look at an autoencoder.")
+    parser = argparse.ArgumentParser(description="Plot an autoencoder.")
     parser.add_argument("--output", default="displays.png", help="file of the figure")
     figure.savefig(parser.parse_args().output, dpi=150)

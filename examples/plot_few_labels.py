@@ -1,10 +1,9 @@
 """
-How far do few labels go?
-=========================
+Learn from few labels
+=====================
 
-Most rows of digits are known without their label. A logistic regression, a perceptron and
-self-training are compared with an autoencoder that has seen all rows, fine-tuned by the few
-labels.
+Most rows of digits are unlabelled. A logistic regression, a multilayer perceptron and self-training
+are compared with an autoencoder that is trained on all rows and fine-tuned with the few labels.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from skae import AutoencoderClassifier, AutoencoderTransformer
 # %%
 # Rows
 # ----
-# Labels are drawn class by class, three times for each number of them.
+# Labels are a stratified sample, drawn three times for each number of labels.
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
@@ -40,7 +39,7 @@ N_DRAWS = 3
 
 
 def few_labels(n_labels: int, seed: int) -> np.ndarray:
-    """Labels of some rows; -1 elsewhere."""
+    """Return the labels of some rows, and -1 for the others."""
     index = np.arange(len(y_train))
     labeled, _ = train_test_split(index, train_size=n_labels, stratify=y_train, random_state=seed)
     return np.where(np.isin(index, labeled), y_train, -1)
@@ -49,7 +48,7 @@ def few_labels(n_labels: int, seed: int) -> np.ndarray:
 # %%
 # Methods
 # -------
-# The autoencoder is fitted once: nothing of it depends on labels.
+# The autoencoder is fitted once, because it does not depend on the labels.
 
 pretrained = FrozenEstimator(AutoencoderTransformer(16, random_state=0).fit(X_train))
 METHODS = {
@@ -61,7 +60,7 @@ METHODS = {
 
 
 def accuracies() -> dict[str, np.ndarray]:
-    """Accuracy on the test rows of all methods, numbers of labels and draws."""
+    """Return the accuracy on the test rows of all methods, numbers of labels and samples."""
     found = {name: np.empty((len(NUMBERS), N_DRAWS)) for name in METHODS}
     for i, n_labels in enumerate(NUMBERS):
         for seed in range(N_DRAWS):
@@ -83,7 +82,7 @@ def accuracies() -> dict[str, np.ndarray]:
 
 
 def draw(found: dict[str, np.ndarray]) -> Figure:
-    """Draw accuracy against the number of labels."""
+    """Plot accuracy against the number of labels."""
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for (name, values), marker in zip(found.items(), "os^D", strict=True):
         mean, spread = 100 * values.mean(axis=1), 100 * values.std(axis=1)

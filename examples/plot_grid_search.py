@@ -1,13 +1,13 @@
 """
-One grid over kinds, widths and noise levels
-============================================
+One grid over estimators, widths and noise levels
+=================================================
 
-Which reducer, how many components, how wide a network, how much noise: all of these are parameters
-of a Pipeline, and one ``GridSearchCV`` tries them together. A list of grids keeps apart what does
-not belong together: PCA has no width, and only the denoising autoencoder has a noise level.
+The reducer, its number of components, the width of the network and the noise level are parameters
+of a Pipeline, so one ``GridSearchCV`` can search them all. A list of grids separates the parameters
+of different reducers: PCA has no width, and only the denoising autoencoder has a noise level.
 
 The data are 1,797 handwritten digits of 8 × 8 pixels, bundled with scikit-learn. A logistic
-regression sees nothing but the codes.
+regression is fitted to the codes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from skae.metrics import reconstruction_score
 # %%
 # A list of grids
 # ---------------
-# The step ``reduce`` is a parameter itself, and its own parameters follow after two underscores.
-# Thirty epochs are enough to compare; the winner may be trained for longer.
+# The step ``reduce`` is itself a parameter. The parameters of the step follow after two
+# underscores. Thirty epochs are enough for a comparison; the best candidate can be trained for
+# longer.
 
 X, y = load_digits(return_X_y=True)
 
@@ -64,12 +65,12 @@ grids = [
 # %%
 # Two scores of every fit
 # -----------------------
-# ``reconstruction_score`` takes all steps but the classifier. ``refit`` says which of the two
-# scores chooses.
+# ``reconstruction_score`` gets all steps but the classifier. ``refit`` names the score that selects
+# the best candidate.
 
 
 def explained(fitted: Pipeline, X: np.ndarray, y: np.ndarray) -> float:
-    """Share of the variance of the pixels that the codes keep."""
+    """Return the explained variance ratio of the pixels."""
     return reconstruction_score(fitted[:-1], X)
 
 
@@ -86,12 +87,12 @@ search.fit(X, y)
 # %%
 # Reading the results
 # -------------------
-# ``cv_results_`` as a frame with one line a candidate. Parameters that a candidate does not have
-# are masked.
+# ``cv_results_`` is shown as a data frame with one line per candidate. Parameters that a candidate
+# does not have are masked.
 
 
 def name_of(params: dict[str, object]) -> str:
-    """Say in a few words what a candidate is."""
+    """Return a short name of a candidate."""
     if "reduce__noise_level" in params:
         return f"denoising, {params['reduce__noise_level']:.0%} swapped"
     if "reduce__hidden_layer_sizes" in params:
@@ -117,9 +118,9 @@ print(f"Chosen by accuracy: {name_of(best)}, {best['reduce__n_components']} comp
 # %%
 # The figure
 # ----------
-# The two scores disagree: noise costs explained variance and gains accuracy, since codes that
-# survive it hold what several pixels agree on. What follows the reducer should choose. Bars show
-# one standard deviation over the three folds.
+# The two scores disagree: noise costs explained variance and gains accuracy, because codes that
+# are robust to noise represent what several pixels have in common. Select by the score of the
+# downstream model. Bars show one standard deviation over the three folds.
 
 COLORS = ["#D55E00", "#56B4E9", "#0072B2", "#CC79A7", "#009E73"]  # of Okabe and Ito
 MARKERS = ["s", "v", "o", "^", "D"]
@@ -127,7 +128,7 @@ STYLES = dict(zip(results["reducer"].unique(), zip(COLORS, MARKERS, strict=True)
 
 
 def draw(ax: Axes, measure: str, label: str) -> None:
-    """Draw one score of all reducers over the number of components."""
+    """Plot one score of all reducers against the number of components."""
     for i, (reducer, rows) in enumerate(results.groupby("reducer", sort=False)):
         color, marker = STYLES[reducer]
         ax.errorbar(
@@ -151,7 +152,7 @@ def draw(ax: Axes, measure: str, label: str) -> None:
 
 
 def plot() -> Figure:
-    """Draw both scores side by side."""
+    """Plot both scores side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
     draw(axes[0], "explained", "held-out variance explained (%)")
     draw(axes[1], "accuracy", "held-out accuracy (%)")

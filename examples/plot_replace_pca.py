@@ -3,12 +3,12 @@ Replace PCA in a grid search
 ============================
 
 One line of a Pipeline changes: ``PCA(n_components=k)`` becomes
-``AutoencoderTransformer(n_components=k)``. Which of the two, and how many components, is then
-a question for one grid search.
+``AutoencoderTransformer(n_components=k)``. One grid search then chooses between the two, and the
+number of components.
 
-The data are 1,797 handwritten digits of 8 × 8 pixels, bundled with scikit-learn. Two things
-are measured on the same held-out folds: the share of variance that the codes keep, and the
-accuracy of a logistic regression that sees nothing but the codes.
+The data are 1,797 handwritten digits of 8 × 8 pixels, bundled with scikit-learn. Two scores are
+measured on the same test folds: the explained variance ratio, and the accuracy of a logistic
+regression fitted to the codes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from skae.metrics import reconstruction_score
 # %%
 # The pipeline and the grid
 # -------------------------
-# The reducer is a parameter of the pipeline like any other. PCA and the autoencoder stand in
-# one list, with the same latent dimensions for both.
+# The reducer is a parameter of the pipeline like any other. PCA and the autoencoder are in one
+# list, with the same numbers of components for both.
 
 X, y = load_digits(return_X_y=True)
 
@@ -54,15 +54,15 @@ param_grid = {
 # %%
 # Two scores from the same fits
 # -----------------------------
-# ``reconstruction_score`` takes anything with ``transform`` and ``inverse_transform``, whole
-# pipelines included. Here it is given all steps but the classifier, so that it compares the
-# pixels of rows that the pipeline has not seen with what their codes restore.
+# ``reconstruction_score`` accepts anything with ``transform`` and ``inverse_transform``, including
+# pipelines. Here it gets all steps but the classifier, so it compares the pixels of test rows with
+# their reconstructions.
 #
-# The folds follow the order of the rows, so that most writers of a held-out fold are new.
+# The folds are in the order of the rows, so most writers of a test fold are new.
 
 
 def explained_variance(fitted: Pipeline, X: np.ndarray, y: np.ndarray) -> float:
-    """Share of the variance of the pixels that the codes keep."""
+    """Return the explained variance ratio of the pixels."""
     return reconstruction_score(fitted[:-1], X)
 
 
@@ -79,13 +79,13 @@ search.fit(X, y)
 # %%
 # The table
 # ---------
-# Explained variance alone never chooses a dimension: it grows with it. Accuracy can.
+# Explained variance increases with the number of components, so it cannot choose it. Accuracy can.
 
 NAMES = {"PCA": "PCA", "AutoencoderTransformer": "autoencoder"}
 
 
 def curves(search: GridSearchCV) -> dict[str, dict[str, np.ndarray]]:
-    """Collect each reducer's scores in the order of the latent dimensions."""
+    """Collect each reducer's scores, sorted by the number of components."""
     results = search.cv_results_
     kinds = np.array([NAMES[type(p["reduce"]).__name__] for p in results["params"]])
     measures = {
@@ -103,7 +103,7 @@ def curves(search: GridSearchCV) -> dict[str, dict[str, np.ndarray]]:
 
 
 def print_table(scores: dict[str, dict[str, np.ndarray]]) -> None:
-    """Print one line a latent dimension."""
+    """Print one line per number of components."""
     print(f"{'latent':>9s}   {'explained variance, %':^21s}   {'accuracy, % (mean ± sd)':^25s}")
     print(f"{'dimension':>9s}   {'PCA':>9s} {'autoenc.':>11s}   {'PCA':>12s} {'autoenc.':>12s}")
     pca, autoencoder = scores["PCA"], scores["autoencoder"]
@@ -135,7 +135,7 @@ STYLES = {
 
 
 def draw(ax: Axes, scores: dict[str, dict[str, np.ndarray]], measure: str, label: str) -> None:
-    """Draw one measure of both reducers over the latent dimension."""
+    """Plot one score of both reducers against the number of components."""
     for shift, (kind, s) in zip((0.98, 1.02), scores.items(), strict=True):
         spread = s[f"{measure}_sd"]
         ax.errorbar(shift * s["k"], s[measure], spread, capsize=3, label=kind, **STYLES[kind])
@@ -150,7 +150,7 @@ def draw(ax: Axes, scores: dict[str, dict[str, np.ndarray]], measure: str, label
 
 
 def plot(scores: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """Draw both measures side by side."""
+    """Plot both scores side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     draw(axes[0], scores, "explained", "held-out variance explained (%)")
     draw(axes[1], scores, "accuracy", "held-out accuracy (%)")

@@ -1,14 +1,13 @@
 """
-Draw new rows
-=============
+Sample new rows
+===============
 
-Every estimator of this package can draw rows that look like those it was fitted to, and say how
-likely a row is. The autoencoder describes its codes with a mixture of normal distributions,
-decodes codes drawn from it, and adds what it could not restore on the training rows. The model
-to compare with is probabilistic PCA: a normal distribution whose covariance is
-``PCA.get_covariance()``.
+Every estimator of this package samples new rows that resemble the training rows. The autoencoder
+fits a mixture of normal distributions to its codes, decodes codes drawn from it, and adds noise
+with the distribution of its residuals. It also computes the log-likelihood of rows. It is compared
+with probabilistic PCA: a normal distribution whose covariance is ``PCA.get_covariance()``.
 
-Three tables show what comes of it: points along an arc, measurements of tumours, and digits.
+There are three examples: points along an arc, measurements of tumours, and digits.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ DOTS: dict[str, Any] = {"s": 5, "alpha": 0.5, "linewidths": 0}
 
 
 def sample_pca(pca: PCA, n_samples: int) -> np.ndarray:
-    """Draw from probabilistic PCA, which scikit-learn has without a method to draw."""
+    """Sample from probabilistic PCA. scikit-learn's PCA has no method for it."""
     random = np.random.default_rng(0)
     return random.multivariate_normal(pca.mean_, pca.get_covariance(), n_samples)
 
@@ -43,15 +42,15 @@ def sample_pca(pca: PCA, n_samples: int) -> np.ndarray:
 # %%
 # Points along an arc
 # -------------------
-# One component is enough for an arc, if it may bend. What lies beside the arc is noise, which is
-# drawn unless ``observation_noise=False``; without it, rows lie on the curve that the decoder can
-# reach. The noise has one distribution along the whole curve, whichever way that runs, and the
-# curve goes on a little after its rows end: samples are not perfect. Probabilistic PCA has a
-# straight component, and its density is one normal distribution.
+# One curved component is enough for an arc. The distance from the arc is noise, which is sampled
+# unless ``observation_noise=False``. Without it, samples lie on the decoder's curve. Samples are
+# not perfect: the noise has the same distribution along the whole curve, whatever its direction,
+# and the curve continues a little beyond the rows. Probabilistic PCA has a straight component,
+# and its density is one normal distribution.
 
 
 def make_arc(n_samples: int, random: np.random.Generator) -> np.ndarray:
-    """Draw rows from two thirds of a circle, with noise."""
+    """Sample rows from two thirds of a circle, with noise."""
     angles = np.pi * random.uniform(-1 / 6, 7 / 6, n_samples)
     circle = np.column_stack([np.cos(angles), np.sin(angles)])
     return circle + 0.07 * random.normal(size=circle.shape)
@@ -64,7 +63,7 @@ arc_pca = PCA(1).fit(arc)
 
 
 def draw_density(axis: Axes, model: Any, colours: str) -> None:
-    """Draw the density of a fitted model on the shown part of the plane."""
+    """Plot the density of a fitted model on the shown part of the plane."""
     columns, rows = np.linspace(*axis.get_xlim(), 150), np.linspace(*axis.get_ylim(), 150)
     grid = np.stack(np.meshgrid(columns, rows), axis=-1)
     density = np.exp(model.score_samples(grid.reshape(-1, 2))).reshape(grid.shape[:2])
@@ -73,7 +72,7 @@ def draw_density(axis: Axes, model: Any, colours: str) -> None:
 
 
 def draw_arc() -> Figure:
-    """Draw real and sampled rows, and below them densities."""
+    """Plot real and sampled rows, and below them densities."""
     figure, axes = plt.subplots(
         2, 3, figsize=(10, 6.4), layout="constrained", sharex=True, sharey=True
     )
@@ -109,11 +108,11 @@ figure_arc = draw_arc()
 # %%
 # Measurements of tumours
 # -----------------------
-# The 30 features of the breast cancer table, standardised, depend on each other along bent lines
-# and inside wedges. Both models have ten components and are fitted to all 569 rows. The
-# autoencoder's samples bend and widen as the rows do, though not as sharply. Dotted lines are
-# where a feature was zero before it was standardised. No tumour can lie beyond them, but samples
-# of both models do: nothing tells either that a concavity is not negative.
+# In the breast cancer table, 30 features, pairs of features lie along curves and inside wedges.
+# The features are standardised. Both models have ten components and are fitted to all 569 rows.
+# The autoencoder's samples bend and widen as the rows do, though not as sharply. Dotted lines
+# show where a feature was zero before it was standardised. No tumour can lie beyond them, but
+# samples of both models do, because neither model knows that a concavity cannot be negative.
 
 cancer = load_breast_cancer()
 scaler = StandardScaler().fit(cancer.data)
@@ -128,7 +127,7 @@ PAIRS = [
 
 
 def draw_tumours() -> Figure:
-    """Draw pairs of features, a column for each, of real and sampled rows."""
+    """Plot pairs of features of real and sampled rows, a column for each pair."""
     n = len(tumours)
     samples = {
         "real": (tumours, REAL),
@@ -159,15 +158,14 @@ figure_tumours = draw_tumours()
 # %%
 # Digits
 # ------
-# Here a second model draws too: ``VAETransformer`` decodes codes from the standard normal
-# distribution that it was trained with, and adds noise of one variance. Noise hides how good the
-# decoded digits are, so that both are drawn without it as well.
+# Here ``VAETransformer`` is compared too. It decodes codes from the standard normal distribution
+# that it was trained with, and adds noise with one variance. Noise hides the quality of the
+# decoded digits, so samples of both are also shown without noise.
 #
-# Pixels are integers from 0 to 16. Every model here is continuous, so that anyone who looks at
-# the numbers can tell its samples from real digits. Rounding them and cutting them off at 0 and
-# 16 removes that difference alone: the table says how many a random forest still tells apart.
-# Log-likelihoods of new digits compare the models with each other; that of the variational
-# autoencoder is a lower bound.
+# Pixels are integers from 0 to 16, but samples of all models are continuous, so they are easily
+# recognised. Rounding them and clipping them to 0 and 16 removes this difference. The table says
+# how many samples a random forest still distinguishes from real digits. Log-likelihoods of new
+# digits compare the models with each other; that of the variational autoencoder is a lower bound.
 
 digits, _ = load_digits(return_X_y=True)
 digits, new_digits = train_test_split(digits, random_state=0)
@@ -177,7 +175,7 @@ digits_vae = VAETransformer(20, random_state=0).fit(digits)
 
 
 def sample_digits(n_samples: int) -> dict[str, np.ndarray]:
-    """Draw new digits from each model, with noise."""
+    """Sample new digits from each model, with noise."""
     return {
         "probabilistic PCA": sample_pca(digits_pca, n_samples),
         "autoencoder": digits_autoencoder.sample(n_samples, random_state=0),
@@ -186,7 +184,7 @@ def sample_digits(n_samples: int) -> dict[str, np.ndarray]:
 
 
 def told_apart(rows: np.ndarray) -> float:
-    """Accuracy with which a random forest tells rows from new digits, 0.5 by guessing."""
+    """Return a random forest's accuracy in distinguishing rows from new digits; chance is 0.5."""
     both = np.concatenate([new_digits, rows])
     is_real = np.arange(len(both)) < len(new_digits)
     forest = RandomForestClassifier(100, random_state=0)
@@ -195,7 +193,7 @@ def told_apart(rows: np.ndarray) -> float:
 
 
 def print_table() -> None:
-    """Print log-likelihoods of new digits, and how well samples are told from them."""
+    """Print log-likelihoods of new digits, and how well samples are distinguished from them."""
     models = (digits_pca, digits_autoencoder, digits_vae)
     samples = sample_digits(len(new_digits))
     print(f"{'':18s}{'log-likelihood':>16s}{'told apart':>12s}{'if rounded':>12s}")
@@ -210,8 +208,8 @@ def print_table() -> None:
 print_table()
 
 # %%
-# Look
-# ----
+# Figures
+# -------
 
 
 def tile(rows: np.ndarray, n_columns: int) -> np.ndarray:
@@ -222,7 +220,7 @@ def tile(rows: np.ndarray, n_columns: int) -> np.ndarray:
 
 
 def draw_digits(n_columns: int = 12) -> Figure:
-    """Draw two rows of real digits, of samples, and of samples without noise."""
+    """Show two rows of real digits, of samples, and of samples without noise."""
     n = 2 * n_columns
     with_noise = sample_digits(n)
     images = {

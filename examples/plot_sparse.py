@@ -3,8 +3,8 @@
 A dictionary of digits
 =====================================
 
-What a sparse autoencoder learns of handwritten digits: a dictionary of atoms, each an image, and
-codes that name the few atoms a digit is made of.
+A sparse autoencoder of handwritten digits learns a dictionary of atoms, each an image. A code says
+which few atoms a digit is composed of.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ print(f"units that are never active: {len(autoencoder.dead_components_)}")
 
 
 def show(ax, image, title="", limit=None):
-    """Draw one image: red adds ink, blue takes it away; grey where there is no limit."""
+    """Show one image: red adds ink and blue removes it; without a limit, in grey."""
     if limit is None:
         ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
     else:
@@ -37,7 +37,7 @@ def show(ax, image, title="", limit=None):
 
 
 # %%
-# The dictionary, the atoms whose codes vary most first.
+# The dictionary, sorted by the variance of the codes.
 
 figure, axes = plt.subplots(6, 12, figsize=(8, 4.4), layout="constrained")
 for ax, atom in zip(axes.flat, autoencoder.components_, strict=False):
@@ -45,7 +45,7 @@ for ax, atom in zip(axes.flat, autoencoder.components_, strict=False):
 figure.suptitle("The first 72 atoms")
 
 # %%
-# One image, the atoms it is made of, and their sum.
+# One image, its atoms, and their sum.
 
 row = X_test[3:4]
 code = autoencoder.transform(row)[0]
@@ -57,7 +57,7 @@ for ax, j in zip(axes[1:-1], active, strict=True):
 show(axes[-1], autoencoder.reconstruct(row)[0], "mean + sum")
 
 # %%
-# Fewer active units restore less.
+# Fewer active units explain less variance.
 
 n_actives = [1, 2, 4, 8, 16, 32]
 scores = {
@@ -77,6 +77,6 @@ for (sparsity, values), marker in zip(scores.items(), "os", strict=True):
     ax.plot(n_actives, values, marker=marker, label=sparsity)
 ax.set_xscale("log", base=2)
 ax.set_xlabel("active units of 144")
-ax.set_ylabel("explained share of variance")
+ax.set_ylabel("explained variance ratio")
 ax.legend()
 plt.show()

@@ -2,11 +2,11 @@
 Learn from a file larger than the memory
 ========================================
 
-``partial_fit`` takes rows chunk by chunk, as ``IncrementalPCA`` does, so that a file may be larger
-than the memory. Here the file is in Parquet's format, read by pyarrow in record batches, and on
-Linux the script forbids itself more memory than half of what the rows would take.
+``partial_fit`` accepts rows in chunks, as ``IncrementalPCA`` does, so a file may be larger than the
+memory. Here a Parquet file is read by pyarrow in record batches. On Linux the script limits its own
+memory to half of what the rows need.
 
-It needs pyarrow besides the ``plot`` extra: ``pip install "skae[plot]" pyarrow``.
+It needs pyarrow in addition to the ``plot`` extra: ``pip install "skae[plot]" pyarrow``.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ AUTOENCODER, INCREMENTAL_PCA = "#0072B2", "#D55E00"  # as in Okabe and Ito
 # %%
 # A file of many rows
 # -------------------
-# Digits of 8 by 8 pixels, each written many times: turned by up to 15 degrees and moved by up to
-# half a pixel, so that no two rows are equal. Every fourth digit is kept out of the file; what is
-# made of those in the same way judges the models.
+# The file has digits of 8 by 8 pixels, each many times, rotated by up to 15 degrees and shifted
+# by up to half a pixel, so that no two rows are equal. Every fourth digit is not in the file.
+# Rows made of these digits in the same way are the test rows.
 
 
 def turned_and_moved(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Rows of integers from 0 to 16 that show images a little differently."""
+    """Return rotated and shifted images as rows of integers from 0 to 16."""
     angles = np.deg2rad(random.uniform(-15, 15, len(images)))[:, None]
     shifts = random.uniform(-0.5, 0.5, size=(2, len(images), 1))
     down, across = np.indices((8, 8)).reshape(2, 1, 64) - 3.5
@@ -79,19 +79,19 @@ path = Path(folder.name) / "digits.parquet"
 write_file(path, images, random)
 
 # %%
-# Two models that follow
-# ----------------------
-# A record batch becomes an array, the array goes to ``partial_fit``, and is forgotten.
+# Two models with ``partial_fit``
+# -------------------------------
+# Each record batch is converted to an array, passed to ``partial_fit``, and freed.
 
 
 def batches(path: Path) -> Iterator[np.ndarray]:
-    """Rows of a file, some at a time."""
+    """Yield the rows of a file in batches."""
     for batch in pq.ParquetFile(path).iter_batches(batch_size=ROWS_OF_BATCH):
         yield np.column_stack([column.to_numpy() for column in batch.columns]).astype(np.float32)
 
 
 def make_models() -> dict[str, Any]:
-    """Both models, unfitted."""
+    """Make both models, unfitted."""
     return {
         "autoencoder": AutoencoderTransformer(N_COMPONENTS, random_state=0),
         "IncrementalPCA": IncrementalPCA(N_COMPONENTS),
@@ -100,7 +100,7 @@ def make_models() -> dict[str, Any]:
 
 @contextmanager
 def allowed(megabytes: int) -> Iterator[None]:
-    """Let the private memory of this process grow by so much and no further, on Linux."""
+    """Limit the growth of this process's private memory, on Linux."""
     status = Path("/proc/self/status")
     if resource is None or not status.exists():
         print("Memory is not limited: this is not Linux.")
@@ -116,7 +116,7 @@ def allowed(megabytes: int) -> Iterator[None]:
 
 
 def print_size() -> None:
-    """Print what the rows take, and try to hold them all at once."""
+    """Print the size of the rows, and try to load them all at once."""
     print(f"the file: {path.stat().st_size / 2**20:.0f} MB; its rows in float64: ", end="")
     print(f"{N_ROWS * 64 * 8 / 2**20:.0f} MB; more memory allowed: {ALLOWED_MEGABYTES} MB")
     try:
@@ -126,7 +126,7 @@ def print_size() -> None:
 
 
 def learn(models: dict[str, Any]) -> dict[str, list[float]]:
-    """Follow the file in several passes; share of new rows' variance explained on the way."""
+    """Train in several passes. Return the explained variance of test rows after each batch."""
     explained: dict[str, list[float]] = {name: [] for name in models}
     for i in range(N_PASSES):
         for rows in batches(path):
@@ -138,7 +138,7 @@ def learn(models: dict[str, Any]) -> dict[str, list[float]]:
     return explained
 
 
-# Threads and libraries that are started by the first batch are not what is to be limited.
+# The first batch starts threads and loads libraries; their memory is not part of the limit.
 for model in make_models().values():
     reconstruction_score(model.partial_fit(next(batches(path))), new_rows)
 models = make_models()
@@ -147,14 +147,14 @@ with allowed(ALLOWED_MEGABYTES):
     explained = learn(models)
 
 # %%
-# What came of it
-# ---------------
-# IncrementalPCA is at its best after the first batch: more rows tell it nothing new. The
-# autoencoder is ahead by then, and learns from every batch, those of later passes included.
+# Results
+# -------
+# IncrementalPCA is at its best after the first batch and does not improve with more rows. The
+# autoencoder is better by then, and improves with every batch, also in later passes.
 
 
 def draw() -> Figure:
-    """Draw what is explained along the stream, and some new rows as both models restore them."""
+    """Plot explained variance during training, and some test rows with reconstructions."""
     figure = plt.figure(figsize=(10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.3])
     colours = (AUTOENCODER, INCREMENTAL_PCA)
@@ -167,7 +167,7 @@ def draw() -> Figure:
     left.set(
         ylim=(0.6, 0.9),
         xlabel="rows seen, millions (lines: a new pass)",
-        ylabel="explained share of new rows",
+        ylabel="explained variance ratio of test rows",
     )
     left.spines[["top", "right"]].set_visible(False)
     draw_digits(right)
@@ -175,7 +175,7 @@ def draw() -> Figure:
 
 
 def draw_digits(axis: Any, n_columns: int = 6) -> None:
-    """Draw new rows, and below them what eight numbers restore of them."""
+    """Show test rows and their reconstructions from eight components."""
     some = new_rows[:: len(new_rows) // n_columns][:n_columns].astype(np.float32)
     blocks = {"new rows": some}
     for name, model in models.items():
@@ -187,7 +187,7 @@ def draw_digits(axis: Any, n_columns: int = 6) -> None:
     axis.set(xticks=[], yticks=10 * np.arange(len(blocks)) + 4.5, yticklabels=list(blocks))
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(f"restored from {N_COMPONENTS} numbers")
+    axis.set_title(f"reconstructed from {N_COMPONENTS} components")
 
 
 figure = draw()

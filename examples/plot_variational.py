@@ -1,13 +1,13 @@
 """
-Look into a variational autoencoder
-===================================
+Explore a variational autoencoder
+=================================
 
-A variational autoencoder is trained so that the codes of rows, taken together, look like a
-standard normal distribution. Three things follow: the space of codes can be looked at as a map,
-there are rows on the way from one row to another, and a row has variations.
+A variational autoencoder is trained so that the distribution of all codes is close to a standard
+normal distribution. So the latent space can be shown as a map, rows can be interpolated, and a row
+has variations.
 
-The rows are 8 × 8 digits, bundled with scikit-learn. The models have seen three quarters of
-them; all digits that are drawn here as given are among the others.
+The rows are digits of 8 × 8 pixels, bundled with scikit-learn. The models are trained on three
+quarters of them. All given digits in the figures are from the other quarter.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 # %%
 # The plane of two components
 # ---------------------------
-# With two components the whole space of codes fits on a page. Quantiles of the standard normal
-# on both axes cut it into cells of equal probability, and the code in the middle of each cell
-# is decoded. Beside it, on the same axes, are the posterior means of digits that the model has
-# not seen. What is decoded at a place looks like the digits whose means lie there. The plane is
-# not filled evenly: digits of a kind keep together, and what is decoded between kinds is a blend.
+# With two components the whole latent space fits in one figure. Quantiles of the standard normal
+# distribution on both axes divide it into cells of equal probability. The code in the middle of
+# each cell is decoded. The second panel has the posterior means of test digits on the same axes.
+# A decoded digit looks like the digits whose means lie there. The plane is not filled evenly:
+# digits of a class form clusters, and codes between clusters decode to blends.
 
 plane = VAETransformer(2, random_state=0).fit(X_train)
 
@@ -55,12 +55,12 @@ def tile(images: np.ndarray) -> np.ndarray:
 
 
 def middle(i: float) -> float:
-    """Middle of the i-th digit of such an image, in pixels."""
+    """Return the middle of the i-th digit of such an image, in pixels."""
     return SIDE * (i + 0.5) - 0.5
 
 
 def label_quantiles(axis: Axes) -> None:
-    """Say which codes lie where: positions are probabilities of the standard normal."""
+    """Label the axes with codes. Positions are probabilities of the standard normal."""
     codes = np.arange(-2, 3)
     axis.set_xticks(norm.cdf(codes), codes)
     axis.set_yticks(norm.cdf(codes), codes)
@@ -70,7 +70,7 @@ def label_quantiles(axis: Axes) -> None:
 
 
 def draw_plane(n_steps: int = 15) -> Figure:
-    """Draw the decoded plane beside the posterior means of test digits."""
+    """Plot the decoded plane and the posterior means of test digits."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), layout="constrained")
     quantiles = norm.ppf((np.arange(n_steps) + 0.5) / n_steps)
     first, second = np.meshgrid(quantiles, quantiles[::-1])
@@ -94,10 +94,10 @@ figure_plane = draw_plane()
 # %%
 # From one digit to another
 # -------------------------
-# ``interpolate`` goes straight from the code of one row to that of the other. With the plain
-# autoencoder nothing was asked of the codes in between; with the variational one they lie where
-# the prior is dense. A mixture of the pixels, for which no model is needed, stands above both.
-# On images this small there is little to choose between the three. The ends of a path are
+# ``interpolate`` interpolates linearly between the codes of two rows. In the plain autoencoder,
+# codes in between are not constrained by training. In the variational one, they lie where the
+# prior has high density. The first line of each block interpolates the pixels, without a model.
+# On images this small the three differ little. The first and last digit of a path are
 # reconstructions; the given digits are outside the lines.
 
 plain = AutoencoderTransformer(N_COMPONENTS, random_state=0).fit(X_train)
@@ -106,12 +106,12 @@ PAIRS = [(0, 6), (1, 7), (3, 9), (4, 8), (5, 2)]
 
 
 def first_of(labels: list[int]) -> np.ndarray:
-    """First test digit of each label."""
+    """Return the first test digit of each label."""
     return np.stack([X_test[y_test == label][0] for label in labels])
 
 
 def show(axis: Axes, images: np.ndarray, names: list[str]) -> None:
-    """Draw rows of digits with a name before each row."""
+    """Show rows of digits with a name before each row."""
     axis.imshow(tile(images), **GREY)
     axis.set_yticks([middle(i) for i in range(len(names))], names)
     axis.set_xticks([])
@@ -120,7 +120,7 @@ def show(axis: Axes, images: np.ndarray, names: list[str]) -> None:
 
 
 def draw_paths(n_steps: int = 10) -> Figure:
-    """Draw the way between the digits of each pair, given digits at both ends."""
+    """Show interpolations between the digits of each pair, with the given digits at both ends."""
     start, end = (first_of(list(labels)) for labels in zip(*PAIRS, strict=True))
     shares = np.linspace(0, 1, n_steps)[:, None]
     paths = {
@@ -145,21 +145,26 @@ figure_paths = draw_paths()
 # %%
 # Variations of a digit
 # ---------------------
-# The posterior of a row is a normal distribution of the codes that may have led to it.
-# ``sample_around`` draws from it and decodes. The variations of one digit differ little: ten
-# components say nearly all that the model knows of it. The last column shows where they differ,
-# as the standard deviation of each pixel, up to 2 of the 16 shades of grey.
+# The posterior of a row is a normal distribution of codes that may have generated it.
+# ``sample_around`` draws codes from it and decodes them. The variations of one digit differ
+# little, because ten components determine it nearly completely. The last column shows where they
+# differ: the standard deviation of each pixel, up to 2 of the 16 shades of grey.
 
 
 def draw_variations(n_samples: int = 8) -> Figure:
-    """Draw each given digit, its reconstruction, variations and their standard deviation."""
+    """Show each given digit, its reconstruction, variations and their standard deviation."""
     given = first_of(list(range(10)))
     around = vae.sample_around(given, 200, random_state=0)
     images = [given, vae.reconstruct(given), *around[:, :n_samples].swapaxes(0, 1)]
     spread = 16 * around.std(axis=1) / 2
     figure, axis = plt.subplots(figsize=(8, 7.6), layout="constrained")
     show(axis, np.stack([*images, spread], axis=1), [str(label) for label in range(10)])
-    columns = {"given": 0, "restored": 1, "variations": 1.5 + n_samples / 2, "spread": len(images)}
+    columns = {
+        "given": 0,
+        "decoded": 1,
+        "variations": 1.5 + n_samples / 2,
+        "std": len(images),
+    }
     axis.set_xticks([middle(i) for i in columns.values()], columns)
     for i in (0.5, 1.5, len(images) - 0.5):
         axis.axvline(middle(i), color="tab:blue", linewidth=1)
@@ -173,7 +178,7 @@ figure_variations = draw_variations()
 # As a script, this page saves its figures; ``--output`` says where.
 
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
-    parser = argparse.ArgumentParser(description="Look into a variational autoencoder.")
+    parser = argparse.ArgumentParser(description="Explore a variational autoencoder.")
     parser.add_argument(
         "--output", default="variational.png", help="file of the figures; each adds its name"
     )

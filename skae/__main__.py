@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from skae._data.validation import import_optional
+from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.denoising import DenoisingAutoencoder

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skae._data.validation import import_optional
+from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
 from skae.networks.dense import MLP
 from skae.networks.inference import Affine, Cast, Corrected, Standardise

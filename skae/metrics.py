@@ -9,8 +9,11 @@ from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight, check_array
 
+from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES
 from skae._data.frames import frame_like
-from skae._data.validation import FLOAT_DTYPES, as_dense, explained_share, weighted_average
+from skae._data.input_checks import as_dense
+from skae._data.sample_weight import weighted_average
+from skae._data.scores import explained_share
 
 AFFINE_TOLERANCE = 1e-6  # deviation from an affine map, as a share of the range of its results
 ROUNDING_TOLERANCE = 1e-12  # and as a share of their largest magnitude

@@ -1,4 +1,4 @@
-"""Does training on corrupted rows pay? skae's denoising autoencoder beside its peers.
+"""Does training on corrupted rows help? skae's denoising autoencoder and its peers.
 
 Run from the root of the repository::
 
@@ -6,24 +6,24 @@ Run from the root of the repository::
     python examples/benchmarks/denoising.py --parts restore --only digits
     python examples/benchmarks/denoising.py --parts codes --tables DIR --output results.json
 
-*restore*: how far from the clean rows are corrupted ones, once restored? Digits (30 % held
+*restore*: how close are reconstructions of corrupted rows to the clean rows? Digits (30 % held
 out by ``train_test_split``) and Fashion-MNIST (10,000 training images drawn by
-``default_rng(0)``, the first 2,000 of its test images), pixels in [0, 1]. Test rows suffer
-normal noise of half a standard deviation of each pixel, or lose 30 % of their entries to the
-pixel's mean, both over training rows; the denoising autoencoder is trained on the same kind
-and amount. *Error*: squared error against the clean test rows, summed, over that of PCA with
-as many components and over that of the plain autoencoder at its defaults. *Wide* is the one
-network and training for all data that ``WIDE`` names, for the plain autoencoder too. *As is*
-leaves rows as they are. *Fit*: seconds of wall time.
+``default_rng(0)``, the first 2,000 of its test images), pixels in [0, 1]. Test rows get normal
+noise of half a standard deviation of each pixel, or 30 % of their entries are replaced by the
+pixel's mean, both over training rows; the denoising autoencoder is trained with the same noise.
+*Error*: sum of squared errors against the clean test rows, divided by that of PCA with as many
+components, and by that of the plain autoencoder with default parameters. *Wide* is the network
+and training of ``WIDE`` for all data, for the plain autoencoder too. *As is* does not change the
+rows. *Fit*: seconds of wall time.
 
-*codes*: are codes better features? Columns constant over the table or over the training rows
-are dropped; at most 1,500 rows are drawn by ``default_rng(0)``; 30 % of them are held out;
+*codes*: are codes better features? Columns that are constant over the table or over the training
+rows are dropped; at most 1,500 rows are drawn by ``default_rng(0)``; 30 % of them are held out;
 columns are standardised on the training rows and held-out rows clipped to ±10. *Accuracy*: a
-logistic regression on standardised codes, on the held-out rows. Both autoencoders have the
-same parameters (``CODES``, and ``--components`` of d columns), save for ``noise="swap"`` at
-its default level, and the same seed, which is also that of the split. They train on all rows
-to the end: with early stopping, both stay at PCA on many a small table, and their codes are
-the same. Differences are paired over the seeds, and so are their standard errors.
+logistic regression on standardised codes, on the held-out rows. Both autoencoders have the same
+parameters (``CODES``, and ``--components`` of d columns), except ``noise="swap"`` at its default
+level, and the same seed, which is also that of the split. They train on all rows to the end: with
+early stopping, both stay at PCA on many a small table, and their codes are the same. Differences
+are paired over the seeds, and so are their standard errors.
 
 A peer is one function: add it to ``RESTORERS`` or ``ENCODERS``.
 """
@@ -86,8 +86,8 @@ def fit_pca(X: np.ndarray, k: int, noise: str, seed: int) -> Restore:
 def fit_kernel_pca(X: np.ndarray, k: int, noise: str, seed: int) -> Restore:
     """KernelPCA with a radial kernel.
 
-    Its width, in median distances between rows, and its penalty are those that restore a part
-    of the training rows best, corrupted as the test rows will be.
+    Its width, in median distances between rows, and its penalty are those that best reconstruct
+    validation rows, which are corrupted like the test rows.
     """
     inner, outer = train_test_split(X, test_size=0.3, random_state=seed)
     corrupted = corrupt(outer, inner, noise, seed)
@@ -184,7 +184,7 @@ def measure_restoring(
 
 
 def restore_part(args: argparse.Namespace) -> list[Record]:
-    """Measure and print the errors of restored rows."""
+    """Measure and print the errors of reconstructed rows."""
     records: list[Record] = []
     for name, k in CASES:
         if args.only and name not in args.only:

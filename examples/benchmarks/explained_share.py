@@ -1,15 +1,15 @@
-"""How many components explain a share of the variance of rows nobody has seen?
+"""How many components explain a fraction of the variance of test rows?
 
 Run from the root of the repository::
 
     python examples/benchmarks/explained_share.py
     python examples/benchmarks/explained_share.py --only digits wine --fractions 0.9
 
-``AutoencoderTransformer(n_components=fraction)`` beside ``PCA(n_components=fraction)``, both
-fitted to the same 70 % of the rows, standardised there; *held out* is the share of variance
-explained of the other 30 %. Fashion-MNIST: 10,000 training images drawn by ``default_rng(0)``.
-*Cap bound*: how often PCA's number was taken, because it explained less than the fraction of
-the rows that the fit itself held out. *Wide* is the network and training of ``WIDE``.
+``AutoencoderTransformer(n_components=fraction)`` and ``PCA(n_components=fraction)`` are fitted to
+the same 70 % of the rows, standardised there; *held out* is the explained variance ratio of the
+other 30 %. Fashion-MNIST: 10,000 training images drawn by ``default_rng(0)``. *Cap bound*: how
+often PCA's number was used, because it explained less than the fraction of the validation rows.
+*Wide* is the network and training of ``WIDE``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Features of 1,000 units and a linear classifier: test errors on MNIST and Fashion-MNIST.
 
-Features are learned of the 60,000 training images without their classes. Multinomial logistic
+Features are learned from the 60,000 training images without their classes. Multinomial logistic
 regression is trained on them. Its penalty and the number of units active in its input ("topk": more
 than the features were trained with, as in [1]_) are chosen on the last 10,000 training images; the
 test images are used once. Published for 1,000 units [1]_: raw

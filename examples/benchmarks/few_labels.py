@@ -8,20 +8,20 @@ Run from the root of the repository::
 
 Protocol. Of the images of MNIST and Fashion-MNIST, ``--pool`` training images are known without
 labels, and accuracy is that on the 10,000 test images; of the tables, 70 % of the rows are known
-without labels and the others judge. Labels are drawn class by class, as many of each (of the
-tables, in proportion), by ``default_rng(draw)``; every method gets the same draws. Features of
+without labels and the others are test rows. Labels are drawn class by class, as many of each (of
+the tables, in proportion), by ``default_rng(draw)``; every method gets the same draws. Features of
 tables are standardised, pixels lie in [0, 1].
 
 Peers choose their penalty by cross-validation over the labelled rows. `SelfTrainingClassifier`
 is given the unlabelled rows, and wraps the logistic regression or the perceptron with the
 penalty so found. Its criterion is the one of `CRITERIA` whose mean accuracy *on the test rows* is
-best, which no user could choose so and which errs in its favour. Its rounds start at the weights
+best, which no user could choose and which favours it. Its rounds start at the weights
 of the round before.
 
 `skae` is `AutoencoderClassifier` around an autoencoder of 32 components, fitted once to the
-pool, as nothing of it depends on labels. `head on codes` neither spreads labels nor fine-tunes;
-`frozen` does not fine-tune; `alone` does not spread labels. `shares` knows besides that classes
-are as frequent as among the labelled rows, which is true here and which no peer can use.
+pool, because it does not depend on labels. `head on codes` neither propagates labels nor
+fine-tunes; `frozen` does not fine-tune; `alone` does not propagate labels. `shares` also knows that
+classes are as frequent as among the labelled rows, which is true here and which no peer can use.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TABLES = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": lo
 
 
 class Problem(NamedTuple):
-    """Rows known without labels, their labels, and rows that judge."""
+    """Training rows, their labels, and test rows with labels."""
 
     X: np.ndarray
     y: np.ndarray
@@ -217,7 +217,7 @@ def scores(
 def run(name: str, problem: Problem, args: argparse.Namespace) -> None:
     """Print accuracies of all methods, by the number of labels."""
     choose = equally if name in ("mnist", "fashion") else draw
-    print(f"\n{name}: {len(problem.X)} rows known, {len(problem.X_test)} judge")
+    print(f"\n{name}: {len(problem.X)} rows known, {len(problem.X_test)} test rows")
     for method, fit in methods(problem):
         if args.methods and method not in args.methods:
             continue

@@ -7,17 +7,17 @@ Run from the root of the repository::
     python examples/benchmarks/likelihood.py --parts vae --tables DIR
     python examples/benchmarks/likelihood.py --parts mnist --mnist-dir DIR --threads 2
 
-*detect*: which rows are unlike those of the training? Each table has normal rows and
+*detect*: which rows are outliers? Each table has normal rows and
 outliers. Half of the normal rows, drawn by ``default_rng(seed)``, are for training; columns
 constant there are dropped, others standardised on them. Every method then scores the other
 half and all outliers, without ever seeing one. k is the number of principal components that
 hold 90 % of the training rows' variance, and one less than the columns at most. Measure:
-the area under the receiver's curve, *AUROC*, in percent; its mean over tables is what
+the area under the ROC curve, *AUROC*, in percent; its mean over tables is what
 counts, and the mean rank among methods. Tables are the ``.npz`` files of
 ``--detection-dir``, with arrays X and y (1 marks an outlier), or else those that
 scikit-learn ships, one class of which is the outliers.
 
-*vae*: the variational autoencoder at its defaults beside probabilistic PCA. Columns constant
+*vae*: the variational autoencoder at its defaults and probabilistic PCA. Columns constant
 over a table are dropped; at most 4,000 rows are drawn by ``default_rng(0).permutation``; 30 %
 are held out by ``train_test_split(random_state=seed)``, columns standardised on the others,
 held-out rows clipped to ±10; k runs over {2, d // 4, d // 2}. *Error*: squared error of the
@@ -79,7 +79,7 @@ Scores = dict[str, Callable[[np.ndarray], np.ndarray]]  # by name of the method
 
 
 def fit_skae(X: np.ndarray, k: int, seed: int) -> Scores:
-    """skae at its defaults: its log-likelihood; that with normal codes; what is left over."""
+    """skae with default parameters: log-likelihood; the same with normal codes; residual."""
     model = AutoencoderTransformer(n_components=k, random_state=seed).fit(X)
     normal = copy.copy(model)  # as latent_density="gaussian" makes it
     codes = model.transform(X)

@@ -10,10 +10,10 @@ PCA reaches 13.87; Hinton and Salakhutdinov (2006) [1]_ reach 3.00.
     python examples/benchmarks/mnist_deep.py --mnist-dir package/data --device cuda \\
         --hidden 2000 1000 500 --max-epochs 300
 
-Without ``--max-epochs``, short fits are timed and as many epochs planned as the budget
-holds, since the learning rate runs one cycle over all of them. The seconds printed are
-those of ``fit`` less those of the evaluations on test images, which choose nothing: weights
-are the last ones or, with ``--hold-out``, the best on held-out training images.
+Without ``--max-epochs``, short fits are timed to find the number of epochs that the budget
+allows, because the learning rate schedule depends on it. The seconds printed are those of ``fit``
+without the evaluations on test images, which choose nothing: weights are the last ones or, with
+``--hold-out``, the best on validation images.
 
 References
 ----------

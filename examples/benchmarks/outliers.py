@@ -1,13 +1,13 @@
-"""Novelty on tables that scikit-learn bundles: area under the curve, and false alarms.
+"""Outlier detection on scikit-learn's bundled tables: area under the curve, and false alarms.
 
-A model learns half of the normal rows, four fifths of them to train on and a fifth to set the
-threshold by: the 95th percentile of their scores. It then scores the other half of the normal rows
-and all outliers. Columns are standardised by the training rows.
+A model gets half of the normal rows: four fifths of them for training and a fifth for the
+threshold, the 95th percentile of their scores. It then scores the other half of the normal rows
+and all outliers. Columns are standardised on the training rows.
 
     python examples/benchmarks/outliers.py --seeds 5
 
-prints two tables in Markdown: the area under the receiver's curve in percent, and at the threshold
-the shares of false alarms and of outliers found.
+prints two tables in Markdown: the area under the ROC curve in percent, and at the threshold the
+rates of false alarms and of outliers found.
 """
 
 from __future__ import annotations

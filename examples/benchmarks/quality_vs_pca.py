@@ -1,4 +1,4 @@
-"""How much of held-out rows do codes of k numbers keep? skae, PCA and others.
+"""How well are test rows reconstructed from k components? skae, PCA and others.
 
 Run from the root of the repository::
 
@@ -120,7 +120,7 @@ def fit_mlp(X: np.ndarray, k: int, seed: int) -> Reducer:
     """scikit-learn's MLPRegressor from X to X, with hidden layers of 128 units.
 
     The best of four settings tried on six tables: tanh, its early stopping and its own
-    `tol` all restore held-out rows worse.
+    `tol` all reconstruct held-out rows worse.
     """
     mlp = MLPRegressor(
         hidden_layer_sizes=(128, k, 128),
@@ -330,7 +330,7 @@ def accuracy(
 
 
 def squared_error(reducer: Reducer, X: np.ndarray) -> float:
-    """Sum of squared differences between rows and what their codes restore."""
+    """Sum of squared errors (SSE) of the reconstructions."""
     return float(np.square(X - reducer.inverse_transform(reducer.transform(X))).sum())
 
 
@@ -520,7 +520,7 @@ def print_losses(runs: Sequence[Record], methods: Sequence[str]) -> None:
     """Print every run that skae loses to PCA and every pair that it loses to another."""
     if "skae" not in methods:
         return
-    print("\nWhere skae restores held-out rows worse than PCA (* counts as worse)")
+    print("\nWhere skae reconstructs held-out rows worse than PCA (* counts as worse)")
     lost = [r for r in runs if r["method"] == "skae" and r["ratio"] > 1 + ROUNDING]
     for r in lost:
         mark = "*" if is_worse(r) else " "

@@ -1,4 +1,4 @@
-"""Can a classifier tell samples of skae from rows that were held out? And those of others?
+"""Can a classifier distinguish samples of skae, and of its peers, from test rows?
 
 Run from the root of the repository::
 
@@ -12,14 +12,14 @@ training rows and draws as many rows as are held out, ``--draws`` times. Gradien
 (histograms from 1,000 rows on) learns to tell the drawn rows from those held out; its
 probabilities come from five-fold cross-validation.
 
-Measure. The area under the receiver's curve, *AUC*, with which the classifier tells them
+Measure. The area under the ROC curve, *AUC*, with which the classifier tells them
 apart, folded at one half: ``|AUC - 0.5| + 0.5``, the mean over draws and seeds. 0.5 is
 best. Chance alone keeps it above: *rows*, which draws training rows themselves, shows by
 how much.
 
 Tables. Two real ones, two curved sheets, and two that are mixtures of tanh of a few normal
 numbers, plus noise. ``--integers`` adds digits and diabetes, whose columns take few distinct
-values: these betray whatever draws from a continuous distribution.
+values: samples from a continuous distribution are easily recognised there.
 
 A peer is one function that fits rows and returns a function that draws: add it to
 ``METHODS``.
@@ -70,7 +70,7 @@ def fit_skae(X: np.ndarray, k: int, seed: int) -> Draw:
 
 
 def fit_noiseless(X: np.ndarray, k: int, seed: int) -> Draw:
-    """skae without what the decoder leaves over: rows on its surface."""
+    """skae without residual noise: samples on the decoder's surface."""
     model = AutoencoderTransformer(n_components=k, random_state=seed).fit(X)
     return lambda n_rows, draw: model.sample(n_rows, draw, observation_noise=False)
 
@@ -206,7 +206,7 @@ def folded_auc(real: np.ndarray, drawn: np.ndarray, seed: int) -> float:
 
 
 def measure_run(table: Table, seed: int, methods: Sequence[str], n_draws: int) -> list[Record]:
-    """Fit every method to the same rows and judge what it draws."""
+    """Fit every method to the same rows and score its samples."""
     X_train, X_test = train_test_split(table.X, test_size=0.3, random_state=seed)
     kept = np.ptp(X_train, axis=0) > 0
     scaler = StandardScaler().fit(X_train[:, kept])

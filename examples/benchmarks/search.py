@@ -6,8 +6,8 @@ same networks for the same epochs on the same folds; search and grid also fit th
 to all rows, the loop does not. Methods take turns; printed are medians. Worker processes are
 started before the clock. Rows are a noisy curved surface of five dimensions.
 
-``--parts choose``: the number of components that is chosen when all candidates are trained
-together, when each is trained alone, and when each is trained alone from another random state.
+``--parts choose``: the number of components that is chosen when the folds are trained in one batch
+(*together*), when they are trained one by one, and the latter with another random state.
 
     python examples/benchmarks/search.py
     python examples/benchmarks/search.py --parts choose --tables DIR
@@ -114,12 +114,12 @@ def loop(X: np.ndarray, n_jobs: int, epochs: int | None) -> None:
 
 
 def make_estimator(epochs: int | None) -> AutoencoderTransformer:
-    """Make what both searches search."""
+    """Make the estimator of both searches."""
     return AutoencoderTransformer(max_epochs=epochs or "auto", random_state=0)
 
 
 def search(X: np.ndarray, n_jobs: int, epochs: int | None) -> None:
-    """Search by training candidates together."""
+    """Search with `LatentDimensionSearch`, which trains in one batch."""
     LatentDimensionSearch(make_estimator(epochs), candidates_for(X), cv=N_FOLDS, n_jobs=n_jobs).fit(
         X
     )

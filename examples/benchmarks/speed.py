@@ -19,8 +19,8 @@ printed as *set-up* (for PCA, the floor: the whole fit). *± %* is half the rang
 epoch's time over the repeats; where it is large, more repeats are needed. skae clips
 gradients and averages weights as it always does, peers do not. *Best peer*: the fastest of
 all but skae and PCA. On ``--device cuda`` MLPRegressor and PCA stay on the processor.
-*GFLOP/s* counts the matrix products of the plain network; the three further ones that an
-anchor takes are not counted. *% products* compares with the same products alone, written
+*GFLOP/s* counts the matrix products of the plain network; the three further ones of the PCA
+skip connection are not counted. *% products* compares with the same products alone, written
 to arrays made before, by numpy and torch, on one thread and two, whichever is fastest.
 *Peak* (``--memory``) is how far resident memory rises above what it was before the fit, in
 a process of its own for each method. Size XL is read from a memory map on disk by every

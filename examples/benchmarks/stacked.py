@@ -7,12 +7,13 @@ Run from the root of the repository::
     python examples/benchmarks/stacked.py --tables
 
 Protocol, after Vincent et al. (2010) [1]_: of all 70,000 images, in the order of
-``default_rng(0).permutation``, 10,000 train, 2,000 choose settings and 50,000 test. Classes are
-predicted by `AutoencoderClassifier`, which is given all 10,000 labels and holds no image out. Its
-settings, ``--noise-level``, ``--epochs`` and ``--width``, were chosen on the 2,000 images.
+``default_rng(0).permutation``, 10,000 are for training, 2,000 for choosing settings and 50,000 for
+testing. Classes are predicted by `AutoencoderClassifier`, which is given all 10,000 labels and
+holds no image out. Its settings, ``--noise-level``, ``--epochs`` and ``--width``, were chosen on
+the 2,000 images.
 
 What it starts from: ``random`` is an untrained network; ``at once`` an autoencoder all of whose
-layers were trained together; ``greedy`` one of `StackedAutoencoder`, layer by layer, on corrupted
+layers were trained jointly; ``greedy`` one of `StackedAutoencoder`, layer by layer, on corrupted
 inputs with ``--layer-noise``. The SVM has a Gaussian kernel whose width and penalty are those of a
 grid that are best on the 2,000 images.
 

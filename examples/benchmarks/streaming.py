@@ -5,12 +5,13 @@ Run from the root of the repository::
     python examples/benchmarks/streaming.py --tables DIR
     python examples/benchmarks/streaming.py --parts chunks maps sparse
 
-Quality. Ten passes of `partial_fit` over twenty chunks of the training rows, beside `fit` at its
-defaults and `fit` of ten epochs on the same rows; every kind, each with its own defaults. 80 % of
-the rows train. Tables are standardised on them (columns constant there are dropped) and the other
-rows clipped to ±10; of Fashion-MNIST 10,000 training images drawn by ``default_rng(0)``. *Error*
-is squared error on the other 20 %. IncrementalPCA sees the same chunks once, which is all it needs.
-Seconds are of processor time, on one thread unless ``--threads`` says otherwise.
+Quality. Ten passes of `partial_fit` over twenty chunks of the training rows, compared with `fit`
+at its defaults and `fit` of ten epochs on the same rows; every estimator, each with its own
+defaults. 80 % of the rows are for training. Tables are standardised on them (columns constant
+there are dropped) and the other rows clipped to ±10; of Fashion-MNIST 10,000 training images drawn
+by ``default_rng(0)``. *Error* is squared error on the other 20 %. IncrementalPCA sees the same
+chunks once, which is all it needs. Seconds are of processor time, on one thread unless
+``--threads`` says otherwise.
 
 Memory. Each figure is the growth of a process of its own, in MB: *peak* of what is resident beyond
 what was before (the rows of a sparse matrix are there before), and for memory maps of *private*

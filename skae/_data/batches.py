@@ -12,12 +12,13 @@ from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skae._data.dataset import Dataset
-from skae._data.validation import rows_per_batch
-
-ORDERED_BYTES = 8 * 2**20  # of rows in one tensor that are put in order at once
-SHUFFLE_BUFFER_BYTES = 16 * 2**20  # of rows from outside that are mixed with each other
-CHUNKS_PER_BUFFER = 64  # read from as many places
-SAMPLE_ROWS = 8192  # at most, of rows from outside that stand for all
+from skae._data.dtypes_and_batch_sizes import (
+    CHUNKS_PER_BUFFER,
+    ORDERED_BYTES,
+    SAMPLE_ROWS,
+    SHUFFLE_BUFFER_BYTES,
+    rows_per_batch,
+)
 
 Batch = tuple[Tensor, Tensor | None]  # rows and their weights, whose mean over all rows is one
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+import copy
+from typing import Any, Self
 
 import numpy as np
 
@@ -43,6 +44,13 @@ class Moments:
         self.mean = np.zeros(n_columns)
         self.joint = joint
         self.scatter = np.zeros((n_columns, n_columns) if joint else n_columns)
+
+    @classmethod
+    def of(cls, attributes: dict[str, Any]) -> Self:
+        """Moments that have these attributes, copied."""
+        moments = cls.__new__(cls)
+        vars(moments).update(copy.deepcopy(attributes))
+        return moments
 
     def add(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Self:
         """Count more rows in.

@@ -1,62 +1,82 @@
-"""What every kind of autoencoder shares: the way of the data through `fit` and back."""
+"""The base of all kinds: the seams that a kind fills, and `fit` from top to bottom."""
 
 from __future__ import annotations
 
 import copy
-import warnings
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from sklearn import config_context
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from torch import Tensor, nn
+from sklearn.utils._param_validation import HasMethods, RealNotInt, StrOptions
+from torch import nn
 
 from skae._data.array_api import array_api_fit
-from skae._data.dataset import Dataset, constant_columns, weighted_mean
-from skae._data.threads import algebra_threads, limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_numpy,
-    check_rows,
-    check_validation_rows,
-    check_weights,
-    derive_seeds,
-    resolve_device,
-    seeded_globally,
-    sort_and_repeat,
-)
-from skae._latent.covariance import CovarianceMixin
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.input_checks import as_numpy
+from skae._data.parameter_checks import Interval, integers_in, warn_if_overcomplete
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
+from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
+from skae._data.threads import limited_threads
+from skae._data.warnings import warn
+from skae._latent.covariance import CovarianceTransformer
 from skae._latent.n_components import choose_dimension
-from skae._latent.ordering import DescriptionMixin
-from skae._latent.partial_fit import StreamingMixin
-from skae._latent.sampling import SamplingMixin
-from skae._training.batched import Plan, carry_out, models_per_batch
+from skae._training.batched import models_per_batch
 from skae._training.callbacks import check_callbacks
+from skae._training.net import AutoencoderNet
 from skae._training.optimizers import OPTIMIZERS
-from skae._training.pickling import PersistenceMixin
-from skae._training.trainer import MIN_ROWS_TO_HOLD_OUT, Trainer, auto_batch_size
+from skae._training.pickling import PicklingMixin
+from skae._training.trainer import Trained, Trainer, TrainingJob, auto_batch_size, train_networks
+from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
 from skae.losses import Objective
 from skae.networks.dense import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_rows
 
 
-class BaseAutoencoder(
-    PersistenceMixin,
-    StreamingMixin,
-    SamplingMixin,
-    CovarianceMixin,
-    DescriptionMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
-):
+class Seeds(NamedTuple):
+    """Seeds of one fit: of initial weights, held-out rows, the order of rows, and noise."""
+
+    weights: int
+    split: int
+    order: int
+    noise: int
+
+
+@dataclass
+class FitData:
+    """What one fit works on, before its network is built.
+
+    Parameters
+    ----------
+    rows : Dataset
+        Training rows.
+    held_out : Dataset or None
+        Validation rows that the user gave.
+    device : torch.device
+    seeds : Seeds
+    density_seed : int
+    previous : nn.Module or None
+        Network that a warm start continues from.
+    """
+
+    rows: Dataset
+    held_out: Dataset | None
+    device: torch.device
+    seeds: Seeds
+    density_seed: int
+    previous: nn.Module | None
+
+
+class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     """Template of all kinds: a kind says which network, objective and parameters it has.
 
     Parameters
@@ -202,41 +222,63 @@ class BaseAutoencoder(
     }
 
     dimension_curve_: dict[str, np.ndarray]
+    n_iter_: int
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float]
 
-    _standard_errors_waived: ClassVar[float] = (
-        0.0  # standard errors of gain less for which PCA is left
-    )
+    _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
+    # Of those by which training must be better than PCA, standard errors that are waived.
+    _standard_errors_waived: ClassVar[float] = 0.0
 
-    # -- what a kind chooses -------------------------------------------------------
+    # -- seams: what a kind says ---------------------------------------------------
 
     @abstractmethod
     def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
-        """Build the network for rows in network units."""
-
-    def _make_initial_network(
-        self, rows: Dataset, device: torch.device, seeds: list[int], held_out: Dataset | None = None
-    ) -> nn.Module:
-        """Build the network as training is to find it; some rows may judge what precedes it."""
-        return self._make_network(rows, seeds[0])
-
-    def _set_trainable(self, network: nn.Module) -> nn.Module:
-        """Say which weights of a network training may change."""
-        return network.requires_grad_(True)
+        """Build the network for standardized rows."""
 
     @abstractmethod
     def _make_objective(self) -> Objective:
         """Choose what training minimises."""
 
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
-        """Choose what corrupts the rows while the network trains."""
+        """Choose what corrupts the rows during training, or draws codes; None is nothing."""
         return None
 
-    def _has_user_modules(self) -> bool:
-        """Whether modules of the user's take part, which draw from torch's generators."""
-        return self.network is not None
+    def _make_gradient(self) -> Any:
+        """Choose the training step: ``(network, objective, gradient) -> Gradient``, or None.
+
+        None is backpropagation, in closed form where there is one. See `skae._training.gradients`.
+        """
+        return None
+
+    def _make_initial_network(
+        self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None = None
+    ) -> nn.Module:
+        """Build the network that joint training starts from; a kind may pretrain it here."""
+        return self._make_network(rows, seeds.weights)
+
+    def _set_trainable(self, network: nn.Module) -> nn.Module:
+        """Choose the weights that training may change."""
+        return network.requires_grad_(True)
+
+    def _after_training(self, rows: Dataset) -> None:
+        """Finish the trained network."""
 
     def _check_parameters(self, X: np.ndarray) -> None:
         """Check what depends on two parameters, or on a parameter and the data."""
+
+    def _has_user_modules(self) -> bool:
+        """Whether modules of the user take part: they draw from torch's global generators."""
+        return self.network is not None
+
+    def _starts_at_pca(self) -> bool:
+        """Whether the network before training is PCA, and a start worth keeping."""
+        return self.anchor is not None
+
+    def _is_linear(self) -> bool:
+        """Whether the network starts at PCA and cannot leave it."""
+        no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
+        return self._starts_at_pca() and no_layers
 
     def _starts_at_optimum(self) -> bool:
         """Whether the network's start is the optimum, whatever the rows."""
@@ -245,30 +287,6 @@ class BaseAutoencoder(
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         """Whether training can improve on the network's start."""
         return not self._starts_at_optimum()
-
-    def _starts_at_pca(self) -> bool:
-        """Whether the network before training is PCA, a start worth keeping."""
-        return self.anchor is not None
-
-    def _is_linear(self) -> bool:
-        """Whether the network can be nothing but linear, and starts at PCA."""
-        no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
-        return self._starts_at_pca() and no_layers
-
-    def _decodes_logits(self) -> bool:
-        """Whether rows lie in [0, 1] and what is decoded are logits."""
-        return False
-
-    def _fit_scale(self, X: Any, weights: np.ndarray | None) -> Dataset:
-        """Learn the shift and the one scale between input units and network units."""
-        if self._decodes_logits():
-            return Dataset(X, np.zeros_like(self.mean_), weights=weights)
-        rows = Dataset(X, self.mean_, weights=weights)
-        return rows.with_scale(rows.root_mean_square())
-
-    def _output_activation(self, decoded: Tensor) -> Tensor:
-        """Turn what the decoder returns into rows in network units."""
-        return decoded.sigmoid() if self._decodes_logits() else decoded
 
     # -- fit -----------------------------------------------------------------------
 
@@ -305,72 +323,78 @@ class BaseAutoencoder(
 
         Warns
         -----
+        UserWarning
+            If `n_components` exceeds the number of features.
         ConvergenceWarning
             If all rows are equal, if training stopped at a non-finite loss, or if
             `n_components` is a share of variance that PCA's choice for it does not explain
             of held-out rows.
         """
-        with all_or_nothing(self):
-            carry_out(self._fitting(X, sample_weight, X_val))
+        with all_or_nothing(self), torch.inference_mode(False):
+            data = self._start_fit(X, sample_weight, X_val)
+            with self._seed_user_modules(data.seeds.weights, data.device):
+                job = self._build(data)
+                (trained,) = train_networks([job])
+            self._finish_fit(data, trained)
+            self._warn_if_overcomplete()
         return self
 
-    def _fitting(
-        self, X: Any, sample_weight: Any = None, X_val: Any = None, *, whole: bool = True
-    ) -> Plan:
-        """Fit, asking for the trainings to be done.
-
-        Unless wholly, only what codes, reconstructions and `score` need.
-        """
+    def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
+        """Validate, then standardize, then settle the number of components."""
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
-        X, weights = check_weights(sample_weight, check_rows(self, X, reset=True))
+        X, weights = check_weights(sample_weight, self._check_rows(X, reset=True))
         X, weights = sort_and_repeat(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
         self._check_parameters(X)
-        held_out = None if X_val is None else check_validation_rows(self, X_val)
-        if held_out is not None:
-            self._check_parameters(held_out)
-        network = self._previous_network()
-        if network is None:
+        X_val = None if X_val is None else self._check_validation_rows(X_val)
+        previous = self._previous_network()
+        if previous is None:
             rows = self._fit_center_and_scale(X, weights)
         else:
             rows = Dataset(X, self._center, self._scale, weights)
-        if held_out is not None:
-            held_out = Dataset(held_out, self._center, self._scale)
+        held_out = None if X_val is None else Dataset(X_val, self._center, self._scale)
         *seeds, density_seed = derive_seeds(self.random_state, 5)
+        data = FitData(rows, held_out, device, Seeds(*seeds), density_seed, previous)
         self.n_samples_ = rows.count
-        if hasattr(self, "_stream"):
-            del self._stream
+        if previous is None:
+            self._choose_n_components(rows, device, data.seeds, held_out)
+        return data
+
+    def _build(self, data: FitData) -> TrainingJob:
+        """Anchor the network at PCA, and say how it is trained."""
+        rows, seeds, network = data.rows, data.seeds, data.previous
+        trainer, make_network = self._make_trainer(rows, data.device, seeds), None
         if network is None:
-            self._choose_dimension(rows, device, seeds, held_out)
-        yield from self._train(network, rows, device, seeds, held_out)
-        self._describe_network(rows, whole=whole)
-        if whole:
-            self._describe_density(rows, density_seed)
+            make_network = partial(self._make_initial_network, device=data.device, seeds=seeds)
+            network = make_network(rows, held_out=data.held_out)
+        n_epochs = None if self._needs_training(network, rows) else 0
+        return TrainingJob(trainer, network, rows, make_network, data.held_out, n_epochs)
 
-    def _n_trained_together(self, n_rows: int, n_features: int) -> int:
-        """Number of fits to so many rows that are worth training as one."""
-        if (
-            self._has_user_modules()
-            or self.callbacks
-            or not isinstance(self.n_components, Integral)
-        ):
-            return 1
-        widths: list[Any] = [n_features, *self._resolve_hidden_layer_sizes(), self.n_components]
-        n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
-        batch_size: Any = self.batch_size
-        if batch_size == "auto":
-            batch_size = auto_batch_size(n_rows)
-        return models_per_batch(n_parameters, batch_size, n_rows, n_features)
+    def _finish_fit(self, data: FitData, trained: Trained, *, full: bool = True) -> None:
+        """Keep the best weights, then order the code, then describe it and fit its density.
 
-    def _describe_density(self, rows: Dataset, seed: int) -> None:
-        """Describe how codes, and what is left over, are distributed."""
-        with (
-            limited_threads(torch.get_num_threads()),
-            config_context(
-                array_api_dispatch=False  # codes are in numpy
-            ),
-        ):
-            self._fit_density(rows, seed)
+        Unless in full, only compute what codes, reconstructions and `score` need.
+        """
+        self.net_, self.validation_loss_curve_ = trained
+        self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
+        self.n_iter_ = len(self.loss_curve_)
+        self._after_training(data.rows)
+        self._describe_network(data.rows, full=full)
+        if full:
+            threads = limited_threads(torch.get_num_threads())
+            with threads, config_context(array_api_dispatch=False):  # codes are in numpy
+                self._fit_density(data.rows, data.density_seed)
+
+    # -- steps of fit --------------------------------------------------------------
+
+    def _check_validation_rows(self, X_val: Any) -> Any:
+        """Validate rows that the user gave for validation."""
+        try:
+            X_val = self._check_rows(X_val)
+        except ValueError as error:
+            raise ValueError(f"X_val does not suit X: {error}") from error
+        self._check_parameters(X_val)
+        return X_val
 
     def _previous_network(self) -> nn.Module | None:
         """Return the network that a warm start continues from."""
@@ -392,30 +416,39 @@ class BaseAutoencoder(
     def _fit_center_and_scale(
         self, X: Any, weights: np.ndarray | None, *, warns: bool = True
     ) -> Dataset:
-        """Learn centre and scale; settle the size of the code."""
+        """Fit centre and scale; settle the number of components that None stands for."""
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
         self.mean_ = np.where(constant, as_numpy(X[:1])[0], weighted_mean(X, weights))
         rows = self._fit_scale(X, weights)
-        self.n_components_ = self.n_components or self._size_of_none(rows)
+        self.n_components_ = self.n_components or self._n_components_of_none(rows)
         self._center, self._scale = rows.center, rows.scale
         if warns and constant.all():
-            warnings.warn(
+            warn(
                 f"All rows of X are equal (n_samples={X.shape[0]}): there is no variance to "
                 "learn, every code is the same.",
                 ConvergenceWarning,
-                stacklevel=7,
             )
         return rows
 
-    def _size_of_none(self, rows: Dataset) -> int:
+    def _fit_scale(self, X: Any, weights: np.ndarray | None) -> Dataset:
+        """Fit the one scale of all features: the objective stays PCA's."""
+        if self._decodes_logits():
+            return Dataset(X, np.zeros_like(self.mean_), weights=weights)
+        rows = Dataset(X, self.mean_, weights=weights)
+        return rows.with_scale(rows.root_mean_square())
+
+    def _warn_if_overcomplete(self) -> None:
+        warn_if_overcomplete(self.n_components_, self.n_features_in_)
+
+    def _n_components_of_none(self, rows: Dataset) -> int:
         """Number of components that None stands for."""
         return min(rows.count, rows.shape[1])
 
-    def _choose_dimension(
-        self, rows: Dataset, device: torch.device, seeds: list[int], held_out: Dataset | None
+    def _choose_n_components(
+        self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None
     ) -> None:
-        """Turn a share of variance into a size of the code."""
+        """Turn a share of variance into a number of components."""
         if hasattr(self, "dimension_curve_"):
             del self.dimension_curve_
         if isinstance(self.n_components, RealNotInt):
@@ -423,37 +456,13 @@ class BaseAutoencoder(
                 self, rows, device, seeds, held_out
             )
 
-    def _train(
-        self,
-        network: nn.Module | None,
-        rows: Dataset,
-        device: torch.device,
-        seeds: list[int],
-        held_out: Dataset | None = None,
-    ) -> Plan:
-        """Build the network unless it continues; train it; keep its best weights."""
-        trainer, remake = self._make_trainer(rows, device, seeds), None
-        with self._seed_user_modules(seeds[0], device):
-            if network is None:
-                remake = partial(self._make_initial_network, device=device, seeds=seeds)
-                network = remake(rows, held_out=held_out)
-            if self._needs_training(network, rows):
-                self.net_, self.validation_loss_curve_ = yield from trainer.train(
-                    network, rows, remake, held_out
-                )
-            else:
-                self.net_, self.validation_loss_curve_ = trainer.leave(network, rows), []
-        self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
-        self.n_iter_ = len(self.loss_curve_)
-
     def _make_trainer(
-        self, rows: Dataset, device: torch.device, seeds: list[int], *, rate: float = 1.0
+        self, rows: Dataset, device: torch.device, seeds: Seeds, *, rate: float = 1.0
     ) -> Trainer:
-        """Settle how networks are trained on rows: at some share of the learning rate."""
-        _, split_seed, order_seed, noise_seed = seeds
+        """Settle how networks are trained on rows, at some share of the learning rate."""
 
         def make_noise() -> nn.Module | None:
-            return self._make_noise(rows, torch.Generator(device).manual_seed(noise_seed))
+            return self._make_noise(rows, torch.Generator(device).manual_seed(seeds.noise))
 
         return Trainer(
             # By name: a derived kind need not repeat the parameters that it leaves as they are.
@@ -462,47 +471,43 @@ class BaseAutoencoder(
             self._make_objective(),
             self._starts_at_pca(),
             device,
-            split_seed,
-            order_seed,
+            seeds.split,
+            seeds.order,
             make_noise,
             self._standard_errors_waived,
+            self._make_gradient(),
         )
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
         """Let a user's modules draw by a seed: they know only torch's global generators."""
         return seeded_globally(seed, device) if self._has_user_modules() else nullcontext()
 
-    def _is_at_pca(self) -> bool:
-        """Whether the network is PCA: its own code is ordered and signed as PCA's."""
-        return False
+    def _n_fits_per_batch(self, n_rows: int, n_features: int) -> int:
+        """Number of fits to so many rows that are worth training in one batch."""
+        alone = self._has_user_modules() or self.callbacks or self._make_gradient() is not None
+        if alone or not isinstance(self.n_components, Integral):
+            return 1
+        widths: list[Any] = [n_features, *self._resolve_hidden_layer_sizes(), self.n_components]
+        n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
+        batch_size: Any = self.batch_size
+        if batch_size == "auto":
+            batch_size = auto_batch_size(n_rows)
+        return models_per_batch(n_parameters, batch_size, n_rows, n_features)
 
-    def _describe_network(self, rows: Dataset, *, whole: bool = True) -> None:
-        """Order the code and describe what the network makes of all rows."""
-        with algebra_threads(rows.shape):
-            if self._is_at_pca():
-                self._describe_as_pca(rows)
-            else:
-                self._order(self._mean_jacobian(rows), self._code_moments_of(rows))
-                if whole:
-                    self._describe(rows)
-
-    def _residuals(self, rows: np.ndarray) -> np.ndarray:
-        if self._is_at_pca():
-            return rows - rows @ self.components_.T @ self.components_
-        return super()._residuals(rows)
+    # -- networks ------------------------------------------------------------------
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
             return (128,)
-        sizes = np.atleast_1d(np.asarray(sizes)).tolist()
-        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+        widths = integers_in(sizes)
+        if widths is None or min(widths, default=1) < 1:
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use "
                 "() for the linear autoencoder or 'auto'."
             )
-        return tuple(sizes)
+        return tuple(widths)
 
     def _make_mlps(self, seed: int, n_parts: int = 1) -> Any:
         """Build the user's network, or an encoder and its mirror image, the decoder.
@@ -539,10 +544,6 @@ class BaseAutoencoder(
         return network
 
     # -- scikit-learn's contract ---------------------------------------------------
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_components_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

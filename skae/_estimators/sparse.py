@@ -11,19 +11,19 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import RealNotInt, StrOptions
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api, in_type_of, like, widest
 from skae._data.dataset import Dataset, constant_columns
+from skae._data.input_checks import as_dense
 from skae._data.moments import Moments
-from skae._data.validation import as_dense
+from skae._data.parameter_checks import Interval
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._estimators.partial_fit import IncrementalAutoencoder, Stream
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES
 from skae._latent.ordering import INCREMENT_PRODUCTS, JACOBIAN_ROWS, Smooth, identity
-from skae._latent.partial_fit import Stream
-from skae._training.batched import Plan
 from skae._training.trainer import FEW_ROWS, Trainer
 from skae.densities import SpikeAndSlab
 from skae.losses import ActivityKL, Objective, code_cost, squared_error
@@ -42,7 +42,7 @@ SUPPORTS = {"topk": "real", "l1": "positive", "kl": "unit"}
 
 
 @inherit_entries(BaseAutoencoder)
-class SparseAutoencoder(BaseAutoencoder):
+class SparseAutoencoder(IncrementalAutoencoder):
     """Autoencoder of many units, few of them active in each row: a dictionary and its codes.
 
     A row is decoded to the mean plus a sum of atoms, the rows of `components_`, weighed by its
@@ -137,6 +137,8 @@ class SparseAutoencoder(BaseAutoencoder):
     True
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint
@@ -163,6 +165,7 @@ class SparseAutoencoder(BaseAutoencoder):
     }
     _state_parts = (*BaseAutoencoder._state_parts, "_order_of_units")
     _sparse_codes = "csr"
+    latent_density_: SpikeAndSlab
     _needs_joint_moments = False
     anchor = network = None
     whiten = False
@@ -252,11 +255,15 @@ class SparseAutoencoder(BaseAutoencoder):
 
     # -- the five choices ----------------------------------------------------------
 
-    def _size_of_none(self, rows: Dataset) -> int:
+    def _n_components_of_none(self, rows: Dataset) -> int:
         return OVERCOMPLETE * rows.shape[1]
 
+    def _warn_if_overcomplete(self) -> None:
+        """Sparse codes are meant to be overcomplete."""
+
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
-        return () if self.hidden_layer_sizes == "auto" else super()._resolve_hidden_layer_sizes()
+        is_auto = isinstance(self.hidden_layer_sizes, str)
+        return () if is_auto else super()._resolve_hidden_layer_sizes()
 
     def _count(self, n_active: int | float) -> int:
         """Number of units that a number or share stands for."""
@@ -364,8 +371,7 @@ class SparseAutoencoder(BaseAutoencoder):
             return replace(trainer, params={**trainer.params, "max_epochs": FEW_EPOCHS})
         return trainer
 
-    def _train(self, network: Any, rows: Dataset, *args: Any, **kwargs: Any) -> Plan:
-        yield from super()._train(network, rows, *args, **kwargs)
+    def _after_training(self, rows: Dataset) -> None:
         self.net_.module_.finish()
         self._calibrate(self.net_.module_, rows)
 
@@ -387,7 +393,7 @@ class SparseAutoencoder(BaseAutoencoder):
         codes = raw[:, like(self._order_of_units, raw)] * like(self._code_scale, raw)
         return in_type_of(codes, raw)
 
-    def _decode(self, codes: Any) -> Any:
+    def _decode(self, codes: Any, given: Any = None) -> Any:
         back = np.argsort(self._order_of_units)
         raw = in_type_of((codes / like(self._code_scale, codes))[:, like(back, codes)], codes)
         return self.net_.infer_rows("decode", raw, self._output_activation)

@@ -10,16 +10,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from skae._data.dataset import Dataset
 from skae._data.moments import Moments
-from skae._estimators.autoencoder import AutoencoderTransformer
+from skae._data.parameter_checks import Interval
+from skae._estimators.base import FitData, Seeds
+from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
-from skae._latent.partial_fit import Stream
-from skae._training.batched import Plan, carry_out
-from skae._training.trainer import FEW_ROWS, Trainer
+from skae._estimators.partial_fit import Stream
+from skae._training.trainer import FEW_ROWS, Trainer, TrainingJob, train_networks
 from skae.losses import LOSSES, Objective
 from skae.networks.dense import MLP, AnchoredAutoencoder, Autoencoder, Linear, make_activation
 from skae.noise import NOISES, check_noise, make_noise
@@ -30,8 +31,8 @@ MANY_ROWS = 50_000  # which stand for more where layers are described
 SMALLEST_EIGENVALUE = 1e-10  # of the largest: directions below it have no codes
 
 
-@inherit_entries(AutoencoderTransformer)
-class StackedAutoencoder(AutoencoderTransformer):
+@inherit_entries(DenseAutoencoder)
+class StackedAutoencoder(DenseAutoencoder):
     """Deep autoencoder whose layers are trained one by one, then all together.
 
     Each hidden layer is first trained as an autoencoder, or a denoising one, of what the
@@ -107,8 +108,10 @@ class StackedAutoencoder(AutoencoderTransformer):
     [5, 5]
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **AutoencoderTransformer._parameter_constraints,
+        **DenseAutoencoder._parameter_constraints,
         "pretraining": [StrOptions({"greedy"}), None],
         "noise": [StrOptions(set(NOISES)), nn.Module, None],
         "noise_level": [Interval(Real, 0, None, closed="left")],
@@ -223,9 +226,9 @@ class StackedAutoencoder(AutoencoderTransformer):
                 layer.requires_grad_(False)
         return network
 
-    def _train(self, network: nn.Module | None, rows: Dataset, *args: Any, **options: Any) -> Plan:
+    def _build(self, data: FitData) -> TrainingJob:
         self._forget_layers()
-        yield from super()._train(network, rows, *args, **options)
+        return super()._build(data)
 
     def _begin(self, *args: Any) -> None:
         self._forget_layers()
@@ -237,12 +240,12 @@ class StackedAutoencoder(AutoencoderTransformer):
     # -- layer by layer ------------------------------------------------------------
 
     def _make_initial_network(
-        self, rows: Dataset, device: torch.device, seeds: list[int], held_out: Dataset | None = None
+        self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None = None
     ) -> nn.Module:
-        network = self._make_network(rows, seeds[0])
+        network = self._make_network(rows, seeds.weights)
         if not self._pretrains(len(rows)) or not super()._needs_training(network, rows):
             return network
-        pairs = self._make_pairs(seeds[0])
+        pairs = self._make_pairs(seeds.weights)
         curves = self._train_one_by_one(pairs, rows, device, seeds, held_out)
         if not getattr(self, "layer_loss_curves_", None):  # those of folds come later
             self.layer_loss_curves_, self.layer_validation_loss_curves_ = curves
@@ -280,7 +283,7 @@ class StackedAutoencoder(AutoencoderTransformer):
         pairs: list[Any],
         rows: Dataset,
         device: torch.device,
-        seeds: list[int],
+        seeds: Seeds,
         held_out: Dataset | None,
     ) -> tuple[list[list[float]], list[list[float]]]:
         """Train each pair on the codes of those below; return curves of both kinds."""
@@ -290,7 +293,8 @@ class StackedAutoencoder(AutoencoderTransformer):
             if i > 0:
                 start_at_mean(pair.decoder, below.feature_statistics()["mean"])
             trainer = self._make_layer_trainer(below, device, seeds)
-            net, judged = carry_out(trainer.train(pair, below, None, judges))
+            (trained,) = train_networks([TrainingJob(trainer, pair, below, held_out=judges)])
+            net, judged = trained
             unit = (
                 1.0 if i == 0 else float(np.square(below.feature_statistics()["std"]).mean()) or 1.0
             )
@@ -303,9 +307,7 @@ class StackedAutoencoder(AutoencoderTransformer):
             judges = None if held_out is None else LayerActivations(held_out, encoders)
         return curves
 
-    def _make_layer_trainer(
-        self, below: Dataset, device: torch.device, seeds: list[int]
-    ) -> Trainer:
+    def _make_layer_trainer(self, below: Dataset, device: torch.device, seeds: Seeds) -> Trainer:
         """Settle how one layer is trained: as the whole network, but from a random start."""
         trainer = self._make_trainer(below, device, seeds)
         if self.max_epochs == "auto":
@@ -313,7 +315,7 @@ class StackedAutoencoder(AutoencoderTransformer):
         loss = "squared_error" if isinstance(below, LayerActivations) else self.loss
 
         def corrupt() -> nn.Module | None:
-            generator = torch.Generator(device).manual_seed(seeds[-1])
+            generator = torch.Generator(device).manual_seed(seeds.noise)
             return make_noise(self.noise, self.noise_level, below.feature_statistics, generator)
 
         return replace(

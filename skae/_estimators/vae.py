@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
@@ -11,16 +10,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
+from skae._data.input_checks import check_unit_interval
 from skae._data.moments import Moments
-from skae._data.validation import check_unit_interval
+from skae._data.parameter_checks import Interval, check_integer
+from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
 from skae._latent.ordering import Smooth, identity, signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
@@ -40,7 +42,7 @@ VARIANCE_DRAWS = 8  # for the variance of rows around what is decoded
 
 
 @inherit_entries(BaseAutoencoder)
-class VAETransformer(BaseAutoencoder):
+class VAETransformer(IncrementalAutoencoder):
     """Variational autoencoder in the place of PCA: codes and rows with likelihoods.
 
     The decoder is a model of the rows: a code z is standard normal, and a row is normal
@@ -135,6 +137,8 @@ class VAETransformer(BaseAutoencoder):
     >>> bool(vae.score_samples(X_test).mean() > PCA(5).fit(X_train).score(X_test))
     True
     """
+
+    __module__ = "skae"  # the public path, which pickles name
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseAutoencoder._parameter_constraints,
@@ -352,24 +356,22 @@ class VAETransformer(BaseAutoencoder):
                 module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
             variances = module.noise_variance.cpu().numpy()
             if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
-                warnings.warn(
+                warn(
                     "The observation variance is at its floor, 1e-6 of the mean feature variance "
                     f"(n_components={self.n_components_}, {self.n_features_in_} features): rows "
                     "are decoded exactly, and their likelihood has no meaning. Lower "
                     "n_components, or use AutoencoderTransformer.",
                     ConvergenceWarning,
-                    stacklevel=5,
                 )
             self.noise_variance_ = variances * self._scale**2
             if variances.ndim == 0:
                 self.noise_variance_ = float(self.noise_variance_)
         if varies and self.n_active_components_ == 0:
-            warnings.warn(
+            warn(
                 f"No component is active: all of n_components={self.n_components_} diverge from "
                 f"the prior by less than {ACTIVE} nats, so that codes say nothing of the rows. "
                 f"Lower beta={self.beta}.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _mean_squares(self, rows: Dataset) -> Any:
@@ -442,7 +444,7 @@ class VAETransformer(BaseAutoencoder):
             In input units; an array also where `set_output` asks for frames.
         """
         mean, std = self.posterior(X)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_integer(n_samples, "n_samples", at_least=1)
         random = check_random_state(random_state)
         shape = len(mean), n_samples, self.n_components_
         codes = mean[:, None] + std[:, None] * random.normal(size=shape)
@@ -531,7 +533,7 @@ class VAETransformer(BaseAutoencoder):
             In nats.
         """
         X = self._check_rows(X)
-        check_scalar(n_draws, "n_draws", Integral, min_val=1)
+        check_integer(n_draws, "n_draws", at_least=1)
         draws = antithetic_draws(n_draws, self.n_components_, random_state)
         return self._map_batches(
             lambda part: self._bound(self._standardize(part), draws)[:, None],

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data.array_api import array_api_by_numpy
-from skae.densities import Density, varying
+from skae._latent.sampling import GenerativeTransformer
+from skae.densities import varying
 
 MOMENT_CODES = 4096  # at least, whose decoded rows are counted
 CODES_PER_COMPONENT = 4
 NEGLIGIBLE = 1e-10  # length beside the longest of a direction that components do not span
 
 
-class CovarianceMixin:
-    """Covariance, precision and singular values for what encodes and decodes."""
-
-    latent_density_: Density
-    components_: np.ndarray
-    explained_variance_: np.ndarray
-    noise_variance_: float
-    n_components_: int
-    n_features_in_: int
-    n_samples_: int
-    _scale: float
-    _code_scale: np.ndarray
-    _code_unit: Callable[[], Any]
-    _decode: Callable[[np.ndarray], np.ndarray]
-    _batch_slices: Callable[..., Any]
+class CovarianceTransformer(GenerativeTransformer):
+    """Covariance, precision and singular values, as PCA has them."""
 
     @property
     @array_api_by_numpy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,19 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import KFold, ShuffleSplit
 from torch import Tensor, nn
 
-from skae._data.dataset import MEMORY_BYTES, Dataset, constant_columns
-from skae._data.validation import explained_share
-from skae._training.batched import carry_out
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.scores import explained_share
+from skae._data.warnings import warn
 from skae._training.net import AutoencoderNet
-from skae._training.trainer import (
-    MIN_ROWS_TO_CROSS_VALIDATE,
-    MIN_ROWS_TO_TRUST_ONE_SPLIT,
-    N_FOLDS,
-    Trainer,
-)
+from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
+from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
 
 # Of the epochs of a fit: for the first of all sizes, for those that start from another's
 # weights. Folds make up in number for what each lacks in length.
@@ -41,11 +36,11 @@ class Split:
 
     Parameters
     ----------
-    rows, judges : Dataset
+    rows, validation : Dataset
     """
 
     rows: Dataset
-    judges: Dataset
+    validation: Dataset
 
     def __post_init__(self) -> None:
         self.constant, self.first = constant_columns(self.rows.X), self.rows[:1][0]
@@ -58,8 +53,8 @@ class Split:
         block : ndarray of shape (n_rows, n_features)
         weights : ndarray of shape (n_rows,)
         """
-        for part in self.judges.parts():
-            block, weights = self.judges[part], self.judges.weights_of(part)
+        for part in self.validation.parts():
+            block, weights = self.validation[part], self.validation.weights_of(part)
             block[:, self.constant] = self.first[self.constant]
             yield block, np.ones(len(block)) if weights is None else weights
 
@@ -90,7 +85,7 @@ def choose_dimension(
     estimator: Any,
     rows: Dataset,
     device: torch.device,
-    seeds: list[int],
+    seeds: Any,
     held_out: Dataset | None = None,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Find the smallest code that explains ``estimator.n_components`` of held-out variance.
@@ -147,21 +142,20 @@ def choose_dimension(
 
 
 def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
-    warnings.warn(
+    warn(
         f"n_components={fraction}: the {cap} components that PCA needs for this share of the "
         f"training rows' variance explain {explained:.4f} of held-out rows' variance; they are "
         f"kept. Set n_components to an integer above {cap} for more.",
         ConvergenceWarning,
-        stacklevel=9,
     )
 
 
 @dataclass
 class Trial:
-    """Fits codes of any size to some rows and judges them by others.
+    """Fits codes of any size to some rows and validation them by others.
 
-    Below 5,000 rows each row judges once, in five folds; from there on, one share of the rows
-    judges. A fit starts from the weights of the nearest size that was tried and is shortened;
+    Below 5,000 rows each row validation once, in five folds; from there on, one share of the rows
+    validation. A fit starts from the weights of the nearest size that was tried and is shortened;
     where cross-validation counts the epochs from PCA on, it starts there.
 
     Parameters
@@ -177,7 +171,7 @@ class Trial:
     estimator: Any
     rows: Dataset
     device: torch.device
-    seeds: list[int]
+    seeds: Any
     held_out: Dataset | None = None
     splits: list[Split] = field(init=False)
     tried: dict[tuple[int, int], nn.Module] = field(init=False, default_factory=dict)
@@ -186,17 +180,11 @@ class Trial:
         if self.held_out is not None or len(self.rows) == 1:
             self.splits = [Split(self.rows, self.held_out or self.rows)]
             return
+        fraction = self.estimator.validation_fraction
         self.splits = [
-            Split(self.rows.subset(train), self.rows.subset(judges))
-            for train, judges in self._folds().split(np.empty(len(self.rows)))
+            Split(self.rows.subset(train), self.rows.subset(held_out))
+            for train, held_out in folds_for_components(len(self.rows), fraction, self.seeds.split)
         ]
-
-    def _folds(self) -> Any:
-        """Choose rows that judge: enough of them, or each once."""
-        n_rows, share = len(self.rows), self.estimator.validation_fraction
-        if share * n_rows >= MIN_ROWS_TO_TRUST_ONE_SPLIT:
-            return ShuffleSplit(1, test_size=share, random_state=self.seeds[1])
-        return KFold(min(N_FOLDS, n_rows), shuffle=True, random_state=self.seeds[1])
 
     def explained(self, size: int) -> float:
         """Share of the variance of the judging rows that a code of some size explains.
@@ -214,7 +202,7 @@ class Trial:
         )  # not through states, which are for files
         vars(candidate).update(vars(self.estimator))
         candidate.n_components_ = size
-        with candidate._seed_user_modules(self.seeds[0], self.device):
+        with candidate._seed_user_modules(self.seeds.weights, self.device):
             trainer = self._trainer(candidate)
             remake = partial(candidate._make_initial_network, device=self.device, seeds=self.seeds)
             n_epochs = self._n_epochs(candidate, trainer, remake)
@@ -236,9 +224,11 @@ class Trial:
         """Epochs that cross-validation would find best; None where it would not be asked."""
         if not trainer.cross_validates(len(self.rows)):
             return None
-        if not candidate._needs_training(remake(self.rows), self.rows):
+        network = remake(self.rows)
+        if not candidate._needs_training(network, self.rows):
             return 0
-        return carry_out(trainer.cross_validate(self.rows, remake))[0]
+        (length,) = cross_validate([TrainingJob(trainer, network, self.rows, remake)])
+        return None if length is None else length.n_epochs
 
     def _sse(
         self, candidate: Any, trainer: Trainer, remake: Any, fold: int, n_epochs: int | None
@@ -248,17 +238,18 @@ class Trial:
         rows = split.rows
         network = remake(rows)
         if not candidate._needs_training(network, rows):
-            return self._squares(trainer.leave(network, rows), split)
+            n_epochs = 0
         if n_epochs is not None:
-            return self._squares(trainer.repeat(network, rows, n_epochs), split)
+            return self._squares(_trained(trainer, network, rows, n_epochs), split)
         lost_at_start = float("inf")
         nearest = self._nearest(candidate.n_components_, fold)
         if nearest is not None:
             if trainer.require_gain:  # of weights that are no longer PCA's, PCA remains a rival
-                lost_at_start = self._squares(trainer.leave(copy.deepcopy(network), rows), split)
+                at_start = _trained(trainer, copy.deepcopy(network), rows, 0)
+                lost_at_start = self._squares(at_start, split)
             copy_weights(self.tried[nearest, fold], network, nearest, candidate.n_components_)
         share = SHARES[len(self.splits) > 1][nearest is not None]
-        net, _ = carry_out(trainer.shortened(share, len(rows)).train(network, rows, None))
+        net = _trained(trainer.shortened(share, len(rows)), network, rows)
         self.tried[candidate.n_components_, fold] = net.module_
         return min(lost_at_start, self._squares(net, split))
 
@@ -284,6 +275,14 @@ class Trial:
             float(weights @ np.square(block - centre).sum(axis=1))
             for block, weights in split.blocks()
         )
+
+
+def _trained(
+    trainer: Trainer, network: nn.Module, rows: Dataset, n_epochs: int | None = None
+) -> AutoencoderNet:
+    """Train one network."""
+    (trained,) = train_networks([TrainingJob(trainer, network, rows, n_epochs=n_epochs)])
+    return trained.net
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a fitted network says of its rows: order of the code, variances, what is left over."""
+"""The order of the code, and what a fit reports of its components and residuals."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ import numpy as np
 
 from skae._data.dataset import Dataset
 from skae._data.moments import Moments
-from skae._latent.transform import CodingMixin, weighted_sum
+from skae._data.threads import algebra_threads
+from skae._latent.transform import LatentTransformer, weighted_sum
 
 NEGLIGIBLE = 1e-12  # share of variance below which nothing is left to learn or to divide by
 JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
 INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
-
 Smooth = Callable[[Any], Any]  # averages a quantity over more rows than those it is of
 
 
 def identity(value: Any) -> Any:
-    """Average over these rows alone.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    object
-        The value.
-    """
+    """Average over these rows alone: the value itself."""
     return value
 
 
-class DescriptionMixin(CodingMixin):
-    """Orders the code and describes the fit, for what encodes and decodes."""
+class OrderedTransformer(LatentTransformer):
+    """A code whose components are ordered, with PCA's attributes.
+
+    A kind says by `_order` which maps its code admits: a deterministic code may be rotated, a
+    posterior with independent components only permuted and mirrored, a sparse code permuted.
+    """
 
     whiten: bool
-    n_samples_: int
     components_: np.ndarray
     explained_variance_: np.ndarray
     explained_variance_ratio_: np.ndarray
     noise_variance_: Any
-    _codes: Callable[[np.ndarray], np.ndarray]
     _needs_joint_moments = True  # of components, two by two: what a rotation needs
+
+    def _is_at_pca(self) -> bool:
+        """Whether the network is PCA: its own code is ordered and signed as PCA's."""
+        return False
+
+    def _describe_network(self, rows: Dataset, *, full: bool = True) -> None:
+        """Order the code and, if in full, describe what the network makes of all rows."""
+        with algebra_threads(rows.shape):
+            if self._is_at_pca():
+                self._describe_as_pca(rows)
+                return
+            self._order(self._mean_jacobian(rows), self._code_moments_of(rows))
+            if full:
+                self._describe(rows)
 
     def _describe_as_pca(self, rows: Dataset) -> None:
         """Describe a network that is PCA, without running it."""
@@ -69,30 +75,30 @@ class DescriptionMixin(CodingMixin):
         return moments
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
-        """What the network says of rows, of which `_order` needs the moments."""
+        """What the network returns for rows, whose moments `_order` needs."""
         return self._encode(rows)
 
-    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
+    def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
         """Make the code centred, uncorrelated, sorted by variance, and fix its signs.
 
-        Learns the affine map ``(z - mean) @ rotation`` from the decoder's mean linear map and
-        the moments of what the network says of rows.
+        Fits the affine map ``(z - mean) @ rotation``, given the decoder's mean Jacobian and the
+        moments of `_encoded_for_moments`.
         """
         self._code_mean = moments.mean
         self._rotation = np.ascontiguousarray(np.linalg.eigh(moments.scatter)[1][:, ::-1])
-        self._rotation *= signs_of_largest(self._rotation.T @ slopes)
-        self.components_ = self._rotation.T @ slopes
+        self._rotation *= signs_of_largest(self._rotation.T @ jacobian)
+        self.components_ = self._rotation.T @ jacobian
         covariance = self._rotation.T @ moments.covariance() @ self._rotation
         self._set_variances(np.diag(covariance) * self._scale**2)
 
     def _mean_jacobian(self, rows: Dataset) -> np.ndarray:
-        """Mean over some rows of the decoder's linear map, of shape (n_components, n_features)."""
+        """Mean Jacobian of the decoder over some rows, of shape (n_components, n_features)."""
         index = rows.evenly_spaced(JACOBIAN_ROWS)
-        slopes = np.zeros((self.n_components_, self.n_features_in_))
-        for part in self._batch_slices(len(index), slopes.size):
+        jacobian = np.zeros((self.n_components_, self.n_features_in_))
+        for part in self._batch_slices(len(index), jacobian.size):
             codes = self._encode(rows[index[part]])
-            slopes += self.net_.jacobian(codes, self._output_activation).sum(axis=0) / len(index)
-        return slopes
+            jacobian += self.net_.jacobian(codes, self._output_activation).sum(axis=0) / len(index)
+        return jacobian
 
     def _set_variances(self, variances: np.ndarray) -> None:
         """Take the variances of the code in input units; whiten it if asked to."""
@@ -107,14 +113,14 @@ class DescriptionMixin(CodingMixin):
         return self._scale
 
     def _describe(self, rows: Dataset) -> None:
-        """Describe the fit by variances: explained by each component, and left over."""
+        """Compute the variance explained by each component, and the residual variance."""
         (left,), total = self._sse(rows, [self.n_components_]), self._sst(rows)
         self._set_noise(rows, left * self.net_.validation_ratio_)
         explained = 1 - left / total if total > 0 else 0.0
         self.explained_variance_ratio_ = self._explained_ratios(rows, explained)
 
     def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
-        """Spread what is left over on all rows evenly, as probabilistic PCA does."""
+        """Spread the residual evenly over the remaining dimensions, as probabilistic PCA does."""
         n_left = min(self.n_samples_, self.n_features_in_) - self.n_components_
         self.noise_variance_ = 0.0
         if n_left > 0 and self.n_samples_ > 1:
@@ -148,9 +154,9 @@ class DescriptionMixin(CodingMixin):
         return np.diff(shares, prepend=0.0) * scale
 
     def _sse(self, rows: Dataset, n_kept: Sequence[int]) -> np.ndarray:
-        """Sums of squared differences between rows and decoded codes, network units.
+        """Sums of squared errors of standardized rows, one for each number of components kept.
 
-        One for each number of components that are kept; the later ones are held at their mean.
+        The later components are held at their mean.
         """
         sse = np.zeros(len(n_kept))
         for part in self._batch_slices(len(rows)):
@@ -158,11 +164,11 @@ class DescriptionMixin(CodingMixin):
             codes = self._codes(block)
             for i, n in enumerate(n_kept):
                 kept = codes if n == self.n_components_ else codes * (np.arange(codes.shape[1]) < n)
-                sse[i] += weighted_sum(np.square(block - self._decode(kept)), weights)
+                sse[i] += weighted_sum(np.square(block - self._decode(kept, block)), weights)
         return sse
 
     def _sst(self, rows: Dataset) -> float:
-        """Sum of squared differences between rows and the training mean, network units."""
+        """Sum of squared differences between standardized rows and the training mean."""
         centre = (self.mean_ - self._center) / self._scale
         return sum(
             weighted_sum(np.square(rows[part] - centre), rows.weights_of(part))
@@ -171,16 +177,6 @@ class DescriptionMixin(CodingMixin):
 
 
 def signs_of_largest(rows: np.ndarray) -> np.ndarray:
-    """Sign of the largest entry of each row.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_columns)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        1 or -1; 1 where all entries are zero.
-    """
+    """Sign of the largest entry of each row, 1 where all entries are zero."""
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.where(largest < 0, -1.0, 1.0)

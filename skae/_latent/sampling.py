@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from numbers import Integral
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
 from skae._data.frames import wrap_in_frame
-from skae._data.validation import as_dense, check_rows
+from skae._data.input_checks import as_dense
+from skae._data.parameter_checks import check_integer
+from skae._latent.ordering import OrderedTransformer
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
 DENSITY_ROWS = 5000  # at most, whose codes a density is fitted to
@@ -26,31 +27,12 @@ MAX_HALVINGS = 4  # of a step towards the decoder's surface
 SMALLEST_NOISE = 1e-12  # variance left over, in units of the mean feature variance
 
 
-class SamplingMixin:
-    """Samples, log-likelihoods and interpolation for what encodes and decodes."""
+class GenerativeTransformer(OrderedTransformer):
+    """Samples, log-likelihoods and interpolation, by a density of the codes."""
 
     latent_density: Any
     latent_density_: Density
-    mean_: np.ndarray
-    explained_variance_: np.ndarray
-    noise_variance_: float
-    n_components_: int
-    n_features_in_: int
-    net_: Any
     _residual: Residual
-    _scale: float
-    _code_scale: np.ndarray
-    _rotation: np.ndarray
-    _code_mean: np.ndarray
-    _output_activation: Callable[..., Any]
-    _decodes_logits: Callable[[], bool]
-    _encode: Callable[[np.ndarray], np.ndarray]
-    _rotate_codes: Callable[[np.ndarray], np.ndarray]
-    _decode: Callable[[np.ndarray], np.ndarray]
-    _unstandardize: Callable[[np.ndarray], np.ndarray]
-    _standardize: Callable[[np.ndarray], np.ndarray]
-    _map_batches: Callable[..., np.ndarray]
-    _batch_slices: Callable[..., Iterator[slice]]
 
     # -- fit -----------------------------------------------------------------------
 
@@ -92,12 +74,10 @@ class SamplingMixin:
         return min(RESIDUAL_ROWS, max(MIN_RESIDUAL_ROWS, fitting))
 
     def _residuals(self, rows: np.ndarray) -> np.ndarray:
-        """Rows minus what their codes are decoded to, in network units."""
-        return rows - self._decode(self._codes(rows))
-
-    def _codes(self, rows: np.ndarray) -> np.ndarray:
-        """Codes of rows in network units."""
-        return self._rotate_codes(self._encode(rows))
+        """Standardized rows minus their reconstructions."""
+        if self._is_at_pca():
+            return rows - rows @ self.components_.T @ self.components_
+        return rows - self._reconstruct(rows)
 
     def _spread_codes(self, rows: Dataset) -> np.ndarray:
         """Codes of the rows that a density is fitted to."""
@@ -142,7 +122,7 @@ class SamplingMixin:
             If `n_samples` is below 1.
         """
         check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_integer(n_samples, "n_samples", at_least=1)
         random = check_random_state(random_state)
         codes = self.latent_density_.sample(n_samples, random)
         X = self._decoded(codes)
@@ -185,8 +165,7 @@ class SamplingMixin:
             If there are more components than features: such a code has no density in the
             space of the rows.
         """
-        check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
+        X = self._check_rows(X)
         if self.n_components_ > self.n_features_in_:
             raise ValueError(
                 f"score_samples needs at most as many components as features, but "
@@ -280,8 +259,8 @@ class SamplingMixin:
             If the numbers of rows differ or `n_steps` is below 2.
         """
         check_is_fitted(self)
-        check_scalar(n_steps, "n_steps", Integral, min_val=2)
-        start, end = (as_dense(check_rows(self, X, reset=False)) for X in (X_start, X_end))
+        check_integer(n_steps, "n_steps", at_least=2)
+        start, end = (as_dense(self._check_rows(X)) for X in (X_start, X_end))
         if len(start) != len(end):
             raise ValueError(
                 f"X_start has {len(start)} rows and X_end {len(end)}; interpolate joins row by "

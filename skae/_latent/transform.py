@@ -3,48 +3,64 @@
 from __future__ import annotations
 
 import copy
+from abc import ABCMeta
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api, empty_like, in_type_of, like, product
+from skae._data.dtypes_and_batch_sizes import SMALLEST_BATCH, rows_per_batch
 from skae._data.frames import check_code_names, wrap_in_frame
-from skae._data.validation import (
-    SMALLEST_BATCH,
-    as_dense,
-    check_codes,
-    check_rows,
-    check_weights,
-    explained_share,
-    rows_per_batch,
-)
+from skae._data.input_checks import as_dense, check_codes, check_rows
+from skae._data.sample_weight import check_weights
+from skae._data.scores import explained_share
 from skae.networks.inference import Affine, Cast, Standardise, decoder_of, encoder_of, rules_of
 
 
-class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """`transform` and the rest, for what has a trained net and the maps around it."""
+class LatentTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """`transform` and its inverse, for a trained net and the affine maps around it.
+
+    A row x is standardized to ``(x - center) / scale``, encoded by the network, and its code
+    is centred, rotated and scaled. `inverse_transform` goes the same way back.
+    """
 
     mean_: np.ndarray
     n_components_: int
-    n_features_in_: int
+    n_samples_: int
     net_: Any
-    _center: np.ndarray
+    _center: np.ndarray  # (n_features,)
     _scale: float
-    _rotation: np.ndarray
-    _code_mean: np.ndarray
-    _code_scale: np.ndarray
-    _output_activation: Callable[[Tensor], Tensor]
-    _decodes_logits: Callable[[], bool]
-    _sparse_codes: str | bool = False  # format of sparse codes that can be decoded
+    _code_mean: np.ndarray  # (n_components,)
+    _rotation: np.ndarray  # (n_components, n_components)
+    _code_scale: np.ndarray  # (n_components,)
+    _sparse_codes: ClassVar[str | bool] = False  # format of sparse codes that can be decoded
 
-    # -- between input units, network units, and the ordered code ------------------
+    # -- seams for kinds -----------------------------------------------------------
+
+    def _check_rows(self, X: Any, *, reset: bool = False) -> Any:
+        """Validate rows; a kind may read images, or frames with gaps, and return 2-D numbers."""
+        if not reset:
+            check_is_fitted(self)
+        return check_rows(self, X, reset=reset)
+
+    def _decodes_logits(self) -> bool:
+        """Whether rows lie in [0, 1] and the decoder returns logits."""
+        return False
+
+    def _output_activation(self, decoded: Tensor) -> Tensor:
+        """Turn what the decoder returns into standardized rows."""
+        return decoded.sigmoid() if self._decodes_logits() else decoded
+
+    # -- rows, standardized rows, codes of the network, ordered codes -----------------
 
     def _standardize(self, X: Any) -> Any:
         rows = in_type_of(X - like(self._center, X), X)
@@ -61,10 +77,23 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         codes = product(raw - like(self._code_mean, raw), self._rotation * self._code_scale)
         return in_type_of(codes, raw)
 
-    def _decode(self, codes: Any) -> Any:
+    def _codes(self, rows: Any) -> Any:
+        """Ordered codes of standardized rows."""
+        return self._rotate_codes(self._encode(rows))
+
+    def _decode(self, codes: Any, given: Any = None) -> Any:
+        """Standardized rows of ordered codes.
+
+        `given` are the standardized rows that the codes belong to, where there are any. A kind
+        whose decoder is told some columns, such as a condition, reads them there.
+        """
         raw = product(codes, (self._rotation / self._code_scale).T)
         raw = in_type_of(raw + like(self._code_mean, raw), codes)
         return self.net_.infer_rows("decode", raw, self._output_activation)
+
+    def _reconstruct(self, rows: Any) -> Any:
+        """Encode and decode standardized rows."""
+        return self._decode(self._codes(rows), given=rows)
 
     def _batch_slices(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
         """Slices of rows small enough for arrays of some width in bounded memory."""
@@ -90,10 +119,6 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     # -- transform and back --------------------------------------------------------
 
-    def _check_rows(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return check_rows(self, X, reset=False)
-
     @array_api
     def transform(self, X: Any) -> np.ndarray:
         """Encode rows.
@@ -110,7 +135,7 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         X = self._check_rows(X)
         return self._map_batches(
-            lambda part: self._rotate_codes(self._encode(self._standardize(part))),
+            lambda part: self._codes(self._standardize(part)),
             X,
             self.n_components_,
         )
@@ -158,10 +183,6 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             X,
             self.n_features_in_,
         )
-
-    def _reconstruct(self, rows: np.ndarray) -> np.ndarray:
-        """Encode and decode in network units."""
-        return self._decode(self._rotate_codes(self._encode(rows)))
 
     @array_api
     def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
@@ -224,6 +245,10 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         errors = in_type_of(self._squared_errors(X)[:, 0], distances)
         return explained_share(weighted_sum(errors, weights), weighted_sum(distances, weights))
 
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
     def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
         """All of "transform", "inverse_transform" or "reconstruct" as one module, on the CPU.
 
@@ -249,16 +274,6 @@ class CodingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return nn.Sequential(*steps, Cast(dtype)).eval()
 
 
-def weighted_sum(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Sum of numbers, each row times its weight.
-
-    Parameters
-    ----------
-    values : ndarray or Tensor of shape (n_rows,) or (n_rows, n_columns)
-    weights : ndarray of shape (n_rows,), or None
-
-    Returns
-    -------
-    float
-    """
+def weighted_sum(values: Any, weights: np.ndarray | None) -> float:
+    """Sum of numbers, of shape (n_rows,) or (n_rows, n_columns), each row times its weight."""
     return float(values.sum() if weights is None else (like(weights, values) @ values).sum())

@@ -15,9 +15,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
-from skae._data.validation import explained_share
+from skae._data.scores import explained_share
 from skae._estimators.base import BaseAutoencoder
-from skae._training.batched import carry_out, carry_out_together
+from skae._training.trainer import Trained, train_networks
 from skae.metrics import reconstruction_score
 
 
@@ -136,7 +136,7 @@ def fit_and_score(
     ]
     started = time.perf_counter()
     if together:
-        _fit_together([part for part in parts if part.can_be_batched()])
+        _try_in_batch([part for part in parts if part.can_be_batched()])
     share = (time.perf_counter() - started) / len(tasks)
     return [_outcome(part, judge, share, error_score) for part in parts]
 
@@ -165,42 +165,53 @@ class _Part:
         return _safe_split(self.estimator, self.X, self.y, self.test, self.train)
 
     def can_be_batched(self) -> bool:
-        """Whether trainings can be asked for, and be done with those of others."""
+        """Whether its network can be trained in one batch with those of others."""
         last = last_step(self.estimator)
         if not isinstance(last, BaseAutoencoder) or self.params or last._has_user_modules():
             return False
         return last is self.estimator or self.estimator.memory is None
 
-    def plan(self) -> Any:
-        """Fit, asking for the trainings to be done."""
+    def start_fit(self) -> tuple[Any, Any]:
+        """Do the steps of `fit` that precede training; return its data and its training job."""
         rows, y = self.training_rows()
         last = last_step(self.estimator)
         if last is not self.estimator:
             rows = self.estimator[:-1].fit_transform(rows, y)
         last._validate_params()
-        return last._fitting(rows, whole=self.needs_density)
+        data = last._start_fit(rows)
+        return data, last._build(data)
+
+    def finish_fit(self, data: Any, trained: Trained) -> None:
+        """Do the steps of `fit` that follow training."""
+        last_step(self.estimator)._finish_fit(data, trained, full=self.needs_density)
+        self.is_fitted = True
 
     def fit(self) -> None:
         """Fit alone."""
         if self.can_be_batched():
-            carry_out(self.plan())
+            _fit_in_batch([self])
             return
         params = _check_method_params(self.X, params=self.params, indices=self.train)
         rows, y = self.training_rows()
         self.estimator.fit(rows, y, **params)
 
 
-def _fit_together(parts: list[_Part]) -> None:
-    """Fit candidates together; if any of them fails, none is fitted."""
+def _fit_in_batch(parts: list[_Part]) -> None:
+    """Fit candidates; networks of one shape are trained in one batch."""
+    started = [part.start_fit() for part in parts]
+    trained = train_networks([job for _, job in started])
+    for part, (data, _), its in zip(parts, started, trained, strict=True):
+        part.finish_fit(data, its)
+
+
+def _try_in_batch(parts: list[_Part]) -> None:
+    """Fit candidates in one batch; if any of them fails, none is fitted."""
     fresh = [clone(part.estimator) for part in parts]
     try:
-        carry_out_together([part.plan() for part in parts])
+        _fit_in_batch(parts)
     except Exception:
         for part, estimator in zip(parts, fresh, strict=True):
-            part.estimator = estimator  # each fails, or does not, alone
-        return
-    for part in parts:
-        part.is_fitted = True
+            part.estimator, part.is_fitted = estimator, False  # each is fitted alone, or fails
 
 
 def _outcome(

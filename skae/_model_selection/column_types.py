@@ -15,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skae._data.validation import import_optional
+from skae._data.optional_imports import import_optional
 from skae._model_selection.table_file import TableError
 
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"

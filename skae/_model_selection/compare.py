@@ -21,7 +21,10 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
-from skae._data.validation import derive_seeds, explained_share, import_optional
+from skae._data.optional_imports import import_optional
+from skae._data.parameter_checks import integers_in
+from skae._data.scores import explained_share
+from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.comparison_result import Comparison
@@ -274,14 +277,13 @@ def _check_sizes(n_components: Any, n_rows: int, n_columns: int) -> list[int]:
         )
     if n_components is None:
         return [size for size in DEFAULT_SIZES if size < n_columns and size <= n_rows] or [1]
-    sizes = sorted(set(np.atleast_1d(n_components).tolist()))
-    most = min(n_rows, n_columns)
-    if not sizes or not all(type(k) is int and 1 <= k <= most for k in sizes):
+    sizes, most = integers_in(n_components), min(n_rows, n_columns)
+    if not sizes or min(sizes) < 1 or max(sizes) > most:
         raise ValueError(
             f"{n_components=} must hold integers from 1 to {most}: there are {n_columns} columns "
             f"and {n_rows} training rows in the smallest fold."
         )
-    return sizes
+    return sorted(set(sizes))
 
 
 def _check_estimators(estimators: Any) -> tuple[dict[str, Any], str]:

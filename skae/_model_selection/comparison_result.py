@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from skae._data.validation import import_optional
+from skae._data.optional_imports import import_optional
 from skae._model_selection.html_report import notebook_html, write_report
 from skae._model_selection.significance import paired_differences
 from skae._model_selection.verdict import verdict_of

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from skae._data.validation import import_optional
+from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
 
 STYLE = """

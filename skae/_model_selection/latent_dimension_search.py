@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 from sklearn.utils import Tags, get_tags, indexable
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils._set_output import _safe_set_output
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
@@ -25,7 +26,10 @@ from sklearn.utils.validation import (
 )
 from tqdm.auto import tqdm
 
-from skae._data.validation import all_or_nothing, check_rows, derive_seeds
+from skae._data.input_checks import check_rows
+from skae._data.parameter_checks import Interval, integers_in
+from skae._data.rollback import all_or_nothing
+from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.base import BaseAutoencoder
 from skae._model_selection.candidate_fits import (
     CandidateFit,
@@ -191,7 +195,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         "n_seeds": [Interval(numbers.Integral, 1, None, closed="left")],
         "refit": ["boolean"],
         "together": ["boolean"],
-        "n_jobs": [numbers.Integral, None],
+        "n_jobs": [Interval(numbers.Integral, None, None, closed="neither"), None],
         "error_score": [StrOptions({"raise"}), numbers.Real],
         "return_train_score": ["boolean"],
         "random_state": ["random_state"],
@@ -252,13 +256,13 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self : object
         """
         self._validate_params()
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             self._search(X, y, params)
         return self
 
     def _search(self, X: Any, y: Any, params: dict[str, Any]) -> None:
-        X, y = indexable(X, y)
         self._check_rows(X, y)
+        X, y = indexable(X, y)
         sizes = self._candidate_sizes(X)
         splits = self._make_splits(X, y, params.pop("groups", None))
         params = _check_method_params(X, params)
@@ -293,11 +297,10 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         """Numbers of components to be scored, increasing."""
         _parameter_names(self.estimator)  # raises if there are no components to choose
         if isinstance(self.n_components, str):
-            sizes = AUTO_SIZES[_n_features(X) > AUTO_SIZES]
-            return sizes if len(sizes) else np.array([1])
-        sizes = np.atleast_1d(self.n_components)
-        is_valid = sizes.ndim == 1 and len(sizes) > 0 and sizes.dtype.kind in "iu"
-        if not is_valid or sizes.min() < 1:
+            powers = AUTO_SIZES[_n_features(X) > AUTO_SIZES]
+            return powers if len(powers) else np.array([1])
+        sizes = integers_in(self.n_components)
+        if not sizes or min(sizes) < 1:
             raise ValueError(
                 f"n_components={self.n_components!r} must hold integers >= 1, one for each "
                 "candidate, or be 'auto'."
@@ -365,7 +368,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         last = last_step(task.estimator)
         if not isinstance(last, BaseAutoencoder):
             return False
-        return last._n_trained_together(_num_samples(X), _n_features(X)) > 1
+        return last._n_fits_per_batch(_num_samples(X), _n_features(X)) > 1
 
     def _set_results(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skae._data.validation import import_optional
+from skae._data.optional_imports import import_optional
 
 PARQUET_SUFFIXES = {".parquet", ".pq"}
 

@@ -1,6 +1,6 @@
-"""Gradients of an objective: by torch's autograd, or written out for plain networks.
+"""Training steps: the gradient of an objective, by autograd or in closed form for MLPs.
 
-On tables, a training step spends most of its time between the matrix products. The closed
+On tables, a step by autograd spends most of its time between the matrix products. The closed
 form reuses its arrays and writes every gradient where the optimizer reads it.
 """
 
@@ -39,15 +39,18 @@ from skae.networks.dense import (
 
 
 class Gradient(Protocol):
-    """Computes the loss of a batch and leaves its gradient in the parameters' `grad`."""
+    """A training step: computes a loss and leaves its gradient in the parameters' `grad`.
+
+    A kind may bring its own (`BaseAutoencoder._make_gradient`), for instance one that first
+    trains a discriminator by an optimizer of its own.
+    """
 
     def __call__(
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        """Return the loss and, where it is at hand, the network's output.
+        """Return the loss and, where it is at hand, the network's output ("y_pred").
 
-        Where noise took part, what it made of the rows is given too; where rows have
-        weights, those too.
+        `noise` is what the noise module made of the rows x, `weights` are those of the rows.
         """
 
 
@@ -76,8 +79,8 @@ class AutogradGradient:
         return {"loss": loss.detach(), "y_pred": output}
 
 
-class Derivative(NamedTuple):
-    """An activation and its derivative, both in place, both from its result."""
+class ActivationDerivative(NamedTuple):
+    """An activation, and its derivative from its result; both work in place."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
@@ -86,36 +89,28 @@ class Derivative(NamedTuple):
 _THRESHOLD_BACKWARD = torch.ops.aten.threshold_backward.grad_input._op  # without its wrapper
 
 
-def _relu_backward(slope: Tensor, result: Tensor) -> Tensor:
-    return _THRESHOLD_BACKWARD(slope, result, 0, grad_input=slope)
+def _relu_backward(grad: Tensor, result: Tensor) -> Tensor:
+    return _THRESHOLD_BACKWARD(grad, result, 0, grad_input=grad)
 
 
-def _tanh_backward(slope: Tensor, result: Tensor) -> Tensor:
-    return torch.ops.aten.tanh_backward.grad_input(slope, result, grad_input=slope)
+def _tanh_backward(grad: Tensor, result: Tensor) -> Tensor:
+    return torch.ops.aten.tanh_backward.grad_input(grad, result, grad_input=grad)
 
 
-def _sigmoid_backward(slope: Tensor, result: Tensor) -> Tensor:
-    return torch.ops.aten.sigmoid_backward.grad_input(slope, result, grad_input=slope)
+def _sigmoid_backward(grad: Tensor, result: Tensor) -> Tensor:
+    return torch.ops.aten.sigmoid_backward.grad_input(grad, result, grad_input=grad)
 
 
-DERIVATIVES: dict[type[nn.Module], Derivative] = {
-    nn.ReLU: Derivative(torch.relu_, _relu_backward),
-    nn.Tanh: Derivative(torch.tanh_, _tanh_backward),
-    nn.Sigmoid: Derivative(torch.sigmoid_, _sigmoid_backward),
-    nn.Identity: Derivative(lambda x: x, lambda slope, result: slope),
+DERIVATIVES: dict[type[nn.Module], ActivationDerivative] = {
+    nn.ReLU: ActivationDerivative(torch.relu_, _relu_backward),
+    nn.Tanh: ActivationDerivative(torch.tanh_, _tanh_backward),
+    nn.Sigmoid: ActivationDerivative(torch.sigmoid_, _sigmoid_backward),
+    nn.Identity: ActivationDerivative(lambda x: x, lambda grad, result: grad),
 }
 
 
-class Batch(NamedTuple):
-    """Rows as both libraries see them, over the same memory.
-
-    Attributes
-    ----------
-    tensor : Tensor of shape (..., n_rows, width)
-    array : Tensor or ndarray of shape (..., n_rows, width)
-        What the algebra's product takes.
-    transposed : Tensor or ndarray of shape (..., width, n_rows)
-    """
+class ArrayPair(NamedTuple):
+    """Rows of shape (..., n_rows, width) for torch and the backend, over the same memory."""
 
     tensor: Tensor
     array: Any
@@ -147,27 +142,27 @@ class ArrayBackend(NamedTuple):
     log: Callable[..., Any]
     view: Callable[[Tensor], Any]
 
-    def batch(self, tensor: Tensor) -> Batch:
+    def batch(self, tensor: Tensor) -> ArrayPair:
         """Pair a tensor with its views."""
         array = self.view(tensor)
-        return Batch(tensor, array, array.swapaxes(-1, -2))
+        return ArrayPair(tensor, array, array.swapaxes(-1, -2))
 
 
-def _affine(bias: Batch, a: np.ndarray, b: np.ndarray, out: Batch) -> None:
+def _affine(bias: ArrayPair, a: np.ndarray, b: np.ndarray, out: ArrayPair) -> None:
     array = np.dot(a, b, out=out.array)
     array += bias.array
 
 
-def _affine_of_each(bias: Batch, a: np.ndarray, b: np.ndarray, out: Batch) -> None:
+def _affine_of_each(bias: ArrayPair, a: np.ndarray, b: np.ndarray, out: ArrayPair) -> None:
     np.matmul(a, b, out=out.array)
     out.tensor.add_(bias.tensor)  # numpy takes twice the time along rows as short as these
 
 
-def _affine_in_torch(bias: Batch, a: Tensor, b: Tensor, out: Batch) -> None:
+def _affine_in_torch(bias: ArrayPair, a: Tensor, b: Tensor, out: ArrayPair) -> None:
     torch.addmm(bias.tensor, a, b, out=out.tensor)
 
 
-def _affine_of_each_in_torch(bias: Batch, a: Tensor, b: Tensor, out: Batch) -> None:
+def _affine_of_each_in_torch(bias: ArrayPair, a: Tensor, b: Tensor, out: ArrayPair) -> None:
     torch.baddbmm(bias.tensor, a, b, out=out.tensor)
 
 
@@ -199,7 +194,7 @@ BATCHED_TORCH = TORCH._replace(
 )
 
 
-def _squared_error_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
+def _squared_error_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
     difference, n_rows = decoded.array, x.array.shape[-2]
     difference -= x.array
     loss = backend.squares(difference) / n_rows
@@ -207,29 +202,29 @@ def _squared_error_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> 
     return loss
 
 
-def _absolute_error_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
+def _absolute_error_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
     n_rows = x.array.shape[-2]
     loss = decoded.tensor.sub_(x.tensor).abs().sum((-2, -1))
     decoded.tensor.sign_().div_(n_rows)
     return backend.view(loss / n_rows)
 
 
-def _huber_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
+def _huber_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
     n_rows = x.array.shape[-2]
     loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none").sum((-2, -1))
     decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(n_rows)
     return backend.view(loss / n_rows)
 
 
-def _cross_entropy_gradient(decoded: Batch, x: Batch, backend: ArrayBackend) -> Any:
+def _cross_entropy_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
     n_rows = x.array.shape[-2]
     loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="none")
     decoded.tensor.sigmoid_().sub_(x.tensor).div_(n_rows)
     return backend.view(loss.sum((-2, -1)) / n_rows)
 
 
-# Each returns the mean loss of the rows and turns what was decoded into its derivative.
-LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[Batch, Batch, ArrayBackend], Any]] = {
+# Each returns the mean loss of the rows and turns what was decoded into its gradient.
+LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[ArrayPair, ArrayPair, ArrayBackend], Any]] = {
     squared_error: _squared_error_gradient,
     absolute_error: _absolute_error_gradient,
     huber: _huber_gradient,
@@ -238,14 +233,9 @@ LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[Batch, Batch, ArrayBackend
 
 
 class ClosedFormMLP:
-    """An MLP written out, or many of one shape.
+    """An MLP in closed form, or many of one shape with an axis of models in front.
 
-    Parameters
-    ----------
-    mlp : MLP
-        Its parameters' `grad` must exist; they are overwritten, not added to. Many are one
-        whose parameters have a leading axis.
-    backend : Algebra
+    The `grad` of its parameters must exist, and is overwritten.
     """
 
     def __init__(self, mlp: MLP, backend: ArrayBackend):
@@ -262,52 +252,48 @@ class ClosedFormMLP:
         self.ends_active = self.n_active == len(layers)
         self.product, self.affine = backend.product, backend.affine
 
-    def forward(self, x: Batch, arrays: Workspace) -> None:
+    def forward(self, x: ArrayPair, workspace: Workspace) -> None:
         """Compute the results of all layers."""
-        for i, result in enumerate(arrays.results):
+        for i, result in enumerate(workspace.results):
             self.affine(self.biases[i], x.array, self.weights[i].transposed, out=result)
             if i < self.n_active:
                 self.derivative.forward(result.tensor)
             x = result
-        if arrays.kept is not None:
-            arrays.kept.copy_(x.tensor)
+        if workspace.kept is not None:
+            workspace.kept.copy_(x.tensor)
 
-    def backward(self, x: Batch, arrays: Workspace, slope: Batch, *, to_input: bool) -> None:
-        """Write the parameters' gradients and, if asked for, the slopes of the input.
+    def backward(
+        self, x: ArrayPair, workspace: Workspace, grad: ArrayPair, *, to_input: bool
+    ) -> None:
+        """Write the parameters' gradients and, if asked for, the gradient by the input.
 
-        The slopes are derivatives of the loss, by the result of the last layer as given.
+        `grad` is the gradient of the loss by the result of the last layer.
         """
-        if arrays.kept is not None:
-            self.derivative.backward(slope.tensor, arrays.kept)
+        if workspace.kept is not None:
+            self.derivative.backward(grad.tensor, workspace.kept)
         for i in range(len(self.weights) - 1, -1, -1):
             weight_gradient, bias_gradient = self.gradients[i]
-            below = arrays.results[i - 1] if i else x
-            self.product(slope.transposed, below.array, out=weight_gradient)
-            self.product(arrays.ones, slope.array, out=bias_gradient)
+            below = workspace.results[i - 1] if i else x
+            self.product(grad.transposed, below.array, out=weight_gradient)
+            self.product(workspace.ones, grad.array, out=bias_gradient)
             if i or to_input:
-                self.product(slope.array, self.weights[i].array, out=arrays.slopes[i].array)
-                slope = arrays.slopes[i]
+                self.product(grad.array, self.weights[i].array, out=workspace.input_grads[i].array)
+                grad = workspace.input_grads[i]
             if i:
-                self.derivative.backward(slope.tensor, below.tensor)
+                self.derivative.backward(grad.tensor, below.tensor)
 
 
 class Workspace:
-    """What a stack computes for one batch size, made once and overwritten.
-
-    Parameters
-    ----------
-    stack : Stack
-    backend : Algebra
-    n_rows : int
+    """Arrays of a closed-form MLP for one batch size, made once and overwritten.
 
     Attributes
     ----------
-    results, slopes : list of Batch
-        Of every layer: its result, and derivatives of the loss by its input.
+    results, input_grads : list of ArrayPair
+        Of every layer: its result, and the gradient of the loss by its input.
     ones : Tensor or ndarray of shape (..., 1, n_rows)
         Times an array, the sums of its columns.
     linear : Tensor or ndarray of shape (..., n_rows, width of the last result)
-        For what bypasses the stack.
+        For what bypasses the MLP.
     kept : Tensor or None
         Copy of the last result, where an activation made it: callers overwrite the result.
     """
@@ -317,7 +303,7 @@ class Workspace:
         n_models = stack.weights[0].tensor.shape[:-2]
         shapes = [weight.tensor.shape[-2:] for weight in stack.weights]
         self.results = [backend.batch(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
-        self.slopes = [backend.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
+        self.input_grads = [backend.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
         self.ones = backend.view(empty(*n_models, 1, n_rows).fill_(1))
         self.linear = backend.view(empty(*n_models, n_rows, shapes[-1][0]))
         last = self.results[-1].tensor
@@ -325,21 +311,14 @@ class Workspace:
 
 
 class ClosedFormGradient:
-    """Gradient of an autoencoder of two MLPs, anchored or not, without autograd.
+    """Gradient of an autoencoder of two MLPs, anchored or not, in closed form.
 
-    Of many at once, if parameters and buffers have a leading axis; batches then have it too.
-
-    Parameters
-    ----------
-    network : Autoencoder
-        One that `covers` admits.
-    objective : Objective
-    backend : Algebra
+    With an axis of models in front of parameters, buffers and rows, of many at once.
 
     Notes
     -----
-    With x the rows, z = f(x) + V x the code and x̂ = g(z) + Vᵀ z, the derivative by the
-    code is that of g plus V times the derivative by x̂; V = 0 without an anchor.
+    With x the rows, z = f(x) + V x the code and x̂ = g(z) + Vᵀ z, the gradient by the code is
+    that of g plus V times the gradient by x̂; V = 0 without an anchor.
     """
 
     def __init__(self, network: Any, objective: Objective, backend: ArrayBackend):
@@ -350,26 +329,16 @@ class ClosedFormGradient:
             ClosedFormMLP(pair.encoder, backend),
             ClosedFormMLP(pair.decoder, backend),
         )
-        self.slope = LOSS_GRADIENTS[next(iter(objective.terms.values()))]
-        self.components: Batch | None = None
+        self.grad = LOSS_GRADIENTS[next(iter(objective.terms.values()))]
+        self.components: ArrayPair | None = None
         if anchored:
             dtype = self.encoder.weights[0].tensor.dtype
             self.components = backend.batch(network.components.to(dtype))
-        self.arrays: dict[int, tuple[Workspace, Workspace]] = {}
+        self.workspaces: dict[int, tuple[Workspace, Workspace]] = {}
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
-        """Whether network and objective are of the kind that is written out here.
-
-        Parameters
-        ----------
-        network : nn.Module
-        objective : Objective
-
-        Returns
-        -------
-        bool
-        """
+        """Whether this closed form is that of the network and the objective."""
         pair = network
         if type(network) is AnchoredAutoencoder and network.gates is None:
             pair = network.network
@@ -382,49 +351,39 @@ class ClosedFormGradient:
             and not objective.weights
         )
 
-    def _arrays(self, n_rows: int) -> tuple[Workspace, Workspace]:
-        if n_rows not in self.arrays:
+    def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace]:
+        if n_rows not in self.workspaces:
             encoder, decoder = (
                 Workspace(stack, self.backend, n_rows) for stack in (self.encoder, self.decoder)
             )
-            self.arrays[n_rows] = encoder, decoder
-        return self.arrays[n_rows]
+            self.workspaces[n_rows] = encoder, decoder
+        return self.workspaces[n_rows]
 
     def __call__(
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        encoder, decoder = self._arrays(x.shape[-2])
+        encoder, decoder = self._workspaces(x.shape[-2])
         target, V = self.backend.batch(x), self.components
         rows = target if noise is None else self.backend.batch(noise)
         z, decoded = self._forward(rows, encoder, decoder)
-        loss = self.slope(decoded, target, self.backend)  # what was decoded is now its slope
+        loss = self.grad(decoded, target, self.backend)  # `decoded` is now its own gradient
         self.decoder.backward(z, decoder, decoded, to_input=True)
-        slope = decoder.slopes[0]
+        grad = decoder.input_grads[0]
         if V is not None:
-            self._add_product(slope, decoded, V.transposed, encoder.linear)
-        self.encoder.backward(rows, encoder, slope, to_input=False)
+            self._add_product(grad, decoded, V.transposed, encoder.linear)
+        self.encoder.backward(rows, encoder, grad, to_input=False)
         return {"loss": loss}
 
     def output(self, x: Tensor, noise: Tensor | None = None) -> Output:
-        """Run the network, without gradients.
-
-        Parameters
-        ----------
-        x : Tensor of shape (..., n_rows, n_features)
-        noise : Tensor of shape (..., n_rows, n_features), default=None
-            Corrupted rows, which are encoded instead.
-
-        Returns
-        -------
-        Output
-            Valid until the next call.
-        """
+        """Output of the network, without gradients; valid until the next call."""
         rows = self.backend.batch(x if noise is None else noise)
-        z, decoded = self._forward(rows, *self._arrays(x.shape[-2]))
+        z, decoded = self._forward(rows, *self._workspaces(x.shape[-2]))
         return Output(decoded.tensor, z.tensor, None if noise is None else noise != x)
 
-    def _forward(self, rows: Batch, encoder: Workspace, decoder: Workspace) -> tuple[Batch, Batch]:
-        """Codes, and what they are decoded to."""
+    def _forward(
+        self, rows: ArrayPair, encoder: Workspace, decoder: Workspace
+    ) -> tuple[ArrayPair, ArrayPair]:
+        """Codes and reconstructions."""
         V = self.components
         self.encoder.forward(rows, encoder)
         z = encoder.results[-1]
@@ -436,27 +395,20 @@ class ClosedFormGradient:
             self._add_product(decoded, z, V.array, decoder.linear)
         return z, decoded
 
-    def _add_product(self, result: Batch, a: Batch, b: Any, space: Any) -> None:
+    def _add_product(self, result: ArrayPair, a: ArrayPair, b: Any, space: Any) -> None:
         """Add ``a @ b`` to a result."""
         array = result.array
         array += self.backend.product(a.array, b, out=space)
 
 
 class VariationalGradient:
-    """Gradient of the bound of a variational autoencoder of two MLPs, without autograd.
+    """Gradient of the bound of a variational autoencoder of two MLPs, in closed form.
 
-    Of many at once, if parameters and buffers have a leading axis; batches then have it too.
-
-    Parameters
-    ----------
-    network : VariationalAutoencoder
-        One that `covers` admits.
-    objective : Objective
-    backend : Algebra
+    With an axis of models in front of parameters, buffers and rows, of many at once.
 
     Notes
     -----
-    With mean m and log-variance v of the posterior, z = m + ε exp(v / 2). The derivatives of
+    With mean m and log-variance v of the posterior, z = m + ε exp(v / 2). The gradients of
     the loss by m and v are that by z, times 1 and ε exp(v / 2) / 2, plus β m and
     β (exp(v) - 1) / 2 of the divergence, over the number of rows.
     """
@@ -492,21 +444,11 @@ class VariationalGradient:
             of_rows = variance if self.is_of_features else variance.unsqueeze(-1)
             self.precision = view(torch.empty_like(of_rows.unsqueeze(-2), dtype=dtype))
         self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
-        self.arrays: dict[int, tuple[Workspace, Workspace, Batch]] = {}
+        self.workspaces: dict[int, tuple[Workspace, Workspace, ArrayPair]] = {}
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
-        """Whether network and objective are of the kind that is written out here.
-
-        Parameters
-        ----------
-        network : nn.Module
-        objective : Objective
-
-        Returns
-        -------
-        bool
-        """
+        """Whether this closed form is that of the network and the objective."""
         terms = objective.terms
         return (
             type(network) is VariationalAutoencoder
@@ -519,19 +461,19 @@ class VariationalGradient:
             and objective.weights.keys() <= {"kl"}
         )
 
-    def _arrays(self, n_rows: int) -> tuple[Workspace, Workspace, Batch]:
-        if n_rows not in self.arrays:
+    def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace, ArrayPair]:
+        if n_rows not in self.workspaces:
             encoder, decoder = (
                 Workspace(stack, self.backend, n_rows) for stack in (self.encoder, self.decoder)
             )
-            codes = self.backend.batch(torch.empty_like(decoder.slopes[0].tensor))
-            self.arrays[n_rows] = encoder, decoder, codes
-        return self.arrays[n_rows]
+            codes = self.backend.batch(torch.empty_like(decoder.input_grads[0].tensor))
+            self.workspaces[n_rows] = encoder, decoder, codes
+        return self.workspaces[n_rows]
 
     def __call__(
         self, x: Tensor, noise: Any = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        encoder, decoder, z = self._arrays(x.shape[-2])
+        encoder, decoder, z = self._workspaces(x.shape[-2])
         rows, draws = self.backend.batch(x), self.backend.view(noise)
         product, exp = self.backend.product, self.backend.exp
         self.encoder.forward(rows, encoder)
@@ -551,21 +493,21 @@ class VariationalGradient:
         array += product(z.array, self.decoding.array, out=decoder.linear)
         if self.offset is not None:
             array += self.offset
-        loss = self._reconstruction(decoded, rows)  # what was decoded is now its slope
+        loss = self._reconstruction(decoded, rows)  # `decoded` is now its own gradient
         self.decoder.backward(z, decoder, decoded, to_input=True)
-        slope = decoder.slopes[0].array
-        slope += product(decoded.array, self.decoding.transposed, out=z.array)
-        loss = loss + self._divergence(encoder.results[-1], slope, draws * std)
+        grad = decoder.input_grads[0].array
+        grad += product(decoded.array, self.decoding.transposed, out=z.array)
+        loss = loss + self._divergence(encoder.results[-1], grad, draws * std)
         self.encoder.backward(rows, encoder, encoder.results[-1], to_input=False)
         return {"loss": loss}
 
-    def _halves(self, posterior: Batch) -> tuple[Any, Any]:
+    def _halves(self, posterior: ArrayPair) -> tuple[Any, Any]:
         """Views of means and log-variances."""
         n_components = posterior.tensor.shape[-1] // 2
         return posterior.array[..., :n_components], posterior.array[..., n_components:]
 
-    def _reconstruction(self, decoded: Batch, x: Batch) -> Any:
-        """Mean loss of the rows; what was decoded becomes its derivative."""
+    def _reconstruction(self, decoded: ArrayPair, x: ArrayPair) -> Any:
+        """Mean loss of the rows; `decoded` becomes its own gradient."""
         if not self.is_gaussian:
             return _cross_entropy_gradient(decoded, x, self.backend)
         difference, (n_rows, n_features) = decoded.array, decoded.tensor.shape[-2:]
@@ -582,8 +524,8 @@ class VariationalGradient:
         each = squares / variance + self.backend.log(2 * math.pi * variance)
         return 0.5 * (each.sum(-1) if self.is_of_features else n_features * each)
 
-    def _divergence(self, posterior: Batch, slope: Any, evenly_spaced: Any) -> Any:
-        """Mean divergence of the rows, weighed; the posterior becomes its derivatives."""
+    def _divergence(self, posterior: ArrayPair, grad: Any, evenly_spaced: Any) -> Any:
+        """Mean divergence of the rows, weighted; the posterior becomes its own gradient."""
         kl: Any = self.objective.terms["kl"]
         beta = self.objective.weights.get("kl", 1.0) * self.objective.factors.get("kl", 1.0)
         mean, log_var = self._halves(posterior)
@@ -596,10 +538,10 @@ class VariationalGradient:
             mean *= costs
             excess *= costs
             divergence = divergence.clip(kl.free_bits, None)
-        evenly_spaced = evenly_spaced * slope
+        evenly_spaced = evenly_spaced * grad
         evenly_spaced += share * excess
         mean *= share
-        mean += slope
+        mean += grad
         log_var[:] = evenly_spaced
         log_var *= within
         log_var *= 0.5
@@ -613,17 +555,7 @@ def _has_closed_form(mlp: nn.Module) -> bool:
 
 
 def closed_form_for(network: Any, objective: Objective) -> Any:
-    """Class of the gradient that is written out for a network, if there is one.
-
-    Parameters
-    ----------
-    network : nn.Module
-    objective : Objective
-
-    Returns
-    -------
-    type or None
-    """
+    """Class of the closed-form gradient of a network and an objective, or None."""
     kinds = ClosedFormGradient, VariationalGradient
     return next((kind for kind in kinds if kind.covers(network, objective)), None)
 
@@ -631,20 +563,10 @@ def closed_form_for(network: Any, objective: Objective) -> Any:
 def make_gradient(
     network: Any, objective: Objective, gradient: Tensor, *, by_autograd: bool
 ) -> Gradient:
-    """Choose the fastest way to the gradient.
+    """Choose the fastest training step.
 
-    Parameters
-    ----------
-    network : nn.Module
-    objective : Objective
-    gradient : Tensor
-        The vector of which every parameter's `grad` is a view.
-    by_autograd : bool
-        Whether rows have weights, or someone listens to the network's output of each batch.
-
-    Returns
-    -------
-    Gradient
+    Autograd is needed where rows have weights, or where a callback reads the output of each
+    batch.
     """
     kind = None if by_autograd else closed_form_for(network, objective)
     if kind is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -21,14 +20,23 @@ from torch import Tensor, nn
 from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source
 from skae._data.threads import inference_threads
-from skae._data.validation import resolve_device
-from skae._training.callbacks import BestWeights, ProgressBar, StopTraining
+from skae._training.best_weights import BestWeights, StopTraining
+from skae._training.callbacks import ProgressBar
 from skae._training.gradients import Gradient, make_gradient
-from skae._training.optimizers import OPTIMIZERS, FlatParameters, one_cycle, to_arrays, to_tensors
-from skae._training.pickling import from_columns, to_columns, with_checksum, without_checksum
+from skae._training.lr_schedule import cycle_steps, schedule_free_steps
+from skae._training.optimizers import OPTIMIZERS, FlatParameters, to_arrays, to_tensors
+from skae._training.pickling import (
+    from_columns,
+    loaded_device,
+    loaded_network,
+    portable_network,
+    to_columns,
+    with_checksum,
+    without_checksum,
+)
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
-from skae.networks.serialization import network_from_config, network_to_config, sizes_of
+from skae.networks.serialization import sizes_of
 
 TRAINING_STATE = (
     "optimizer_",
@@ -48,8 +56,8 @@ TRAINING_STATE = (
 )
 RESULTS = ("best_epoch_", "validation_ratio_")  # of training, that files hold beside the history
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-WARM_UP_STEPS, LATENESS, INTERPOLATION = 100, 2, 0.9  # of training without end
-NUMBERS_AT_ONCE = 2**16  # of a schedule
+RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
+INTERPOLATION = 0.9  # between the latest weights and their average: where gradients are taken
 EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
 _COPYING = threading.Lock()  # of the process: a net's own could not be pickled
 
@@ -99,6 +107,8 @@ class AutoencoderNet(NeuralNet):
         Makes a module, or None, whose result for the rows of a batch the network is given
         too: corrupted rows, which are encoded instead, or draws for a variational network.
         It sees the held-out rows once, so that all weights are judged by the same.
+    gradient : callable, default=None
+        ``(network, objective, gradient) -> Gradient``: a training step of another kind.
     callbacks : list
         skorch callbacks.
     device : str
@@ -131,6 +141,7 @@ class AutoencoderNet(NeuralNet):
         keep_losses: bool = False,
         seed: int = 0,
         noise: Callable[[], nn.Module | None] | None = None,
+        gradient: Callable[..., Gradient] | None = None,
         callbacks: Sequence[Any] = (),
         device: str = "cpu",
         verbose: int = 0,
@@ -159,6 +170,9 @@ class AutoencoderNet(NeuralNet):
         self.keep_losses = keep_losses
         self.seed = seed
         self.noise = noise
+        self.gradient = gradient
+
+    is_batched = False  # whether many models are trained at once
 
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
@@ -263,7 +277,7 @@ class AutoencoderNet(NeuralNet):
         )
         return self
 
-    def learn(
+    def partial_fit_epoch(
         self, source: Source, state: dict[str, Any] | None, n_steps_before: int
     ) -> dict[str, Any]:
         """Train for one epoch from where another call left off.
@@ -327,7 +341,11 @@ class AutoencoderNet(NeuralNet):
         epochs = self.max_epochs if epochs is None else epochs
         generator = torch.Generator().manual_seed(self.seed)
         iterator = BatchIterator(X, self.batch_size, generator)
-        self.schedule_ = self._schedule(self.max_epochs * len(iterator))
+        n_steps = self.max_epochs * len(iterator)
+        if self.schedule_free:
+            self.schedule_ = schedule_free_steps(self.lr, self.n_steps_before_, n_steps)
+        else:
+            self.schedule_ = cycle_steps(self.lr, n_steps, self.lr_schedule, self.averaging)
         self.rate_factor_ = 1.0
         self.hooks_ = {hook: self._listened(hook) for hook in BATCH_HOOKS}
         self.gradient_ = self._make_gradient()
@@ -342,25 +360,14 @@ class AutoencoderNet(NeuralNet):
 
     def _make_gradient(self) -> Gradient:
         """Choose how gradients are computed."""
+        if self.gradient is not None:
+            return self.gradient(self.module_, self.criterion_, self.flat_.gradient)
         return make_gradient(
             self.module_,
             self.criterion_,
             self.flat_.gradient,
             by_autograd=self.hooks_["on_batch_end"] or self.source_.weights is not None,
         )
-
-    def _schedule(self, n_steps: int) -> Iterator[tuple[float, float]]:
-        """Learning rate and new weights' share of the average, step by step."""
-        if self.schedule_free:
-            step = self.n_steps_before_ + torch.arange(1, n_steps + 1)
-            rates = self.lr * torch.clamp(step / WARM_UP_STEPS, max=1.0)
-            shares = (LATENESS + 1) / (step + LATENESS)
-            return _pairs(rates, shares)
-        factors = one_cycle(n_steps) if self.lr_schedule == "one_cycle" else torch.ones(n_steps)
-        # Short runs average over a tenth of the steps so far, not over the random start.
-        steps = torch.arange(11, n_steps + 11, dtype=torch.float32)  # whatever the default is
-        shares = torch.clamp(10 / steps, min=1 - self.averaging)
-        return _pairs(self.lr * factors, shares)
 
     def run_single_epoch(
         self,
@@ -381,11 +388,8 @@ class AutoencoderNet(NeuralNet):
             total = total + step["loss"] * batch.shape[-2]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self._record(f"{prefix}_loss", total, len(iterator.source))
-
-    def _record(self, name: str, total: Any, n_rows: int) -> None:
-        """Enter the mean of some rows' losses into the history."""
-        self.history.record(name, float(total) / n_rows)
+        total = torch.as_tensor(total, dtype=torch.float64).reshape(-1)
+        self.record(f"{prefix}_loss", total / len(iterator.source))
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode of the network, down to its last module where any of them has one."""
@@ -496,53 +500,63 @@ class AutoencoderNet(NeuralNet):
             trained.copy_(before)
         return torch.cat(losses)
 
+    def losses_of_each(self, rows: Tensor, noise: Tensor | None) -> Tensor:
+        """Objective of each row, of shape (n_models, n_rows), on the CPU."""
+        return self.evaluate(rows, noise)[None].cpu()
+
     def snapshot(self) -> tuple[Tensor, list[Tensor]]:
-        """Copy of the weights that `evaluate` judges, and of the module's buffers."""
+        """Copy of the validated weights and of the buffers; models lie along the first axis."""
         weights = self.flat_.detached if self.average_ is None else self.average_
-        return weights.clone(), [buffer.clone() for buffer in self.module_.buffers()]
+        return weights[None].clone(), [buffer[None].clone() for buffer in self._buffers()]
 
     @torch.no_grad()
     def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
-        """Bring weights and buffers back.
-
-        Parameters
-        ----------
-        snapshot : tuple
-            As `snapshot` returned it.
-        """
-        weights, buffers = snapshot
+        """Bring weights and buffers back, as `snapshot` returned them."""
+        (weights,), buffers = snapshot
         self.flat_.values.copy_(weights)
         if self.average_ is not None:
             self.average_.copy_(weights)
-        for buffer, saved in zip(self.module_.buffers(), buffers, strict=True):
-            buffer.copy_(saved)
+        for buffer, saved in zip(self._buffers(), buffers, strict=True):
+            buffer.copy_(saved[0])
 
-    def release(self) -> AutoencoderNet:
+    def _buffers(self) -> list[Tensor]:
+        """Buffers that may change; a sparse one, such as the graph of a mesh, is constant."""
+        return [b for b in self.module_.buffers() if b.layout == torch.strided]
+
+    def recover(self, failures: Tensor, best: tuple[Tensor, list[Tensor]]) -> None:
+        """Return to the best weights and lower the rate; stop after the second failure."""
+        self.restore(best)
+        if failures[0] > 1:
+            raise StopTraining
+        self.rate_factor_ *= RATE_CUT
+        self.initialize_optimizer()
+
+    def record(self, name: str, values: Tensor) -> None:
+        """Enter the values of all models into the history: here the number of one."""
+        self.history.record(name, values[0].item())
+
+    def take_results(
+        self, epochs: list[int], losses: np.ndarray | None, failed: list[bool]
+    ) -> None:
+        """Take the best epoch of each model, and the validation losses if they are kept."""
+        self.best_epoch_ = epochs[0]
+        if losses is not None:
+            self.held_out_losses_ = losses[:, 0]
+
+    def drop_training_state(self) -> AutoencoderNet:
         """Drop what only training needs: optimizer, averages, data."""
-        self.flat_.release()
+        self.flat_.detach()
         for name in TRAINING_STATE:
             delattr(self, name)
         return self._as_trained()
 
-    def adopt_results(self, history: History, results: dict[str, Any]) -> AutoencoderNet:
-        """Take what training found that was not this net's own.
-
-        Parameters
-        ----------
-        history : History
-        results : dict
-            Attributes.
-
-        Returns
-        -------
-        self : AutoencoderNet
-        """
-        self.__dict__.update(
+    def adopt_results(self, history: History) -> AutoencoderNet:
+        """Take the history of a training that trained this net's network in a batch."""
+        self.__dict__.update(  # skorch sets such attributes in its initialize methods only
             module_=self.module,
             has_modes_=has_modes(self.module),
             history_=history,
             initialized_=True,
-            **results,
         )
         return self._as_trained()
 
@@ -550,7 +564,8 @@ class AutoencoderNet(NeuralNet):
         """Keep the network and its history alone."""
         self.module_.eval()
         self.module, self.criterion = type(self.module_), type(self.criterion)
-        self.noise, self.callbacks_ = None, []
+        self.noise = self.gradient = None
+        self.callbacks_ = []
         return self
 
     # -- inference -----------------------------------------------------------------
@@ -672,12 +687,8 @@ class AutoencoderNet(NeuralNet):
     def __getstate__(self) -> dict[str, Any]:
         if "module_" not in vars(self):
             return vars(self).copy()
-        network: Any = network_to_config(self.module_)
-        if network is None:
-            on_cpu = torch.device(self.device).type == "cpu"
-            network = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
         state = {
-            "network": network,
+            "network": portable_network(self.module_),
             "settings": {name: getattr(self, name) for name in _settings(type(self))},
             "history": to_columns(self.history or []),
             "results": {name: vars(self)[name] for name in RESULTS if name in vars(self)},
@@ -688,13 +699,11 @@ class AutoencoderNet(NeuralNet):
         if "network" not in state:
             self.__dict__.update(state)
             return
-        network = state["network"]
-        if isinstance(network, dict):
-            network = network_from_config(network)
+        network = loaded_network(state["network"])
         state = without_checksum(state, "the network")
         known = _settings(AutoencoderNet)  # not those that only an earlier release had
         settings = {name: value for name, value in state["settings"].items() if name in known}
-        settings["device"] = _present(settings["device"])
+        settings["device"] = loaded_device(settings["device"])
         kinds: Any = type(network), Objective
         AutoencoderNet.__init__(self, *kinds, **settings)
         self.__dict__.update(
@@ -744,27 +753,8 @@ def validation_ratio(
 
 def _settings(kind: type) -> list[str]:
     """Parameters of a net that are plain, or that its user chose."""
-    others = ("self", "module", "criterion", "noise", "callbacks")
+    others = ("self", "module", "criterion", "noise", "gradient", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
-
-
-def _present(device: str) -> str:
-    """Name of the device that a model is loaded to: its own, or the CPU where that is absent."""
-    try:
-        return str(resolve_device(device))
-    except ValueError:
-        warnings.warn(
-            f"The model was fitted on {device=}, which is absent here; it is loaded to the CPU.",
-            UserWarning,
-            stacklevel=3,
-        )
-        return "cpu"
-
-
-def _pairs(first: Tensor, second: Tensor) -> Iterator[tuple[float, float]]:
-    """Numbers of two vectors, a block at a time: Python's own take several times the memory."""
-    for blocks in zip(first.split(NUMBERS_AT_ONCE), second.split(NUMBERS_AT_ONCE), strict=True):
-        yield from zip(*(block.tolist() for block in blocks), strict=True)
 
 
 def _silent(message: str) -> None:

@@ -61,7 +61,7 @@ class FlatParameters:
         elif (norm := math.sqrt(np.dot(self.array, self.array))) > largest:
             self.array *= largest / norm
 
-    def release(self) -> None:
+    def detach(self) -> None:
         """Give every parameter memory of its own and drop the gradients."""
         for p, values in zip(self.parameters, self.views, strict=True):
             p.data = values.clone()
@@ -274,30 +274,3 @@ def to_tensors(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(to_tensors(value) for value in state)
     return state
-
-
-def one_cycle(n_steps: int, *, warm_up: float = 0.3, start: float = 0.04) -> Tensor:
-    """Factors of the peak learning rate over one cycle: cosine up, cosine down to zero.
-
-    Parameters
-    ----------
-    n_steps : int
-    warm_up : float, default=0.3
-        Share of the steps on the way up.
-    start : float, default=0.04
-        Factor of the first step.
-
-    Returns
-    -------
-    Tensor of shape (n_steps,)
-
-    References
-    ----------
-    Smith and Topin (2018). Super-convergence. https://doi.org/10.1117/12.2520589
-    """
-    n_up = max(1, int(warm_up * n_steps))
-    up = 0.5 - 0.5 * torch.cos(torch.linspace(0, math.pi, n_up + 1, dtype=torch.float64)[:-1])
-    down = 0.5 + 0.5 * torch.cos(
-        torch.linspace(0, math.pi, n_steps - n_up + 1, dtype=torch.float64)[:-1]
-    )
-    return torch.cat([start + (1 - start) * up, down])

@@ -1,7 +1,8 @@
-"""States that say which release wrote them, and that are checked when they are read."""
+"""Pickles of estimators and nets: plain values and arrays, without a device, with a checksum."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import zlib
 from collections.abc import Mapping
@@ -13,26 +14,23 @@ from sklearn.utils.fixes import parse_version
 from torch import Tensor, nn
 
 from skae._data.array_api import attributes_in_numpy, is_fitted_elsewhere
+from skae._data.seeds_and_devices import resolve_device
 from skae._data.version import __version__
+from skae._data.warnings import warn
+from skae.networks.serialization import network_from_config, network_to_config
 
 VERSION, CHECKSUM = "_skae_version", "_checksum"
+
+
+# -- checksums ---------------------------------------------------------------------
 
 
 def checksum(part: Any, start: int = 0) -> int:
     """Cyclic redundancy check of numbers, strings and arrays, however deep they lie.
 
-    It is the same on every machine. What is neither plain, numpy's, torch's, scikit-learn's
-    nor skae's counts as nothing, and so do objects of skae that check themselves.
-
-    Parameters
-    ----------
-    part : object
-    start : int, default=0
-        Check of what came before.
-
-    Returns
-    -------
-    int
+    It is the same on every machine. `start` is the check of what came before. Objects of other
+    libraries than numpy, torch and scikit-learn count as nothing, and so do objects of skae
+    that check themselves.
     """
     if isinstance(part, np.ndarray) and not part.dtype.hasobject:
         start = checksum([part.dtype.str[1:], part.shape], start)
@@ -54,6 +52,9 @@ def _parts_of(part: Any) -> list[Any]:
     if isinstance(part, Mapping):
         pairs = [(key, part[key]) for key in sorted(part, key=str)]
         return [f"{len(pairs)} by name", *(entry for pair in pairs for entry in pair)]
+    if isinstance(part, Tensor) and part.layout != torch.strided:
+        coo = part.detach().to_sparse_coo().coalesce()
+        return [tuple(part.shape), coo.indices(), coo.values()]
     if isinstance(part, Tensor):
         return [part.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy()]
     if isinstance(part, nn.Module):
@@ -65,60 +66,23 @@ def _parts_of(part: Any) -> list[Any]:
 
 
 def with_checksum(state: dict[str, Any]) -> dict[str, Any]:
-    """State with its checksum.
-
-    Parameters
-    ----------
-    state : dict
-
-    Returns
-    -------
-    dict
-    """
+    """State with its checksum."""
     return {**state, CHECKSUM: checksum(state)}
 
 
 def without_checksum(state: dict[str, Any], name: str) -> dict[str, Any]:
-    """State without its checksum, which is right.
-
-    Parameters
-    ----------
-    state : dict
-    name : str
-        Of what the state is.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        If the checksum is missing or not that of the state.
-    """
+    """State without its checksum; a ValueError if the checksum is missing or wrong."""
     state = dict(state)
     if state.pop(CHECKSUM, None) != checksum(state):
         raise ValueError(
-            f"The state of {name} is damaged: it has another checksum than when it was written. "
-            "Load an intact copy of the file, or fit anew."
+            f"The state of {name} is damaged: its checksum differs from the one it was written "
+            "with. Load an intact copy of the file, or fit anew."
         )
     return state
 
 
 def check_version(written_by: Any, name: str) -> None:
-    """Refuse a state that a newer release wrote.
-
-    Parameters
-    ----------
-    written_by : str
-        Version of skae.
-    name : str
-        Of what the state is.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse a state that a newer release of skae wrote."""
     if not isinstance(written_by, str):
         raise ValueError(
             f"The state of {name} is damaged: it does not record the version of skae that wrote "
@@ -131,17 +95,39 @@ def check_version(written_by: Any, name: str) -> None:
         )
 
 
+# -- nets --------------------------------------------------------------------------
+
+
+def portable_network(network: nn.Module) -> Any:
+    """Network as plain values and arrays; with modules of the user, the module on the CPU."""
+    config = network_to_config(network)
+    if config is not None:
+        return config
+    on_cpu = all(t.is_cpu for t in (*network.parameters(), *network.buffers()))
+    return network if on_cpu else copy.deepcopy(network).cpu()
+
+
+def loaded_network(network: Any) -> nn.Module:
+    """Network of what `portable_network` returned."""
+    return network_from_config(network) if isinstance(network, dict) else network
+
+
+def loaded_device(device: str) -> str:
+    """Device that a model is loaded to: its own, or the CPU where that is absent."""
+    try:
+        return str(resolve_device(device))
+    except ValueError:
+        warn(
+            f"The model was fitted on {device=}, which is absent here; it is loaded to the CPU.",
+            UserWarning,
+        )
+        return "cpu"
+
+
 def to_columns(history: list[dict[str, Any]]) -> Any:
-    """A net's history by columns, in arrays where these are numbers: skops spells entries out.
+    """History of a net by columns, in arrays where these are numbers: skops spells entries out.
 
-    Parameters
-    ----------
-    history : list of dict
-        One an epoch.
-
-    Returns
-    -------
-    dict of str to ndarray or list, or list of dict where epochs or batches record differently
+    It stays a list if epochs or batches record different names.
     """
     history = _plain(list(history))
     alike = all(
@@ -154,17 +140,7 @@ def to_columns(history: list[dict[str, Any]]) -> Any:
 
 
 def from_columns(record: Any) -> list[dict[str, Any]]:
-    """History as it was before it was packed.
-
-    Parameters
-    ----------
-    record : dict or list
-        As `to_columns` returned it.
-
-    Returns
-    -------
-    list of dict
-    """
+    """History of what `to_columns` returned."""
     if isinstance(record, list):
         return record
     columns = [np.asarray(c).tolist() if isinstance(c, np.ndarray) else c for c in record.values()]
@@ -186,8 +162,18 @@ def _plain(record: Any) -> Any:
     return record.item() if isinstance(record, np.generic) else record
 
 
-class PersistenceMixin:
-    """Pickles of estimators: which release wrote them, and whether they are whole."""
+# -- estimators --------------------------------------------------------------------
+
+
+class PicklingMixin:
+    """Pickles of estimators: which release wrote them, and whether they are complete.
+
+    Attributes that are objects of private classes are kept as their states, so that a file
+    names public classes only, and private modules may move.
+    """
+
+    # Private classes of attributes, each with `__getstate__` and `__setstate__`.
+    _state_classes: ClassVar[dict[str, type]] = {}
 
     # Sizes of fitted arrays: "d" features, "k" components.
     _state_shapes: ClassVar[dict[str, str]] = {
@@ -207,14 +193,18 @@ class PersistenceMixin:
         inherited: Any = super().__getstate__()
         inherited.update(attributes_in_numpy(self) if is_fitted_elsewhere(self) else {})
         curves = {c: np.array(inherited[c], float) for c in self._state_curves if c in inherited}
-        return with_checksum({**inherited, **curves, VERSION: __version__})
+        states = {n: inherited[n].__getstate__() for n in self._state_classes if n in inherited}
+        return with_checksum({**inherited, **curves, **states, VERSION: __version__})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         name = type(self).__name__
         check_version(state.get(VERSION), name)
+        parts = {
+            n: _restored(kind, state[n]) for n, kind in self._state_classes.items() if n in state
+        }
         if "net_" in state:
-            self._check_fitted_state(state)
-        state = without_checksum(state, name)
+            self._check_fitted_state({**state, **parts})
+        state = {**without_checksum(state, name), **parts}
         if state.pop(VERSION) != __version__:
             state = {**self._defaults(), **state}  # parameters that came later
         curves = {c: np.asarray(state[c]).tolist() for c in self._state_curves if c in state}
@@ -242,3 +232,10 @@ class PersistenceMixin:
                 f"{damaged}its network maps {found[0]} features to {found[1]} components, not "
                 f"{sizes['d']} to {sizes['k']}."
             )
+
+
+def _restored(kind: Any, state: dict[str, Any]) -> Any:
+    """Object of a class, from its state."""
+    blank = kind.__new__(kind)
+    blank.__setstate__(state)
+    return blank

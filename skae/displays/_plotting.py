@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _get_feature_names, check_array, check_is_fitted
 
 from skae._data.array_api import to_numpy
+from skae._data.parameter_checks import integers_in
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
@@ -85,23 +85,23 @@ def check_components(
     """Check which components to show; None is the first two, or the only one."""
     if components is None:
         return tuple(range(min(2, n_components)))
-    chosen: list[Any] = list(np.atleast_1d(np.asarray(components, dtype=object)))
-    valid = all(isinstance(c, Integral) and 0 <= int(c) < n_components for c in chosen)
-    if not (chosen and valid and len(set(chosen)) == len(chosen)):
+    chosen = integers_in(components)
+    if not chosen or len(set(chosen) & set(range(n_components))) < len(chosen):
         raise ValueError(
             f"{components=} must hold distinct integers in [0, {n_components}), the components "
             "of this code; pass None for the first two."
         )
     if at_most is not None and len(chosen) > at_most:
         raise ValueError(f"{components=} are too many: at most {at_most} can be shown here.")
-    return tuple(map(int, chosen))
+    return tuple(chosen)
 
 
 def check_count(name: str, value: Any, at_least: int = 1) -> int:
     """Check the number of things to draw."""
-    if not isinstance(value, Integral) or value < at_least:
+    count = integers_in([value])
+    if count is None or count[0] < at_least:
         raise ValueError(f"{name}={value!r} must be an integer >= {at_least}.")
-    return int(value)
+    return count[0]
 
 
 # -- axes and artists --------------------------------------------------------------

@@ -572,8 +572,8 @@ def jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     -------
     Tensor of shape (n_rows, n_components, n_features)
     """
-    z = z.detach().requires_grad_(True)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        z = (z.clone() if z.is_inference() else z.detach()).requires_grad_(True)
         x = decode(z)
         # The derivative of a vector-Jacobian product by its vector: forward mode through
         # backward mode, which every module supports and which is much quicker to set up.

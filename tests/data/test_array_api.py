@@ -25,7 +25,8 @@ from torch.overrides import TorchFunctionMode
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
 from skae._data.array_api import place_of
-from skae._data.dataset import Dataset, constant_columns, weighted_mean
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.sample_weight import weighted_mean
 
 FOLLOWED = os.environ.get("SCIPY_ARRAY_API") == "1"
 only_there = pytest.mark.skipif(not FOLLOWED, reason="runs in a process of its own")

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import math
+import warnings
 
+import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from conftest import ESTIMATORS, is_dense, make_fast, name_of
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import (
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    AutoencoderTransformer,
+    LatentDimensionSearch,
+    SparseAutoencoder,
+)
 
 METHODS = ["transform", "inverse_transform", "reconstruct", "reconstruction_error", "score"]
 ON_ROWS = ["fit", "fit_transform", "transform", "reconstruct", "reconstruction_error", "score"]
@@ -82,6 +95,10 @@ BAD_VALUES = {
     "pretraining": ["layers", True, 3],
     "fine_tune": ["yes", None],
 }
+# Parameters that take a number: no boolean is one.
+NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
+NUMBERS |= {"n_active", "transform_n_active", "kl_warmup", "lr", "weight_decay", "tol"}
+NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
 ADMITTED = [  # by one kind, though not by others
     ("StackedAutoencoder", "noise", None),
     ("StackedAutoencoder", "noise_level", 1.5),  # of no noise
@@ -164,6 +181,246 @@ def test_a_failed_first_fit_leaves_an_unfitted_estimator(kind, rows):
         kind.transform(rows)
 
 
+# -- columns that cannot be used ---------------------------------------------------
+
+DAY = pd.Timestamp("2020-01-01")
+FRAME = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40.0)[::-1]})
+# Columns that are added to numbers, and how messages name them.
+NO_NUMBERS = {
+    "dates": (FRAME.assign(day=DAY), r"column 'day' \(datetime64\[.*days since the first"),
+    "dates with a zone": (
+        FRAME.assign(day=DAY.tz_localize("UTC")),
+        r"'day' \(datetime64.*, UTC\]\)",
+    ),
+    "durations": (FRAME.assign(t=pd.Timedelta("1D")), r"column 't' \(timedelta64"),
+    "periods": (FRAME.assign(p=pd.period_range("2020", periods=40)), r"'p' \(period\[D\]\)"),
+    "strings": (FRAME.assign(s="x"), r"column 's' .*OneHotEncoder"),
+    "categories": (FRAME.assign(c=pd.Categorical(["x", "y"] * 20)), r"column 'c' \(category\)"),
+    "objects": (FRAME.assign(o=pd.Series([{"x": 1}] * 40)), r"column 'o' \(object\)"),
+    "lists": (FRAME.assign(o=pd.Series([[1, 2]] * 40)), r"column 'o' \(object\)"),
+    "several": (FRAME.assign(s="x", day=DAY, n=1.0, u="y"), "columns 's' .*, 'day' .*, 'u' "),
+    "many": (FRAME.assign(**{f"s{i}": "x" for i in range(9)}), r"'s4' \(\w+\) and 4 more:"),
+    "polars strings": (
+        pl.DataFrame({"a": [1.0, 2.0], "s": ["x", "y"]}),
+        r"column 's' \(String\): .*drop these columns",
+    ),
+    "arrow strings": (pa.table({"a": [1.0, 2.0], "s": ["x", "y"]}), r"column 's' \(string\)"),
+    "object array": (np.array([[1, 2, "x"], [3, 4, "y"]], dtype=object), "in column 2:"),
+    "nested lists": ([[1, "x", 2], [3, "y", 4]], "in column 1:"),
+    "string array": (np.array([["1", "x"], ["2", "y"]]), "in column 1:"),
+}
+
+
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_columns_without_numbers_are_named(kind, case):
+    X, message = NO_NUMBERS[case]
+    for method in (kind.fit, kind.partial_fit):
+        with pytest.raises((TypeError, ValueError), match=f"X holds values.*no numbers.*{message}"):
+            method(X)
+
+
+@pytest.mark.parametrize("case", ["dates", "strings"])
+def test_columns_without_numbers_are_named_after_fit(case):
+    X = NO_NUMBERS[case][0]
+    fitted = make_fast().fit(X.assign(**{X.columns[2]: np.arange(40.0)}))
+    with pytest.raises((TypeError, ValueError), match=f"no numbers in column '{X.columns[2]}'"):
+        fitted.transform(X)
+    with pytest.raises((TypeError, ValueError), match=r"X_val does not suit X: .*no numbers"):
+        fitted.fit(X.assign(**{X.columns[2]: np.arange(40.0)}), X_val=X)
+    with pytest.raises((TypeError, ValueError), match="no numbers in column 1"):
+        fitted.inverse_transform(np.array([[1.0, "x"]], dtype=object))
+
+
+@pytest.mark.parametrize("model", [AutoencoderClassifier(), AutoencoderRegressor()], ids=name_of)
+@pytest.mark.parametrize("case", ["dates", "strings"])
+def test_columns_without_numbers_are_named_by_supervised_models(model, case):
+    with pytest.raises((TypeError, ValueError), match="no numbers in column '"):
+        clone(model).fit(NO_NUMBERS[case][0], np.arange(40) % 2)
+
+
+@pytest.mark.parametrize("case", ["dates", "strings"])
+def test_columns_without_numbers_are_named_by_the_search(case):
+    with pytest.raises((TypeError, ValueError), match="no numbers in column '"):
+        LatentDimensionSearch(make_fast(), [1]).fit(NO_NUMBERS[case][0])
+
+
+NUMBERS_OF_ANY_KIND = {
+    "object columns": FRAME.astype(object),
+    "strings of numbers": FRAME.astype(str),
+    "object array": FRAME.to_numpy().astype(object),
+    "booleans among objects": FRAME.assign(o=pd.Series([True, 2.0] * 20, dtype=object)),
+    "categories of numbers": FRAME.assign(c=pd.Categorical([1, 2] * 20)),
+    "nullable integers": FRAME.astype("Int64"),
+    "lists": FRAME.to_numpy().tolist(),
+    "polars": pl.from_pandas(FRAME),
+    "dask array": da.from_array(FRAME.to_numpy(), chunks=10),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS_OF_ANY_KIND)
+def test_numbers_of_any_kind_are_taken(case):
+    X = NUMBERS_OF_ANY_KIND[case]
+    codes = make_fast(n_components=1).fit(X).transform(X)
+    assert codes.shape == (40, 1)
+    assert np.isfinite(codes).all()
+
+
+# -- rows that are not there yet ---------------------------------------------------
+
+
+LAZY = pl.LazyFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 1.0, 4.0]})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
+def test_a_lazy_frame_must_be_collected(kind, method):
+    with pytest.raises(TypeError, match=r"polars LazyFrame.*pass X\.collect\(\)"):
+        getattr(kind, method)(LAZY)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [AutoencoderClassifier(), AutoencoderRegressor(), LatentDimensionSearch(make_fast(), [1])],
+    ids=name_of,
+)
+def test_a_lazy_frame_must_be_collected_for_every_estimator(model):
+    with pytest.raises(TypeError, match=r"polars LazyFrame.*pass X\.collect\(\)"):
+        clone(model).fit(LAZY, [0, 1, 1])
+
+
+def test_a_lazy_frame_must_be_collected_after_fit():
+    fitted = make_fast(n_components=1).fit(LAZY.collect())
+    for method in (fitted.transform, fitted.score, fitted.inverse_transform):
+        with pytest.raises(TypeError, match=r"pass X\.collect\(\)"):
+            method(LAZY)
+    with pytest.raises(TypeError, match=r"X_val.*pass X\.collect\(\)"):
+        fitted.fit(LAZY.collect(), X_val=LAZY)
+    with pytest.raises(ValueError, match=r"list of lazy frames.*pass X\[0\]\.collect\(\)"):
+        fitted.transform([LAZY, LAZY])
+
+
+def test_a_dask_frame_that_cannot_be_converted_must_be_computed():
+    frame = dd.from_pandas(FRAME.assign(s="x"), npartitions=2)
+    with pytest.raises((TypeError, ValueError), match=r"dask.*pass X\.compute\(\)"):
+        make_fast().fit(frame)
+
+
+# -- missing and infinite values ---------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_missing_values_name_their_columns_and_an_imputer(kind, method):
+    X = FRAME.assign(c=np.where(np.arange(40) == 3, np.nan, 1.0))
+    start = rf"Input X contains NaN\.\n{name_of(kind)} takes no missing values in column 'c': "
+    with pytest.raises(ValueError, match=f"{start}.*SimpleImputer or KNNImputer") as caught:
+        getattr(kind, method)(X)
+    assert "HistGradientBoosting" not in str(caught.value)
+
+
+MISSING = {
+    "array": with_value(np.nan),
+    "lists": with_value(np.nan).tolist(),
+    "sparse": sparse.csr_matrix(with_value(np.nan)),
+    "None": with_value(np.nan).astype(object),
+    "float32": with_value(np.nan).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_missing_values_of_arrays_are_named_by_number(case, rows):
+    with pytest.raises(ValueError, match=r"contains NaN.*\n.*in column 5:"):
+        make_fast().fit(MISSING[case])
+    with pytest.raises(ValueError, match=r"X_val does not suit X: .*contains NaN.*\n.*column 5:"):
+        make_fast().fit(rows, X_val=MISSING[case])
+    with pytest.raises(ValueError, match=r"contains NaN.*\nAutoencoderRegressor .*column 5:"):
+        AutoencoderRegressor(make_fast()).fit(MISSING[case], np.arange(40.0))
+
+
+def test_missing_values_of_nullable_columns_are_named():
+    X = FRAME.assign(n=pd.array([None] + [1] * 39, dtype="Int64"))
+    with pytest.raises(ValueError, match=r"contains NaN.*\n.*in column 'n':"):
+        make_fast().fit(X)
+    with pytest.raises(ValueError, match=r"contains NaN.*\n.*in column 'n':"):
+        make_fast().fit(pl.DataFrame({"a": [1.0, 2.0], "n": [None, 1]}))
+
+
+def test_infinite_values_name_their_columns():
+    with pytest.raises(ValueError, match=r"contains infinity.*\n.*infinite values in column 5:"):
+        make_fast().fit(with_value(-np.inf))
+
+
+# -- numbers whose squares overflow ------------------------------------------------
+
+
+def huge(column, factor, dtype=np.float64):
+    X = np.random.default_rng(0).normal(size=(60, 13))
+    X[:, column] *= factor
+    return X.astype(dtype)
+
+
+HUGE = {
+    "all": (huge(slice(None), 1e200), "float64"),
+    "one": (huge([5], 1e200), "float64"),
+    "negative": (-np.abs(huge([5], 1e200)), "float64"),
+    "largest": (huge([5], 1e307), "float64"),
+    "float32": (huge(slice(None), 1e30, np.float32), "float32"),
+    "one float32": (huge([5], 1e30, np.float32), "float32"),
+    "frame": (pd.DataFrame(huge([5], 1e200)).add_prefix("x"), "float64"),
+    "lists": (huge([5], 1e200).tolist(), "float64"),
+    "sparse": (sparse.csr_array(huge([5], 1e200)), "float64"),
+    "columns first": (np.asfortranarray(huge([5], 1e200)), "float64"),
+    "every second row": (np.repeat(huge([5], 1e200), 2, axis=0)[::2], "float64"),
+}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning", "ignore:X has feature names")
+@pytest.mark.parametrize("case", HUGE)
+@pytest.mark.parametrize("method", [*ON_ROWS, "partial_fit"])
+def test_numbers_whose_squares_overflow_name_their_columns(fitted, method, case):
+    X, dtype = HUGE[case]
+    estimator = clone(fitted) if "fit" in method else fitted
+    where = r"(columns 0, 1, 2, 3, 4 and 8 more|column '?x?5'?)"
+    message = rf"in {where}, whose squares overflow in {dtype}: .*MaxAbsScaler"
+    with pytest.raises(ValueError, match=message):
+        getattr(estimator, method)(X)
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_numbers_whose_squares_overflow_are_refused_by_every_estimator(case, rows):
+    X = HUGE[case][0]
+    with pytest.raises(ValueError, match=r"X_val does not suit X: .*squares overflow"):
+        make_fast().fit(rows, X_val=X)
+    for model in (AutoencoderClassifier(), AutoencoderRegressor()):
+        with pytest.raises(ValueError, match=r"X holds values.*squares overflow"):
+            model.fit(X, np.arange(60) % 2)
+    with pytest.raises(ValueError, match=r"X holds values.*squares overflow"):
+        LatentDimensionSearch(make_fast(), [1]).fit(X)
+
+
+def test_targets_whose_squares_overflow_are_refused(rows):
+    with pytest.raises(ValueError, match=r"y holds values.*in column 0, whose squares overflow"):
+        AutoencoderRegressor(make_fast()).fit(rows, rows[:, 0] * 1e200)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("case", ["all", "one", "float32", "one float32"])
+def test_scaled_numbers_do_not_overflow(case):
+    X = HUGE[case][0]
+    pipeline = make_pipeline(MaxAbsScaler(), make_fast()).fit(X)
+    assert np.isfinite(pipeline.transform(X)).all()
+    assert np.isfinite(pipeline.score(X))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(("size", "dtype"), [(1e30, np.float64), (1e17, np.float32)])
+def test_numbers_whose_squares_do_not_overflow_are_taken(kind, size, dtype):
+    X = huge(slice(None), size, dtype)
+    fitted = kind.set_params(max_epochs=3).fit(X)
+    assert np.isfinite(fitted.transform(X)).all()
+    assert np.isfinite(fitted.reconstruction_error(X)).all()
+    assert np.isfinite(fitted.score(X))
+
+
 # -- parameters --------------------------------------------------------------------
 
 
@@ -185,6 +442,53 @@ def test_an_unknown_value_is_refused_by_name(kind, name, value, rows):
     message = text_of(lambda: clone(kind).set_params(**{name: value}).fit(rows))
     assert name in message
     assert str(value) in message
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, name) for k in ESTIMATORS for name in k.get_params() if name in NUMBERS]
+)
+def test_a_boolean_is_no_number(kind, name, value, rows):
+    estimator = clone(kind).set_params(**{name: value})
+    message = rf"The '{name}' parameter of {name_of(kind)} must be an? .*Got {value!r} instead"
+    with pytest.raises(InvalidParameterError, match=message):
+        estimator.fit(rows)
+    with pytest.raises(InvalidParameterError, match=message):
+        estimator.partial_fit(rows)
+
+
+@pytest.mark.parametrize("sizes", [(8, True), [np.True_], np.array([True, True])], ids=str)
+def test_a_boolean_is_no_layer_size(kind, sizes, rows):
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes=.*True.*must hold integers >= 1"):
+        kind.set_params(hidden_layer_sizes=sizes).fit(rows)
+
+
+@pytest.mark.parametrize("sizes", [(8, np.int64(3)), np.array([8, 3]), pd.Series([8, 3]), [8, 3]])
+def test_integers_of_any_make_are_layer_sizes(sizes, rows):
+    network = make_fast(hidden_layer_sizes=sizes, max_epochs=1).fit(rows).net_.module_.network
+    assert [layer.out_features for layer in list(network.encoder)[::2]] == [8, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["n_neighbors", "batch_size", "max_epochs"])
+@pytest.mark.parametrize("model", [AutoencoderClassifier, AutoencoderRegressor])
+def test_a_boolean_is_no_number_for_supervised_models(model, name, rows):
+    with pytest.raises(InvalidParameterError, match=rf"'{name}' parameter.*Got True instead"):
+        model(**{name: True}).fit(rows, np.arange(60) % 2)
+
+
+@pytest.mark.parametrize("name", ["n_components", "n_seeds", "n_jobs"])
+def test_a_boolean_is_no_number_for_the_search(name, rows):
+    search = LatentDimensionSearch(make_fast(), **{name: True})
+    with pytest.raises(InvalidParameterError, match=rf"'{name}' parameter.*Got True instead"):
+        search.fit(rows)
+    if name == "n_components":
+        with pytest.raises(ValueError, match=r"n_components=\[2, True\] must hold integers"):
+            search.set_params(n_components=[2, True]).fit(rows)
+
+
+def test_a_boolean_is_no_number_of_samples(rows):
+    with pytest.raises(TypeError, match="n_samples=True must be an instance of int"):
+        make_fast().fit(rows).sample(True)
 
 
 def test_an_unknown_value_is_an_invalid_parameter_error(kind, rows):
@@ -279,6 +583,46 @@ def test_a_warm_start_with_another_size_of_code_says_so(rows):
     estimator = make_fast(warm_start=True).fit(rows)
     with pytest.raises(ValueError, match=r"n_components=5.*warm_start=False"):
         estimator.set_params(n_components=5).fit(rows)
+
+
+# -- codes wider than the rows -----------------------------------------------------
+
+
+def overcomplete_warnings(call):
+    """Warnings of a call that say the code is overcomplete, and the files that they name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [w.filename for w in caught if "the code is overcomplete" in str(w.message)]
+
+
+def test_an_overcomplete_code_warns_once_at_the_callers_line(dense, rows):
+    dense.set_params(n_components=9, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"n_components=9 exceeds the 4 features.*at most 4"):
+        dense.fit(rows[:, :4])
+    X, y = rows[:, :4], np.arange(60.0)
+    calls = [lambda: clone(dense).fit(X), lambda: clone(dense).partial_fit(X)]
+    calls.append(lambda: make_pipeline(MaxAbsScaler(), clone(dense)).fit(X))
+    calls.append(lambda: AutoencoderRegressor(dense, max_epochs=1).fit(X, y))
+    calls.append(lambda: LatentDimensionSearch(dense, [9], cv=2).fit(X))
+    for call in calls:
+        assert overcomplete_warnings(call) == [__file__]
+
+
+@pytest.mark.parametrize("n_components", [4, 3, None, 0.5])
+def test_other_codes_are_silent(dense, n_components, rows):
+    dense.set_params(n_components=n_components, max_epochs=1)
+    assert overcomplete_warnings(lambda: dense.fit(rows[:, :4])) == []
+
+
+def test_later_calls_and_sparse_codes_are_silent(rows):
+    X = rows[:, :4]
+    sparse_codes = SparseAutoencoder(9, max_epochs=1)
+    assert overcomplete_warnings(lambda: sparse_codes.fit(X).partial_fit(X)) == []
+    dense_codes, classifier = make_fast(n_components=9), AutoencoderClassifier(max_epochs=1)
+    dense_codes.partial_fit(X)
+    assert overcomplete_warnings(lambda: dense_codes.partial_fit(X).transform(X)) == []
+    assert overcomplete_warnings(lambda: classifier.fit(X, X[:, 0] > 0)) == []
 
 
 # -- nothing is lost ---------------------------------------------------------------

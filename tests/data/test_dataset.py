@@ -9,14 +9,14 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
 
-from skae._data import validation
+from skae._data import dtypes_and_batch_sizes
 from skae._data.dataset import Dataset, constant_columns
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 64 rows, the least that rows_per_batch gives."""
-    monkeypatch.setattr(validation, "BATCH_BYTES", 1)
+    monkeypatch.setattr(dtypes_and_batch_sizes, "BATCH_BYTES", 1)
 
 
 def make_rows(n_rows=700, n_features=5, dtype=np.float64):
@@ -54,7 +54,7 @@ def test_the_array_is_not_written_to():
 def test_moments_are_those_of_all_rows(n_rows):
     rows = make_rows(n_rows)
     dense = rows[:]
-    assert rows.are_summed_up is (n_rows > 40)
+    assert rows.is_tall is (n_rows > 40)
     assert rows.root_mean_square() == pytest.approx(np.sqrt(np.square(dense).mean()))
     np.testing.assert_allclose(rows.scatter, dense.T @ dense)
     pca = PCA(3, svd_solver="full").fit(dense)
@@ -108,8 +108,8 @@ def test_components_beyond_rows_and_features_are_zero():
 
 def test_second_moments_serve_only_where_rows_are_many():
     X = load_breast_cancer().data
-    assert not Dataset(X, X.mean(axis=0)).are_summed_up
-    assert Dataset(np.broadcast_to(0.0, (100_000, 30)), np.zeros(30)).are_summed_up
+    assert not Dataset(X, X.mean(axis=0)).is_tall
+    assert Dataset(np.broadcast_to(0.0, (100_000, 30)), np.zeros(30)).is_tall
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import AutoencoderTransformer, VAETransformer
 from skae._data.dataset import Dataset
 from skae._data.moments import Moments
-from skae._data.validation import check_weights, sort_and_repeat
+from skae._data.sample_weight import check_weights, sort_and_repeat
 from skae._training.gradients import AutogradGradient
 from skae.losses import Objective, squared_error
 from skae.metrics import log_likelihood_score, reconstruction_score
@@ -113,7 +113,7 @@ def test_moments_of_weighted_rows_are_those_of_repeated_ones(raw_cancer, counts)
     ):
         assert_close(one, other, 1e-12)
     assert np.array_equal(
-        weighted[weighted.spread(weighted.count)].mean(axis=0).round(12),
+        weighted[weighted.evenly_spaced(weighted.count)].mean(axis=0).round(12),
         repeated[:].mean(axis=0).round(12),
     )
 

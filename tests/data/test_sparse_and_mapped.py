@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 
 from skae import AutoencoderTransformer
 from skae._data import dataset
-from skae._data.dataset import Dataset, constant_columns, weighted_mean
+from skae._data.dataset import Dataset, constant_columns
+from skae._data.sample_weight import weighted_mean
 from skae._latent import n_components
 
 CONTAINERS = [

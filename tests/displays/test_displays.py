@@ -473,7 +473,9 @@ def test_pairs_take_axes_one_by_one_or_divide_one(fitted, wine):
         )
 
 
-@pytest.mark.parametrize("components", [4, -1, (0, 4), (0, 0), (0.0, 1.0), (), "01", (True, None)])
+@pytest.mark.parametrize(
+    "components", [4, -1, (0, 4), (0, 0), (0.0, 1.0), (), "01", (True, None), True]
+)
 @pytest.mark.parametrize("display", [LatentSpaceDisplay, LatentGridDisplay])
 def test_components_that_are_not_there_are_refused(display, components, fitted, wine):
     with pytest.raises(ValueError, match=r"components=.*distinct integers in \[0, 4\)"):
@@ -586,6 +588,8 @@ def test_colours_are_kept_within_bounds(digits):
     [
         ({"n_steps": 1}, "n_steps=1 must be an integer >= 2"),
         ({"n_steps": 2.5}, "n_steps=2.5"),
+        ({"n_steps": [3]}, "n_steps="),
+        ({"max_features": True}, "max_features=True must be an integer >= 1"),
         ({"spacing": "even"}, "spacing='even'.*'quantiles' or 'range'"),
         ({"components": (0, 1, 2)}, "at most 2"),
         ({"image_shape": (3, 4)}, "12 pixels, but rows have 13 features"),

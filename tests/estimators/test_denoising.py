@@ -125,7 +125,7 @@ def test_a_module_of_ones_own_is_copied_and_not_moved_to_the_model(cancer):
 # -- parts -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algebra", [NUMPY, TORCH], ids=["numpy", "torch"])
+@pytest.mark.parametrize("backend", [NUMPY, TORCH], ids=["numpy", "torch"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_written_out_gradient_encodes_the_corrupted_and_compares_with_the_clean(loss, backend):
     generator = torch.Generator().manual_seed(0)

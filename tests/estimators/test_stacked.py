@@ -294,7 +294,7 @@ def test_some_rows_stand_for_very_many():
     codes = LayerActivations(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
     assert len(codes.some()) == 50_000
     whole = codes[:].std(axis=0)
-    np.testing.assert_allclose(codes.ranges()["std"], whole, rtol=0.02)
+    np.testing.assert_allclose(codes.feature_statistics()["std"], whole, rtol=0.02)
 
 
 def test_codes_are_rows(wine):
@@ -315,9 +315,9 @@ def test_codes_are_rows(wine):
     np.testing.assert_array_equal(codes.subset(index).weights, weights[index])
     mean = np.average(expected, axis=0, weights=weights)
     np.testing.assert_allclose(
-        codes.ranges()["mean"] * codes.count / weights.sum(), mean, atol=1e-6
+        codes.feature_statistics()["mean"] * codes.count / weights.sum(), mean, atol=1e-6
     )
-    np.testing.assert_allclose(codes.ranges()["high"], expected.max(axis=0), atol=1e-6)
+    np.testing.assert_allclose(codes.feature_statistics()["high"], expected.max(axis=0), atol=1e-6)
 
 
 def test_sparse_rows_are_pretrained_as_dense_ones(wine):

@@ -33,14 +33,14 @@ from skae import (
     StackedAutoencoder,
     VAETransformer,
 )
-from skae._estimators.supervised.fine_tuning import stratified_folds, stratified_split
 from skae._estimators.supervised.label_propagation import (
     directions,
     neighbor_graph,
     neighbor_graphs,
-    spread,
+    propagate,
 )
 from skae._estimators.supervised.targets import ClassTarget
+from skae._training.validation_split import stratified_folds, stratified_hold_out
 from skae.noise import NOISES
 
 BOTH = pytest.mark.parametrize("kind", [AutoencoderClassifier, AutoencoderRegressor])
@@ -531,10 +531,10 @@ def test_spreading_keeps_constants_and_follows_neighbors():
     graph = neighbor_graph(codes, 5)
     assert abs(graph - graph.T).max() < 1e-6
     own, confidences = np.full((100, 1), 3.0), np.full(100, 0.02)
-    np.testing.assert_allclose(spread(graph, own, confidences, 0.95), 3, rtol=1e-5)
+    np.testing.assert_allclose(propagate(graph, own, confidences, 0.95), 3, rtol=1e-5)
     targets = np.full((100, 1), 0.5)
     targets[[0, 50], 0], confidences[[0, 50]] = [0, 1], 1
-    found = spread(graph, targets, confidences, 0.95)[:, 0]
+    found = propagate(graph, targets, confidences, 0.95)[:, 0]
     assert found[:50].max() < 0.5 < found[50:].min()
 
 
@@ -557,6 +557,6 @@ def test_folds_hold_every_row_out_once_and_classes_evenly():
     held_out = [held_out for _, held_out in stratified_folds(columns, 0)]
     assert np.array_equal(np.sort(np.concatenate(held_out)), np.arange(80))
     assert all((columns[fold].sum(axis=0) == 4).all() for fold in held_out)
-    train, others = stratified_split(columns, 0.25, 0)
+    train, others = stratified_hold_out(columns, 0.25, 0)
     assert np.array_equal(columns[others].sum(axis=0), [5, 5, 5, 5])
     assert len(np.intersect1d(train, others)) == 0

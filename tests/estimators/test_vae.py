@@ -365,7 +365,7 @@ CASES = list(itertools.product(["shared", "per_feature", "bernoulli"], [0.0, 0.3
 
 
 @pytest.mark.parametrize(("kind", "free_bits", "beta"), CASES)
-@pytest.mark.parametrize("algebra", [NUMPY, TORCH], ids=["numpy", "torch"])
+@pytest.mark.parametrize("backend", [NUMPY, TORCH], ids=["numpy", "torch"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_written_out_gradient_is_autograds(kind, free_bits, beta, backend, dtype, tolerance):
     network = make_network(dtype, per_feature=kind == "per_feature", bernoulli=kind == "bernoulli")

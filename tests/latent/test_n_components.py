@@ -19,7 +19,8 @@ from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._data.dataset import Dataset
-from skae._data.validation import derive_seeds
+from skae._data.seeds_and_devices import derive_seeds
+from skae._estimators.base import Seeds
 from skae._latent.n_components import Trial, copy_weights, pca_dimension
 
 FRACTIONS = [0.01, 0.5, 0.8, 0.9, 0.95, 0.999]
@@ -119,18 +120,18 @@ def test_where_pcas_choice_explains_too_little_it_is_kept_with_a_warning(quick):
     assert list(curve_of(quick)) == [cap]
 
 
-def test_other_rows_may_judge(wine):
+def test_other_rows_may_validate(wine):
     train, held_out = wine[:100], wine[100:]
     estimator = AutoencoderTransformer(hidden_layer_sizes=()).fit(train)
     mean = train.mean(axis=0)
-    rows, judges = Dataset(train, mean), Dataset(held_out, mean)
-    trial = Trial(estimator, rows, torch.device("cpu"), derive_seeds(0, 4), judges)
+    rows, validation = Dataset(train, mean), Dataset(held_out, mean)
+    trial = Trial(estimator, rows, torch.device("cpu"), Seeds(*derive_seeds(0, 4)), validation)
     for k in (1, 3, 5):
         expected = explained_by_pca(train, held_out, mean, k)
         assert trial.explained(k) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_feature_that_varies_in_no_other_fold_judges_nobody(wine):
+def test_a_feature_that_varies_in_no_other_fold_is_left_out_of_validation(wine):
     """One row alone has it; standardised, it would outweigh what the fit can learn."""
     X = np.column_stack([wine, np.eye(len(wine))[0] * 100])
     with warnings.catch_warnings(record=True):
@@ -138,9 +139,11 @@ def test_a_feature_that_varies_in_no_other_fold_judges_nobody(wine):
         linear = {"hidden_layer_sizes": (), "random_state": 0}
         rare = AutoencoderTransformer(0.99, **linear).fit(X).dimension_curve_
     rows = Dataset(X, X.mean(axis=0))
-    trial = Trial(AutoencoderTransformer(**linear).fit(X), rows, torch.device("cpu"), [0, 0, 0, 0])
+    trial = Trial(
+        AutoencoderTransformer(**linear).fit(X), rows, torch.device("cpu"), Seeds(0, 0, 0, 0)
+    )
     (alone,) = (split for split in trial.splits if split.constant[-1])
-    assert alone.judges.X[:, -1].any()
+    assert alone.validation.X[:, -1].any()
     assert all((block[:, -1] == alone.first[-1]).all() for block, _ in alone.blocks())
     assert rare["explained_variance"][-1] > 0.9
 

@@ -223,7 +223,7 @@ def grid_search(estimator, X, y, tmp_path):
     assert search.fit(X, y).best_params_ == {"reduce__n_components": 5}
 
 
-@piece(PIPELINES, "one grid holds it beside PCA")
+@piece(PIPELINES, "one grid contains it and PCA")
 def grid_of_reducers(estimator, X, y, tmp_path):
     grid = {"reduce": [PCA(), estimator], "reduce__n_components": [1, 3]}
     search = GridSearchCV(classifier(PCA()), grid, cv=3, error_score="raise").fit(X, y)
@@ -244,7 +244,7 @@ def halving_search(estimator, X, y, tmp_path):
     assert search.fit(X, y).best_score_ > 0.5
 
 
-@piece(PIPELINES, "a search for the number of components by held-out likelihood, without labels")
+@piece(PIPELINES, "search for the number of components by held-out likelihood, without labels")
 def search_by_likelihood(estimator, X, y, tmp_path):
     model = make_pipeline(StandardScaler(), estimator)
     grid = {f"{type(estimator).__name__.lower()}__n_components": [1, 3]}
@@ -259,7 +259,7 @@ def feature_union(estimator, X, y, tmp_path):
     assert list(union.get_feature_names_out())[-1].startswith("codes__")
 
 
-@piece(PIPELINES, "`ColumnTransformer` beside other columns")
+@piece(PIPELINES, "a step of a `ColumnTransformer`")
 def column_transformer(estimator, X, y, tmp_path):
     frame = pd.DataFrame(X).add_prefix("x").assign(kind=y)
     both = ColumnTransformer(
@@ -268,7 +268,7 @@ def column_transformer(estimator, X, y, tmp_path):
     assert both.fit_transform(frame).shape == (178, 5)
 
 
-@piece(PIPELINES, "one-hot categories beside scaled numbers")
+@piece(PIPELINES, "one-hot categories together with scaled numbers")
 def mixed_table(estimator, X, y, tmp_path):
     frame = pd.DataFrame(X).add_prefix("x").assign(kind=y)
     columns = make_column_transformer(
@@ -278,14 +278,14 @@ def mixed_table(estimator, X, y, tmp_path):
     assert reconstruction_score(model[1:], columns.transform(frame)) > 0.3
 
 
-@piece(PIPELINES, "`cross_val_score` by its own `score`")
+@piece(PIPELINES, "`cross_val_score` with its own `score`")
 def cross_validated(estimator, X, y, tmp_path):
     scores = cross_val_score(estimator, X, cv=3, error_score="raise")
     assert scores.shape == (3,)
     assert np.isfinite(scores).all()
 
 
-@piece(PIPELINES, "`cross_validate` with several scores and the fitted estimators")
+@piece(PIPELINES, "`cross_validate` with several scores, returning the fitted estimators")
 def cross_validated_by_several(estimator, X, y, tmp_path):
     scoring = {"share": reconstruction_score, "nats": log_likelihood_score}
     result = cross_validate(estimator, X, cv=3, scoring=scoring, return_estimator=True)
@@ -351,7 +351,7 @@ def ensembles(estimator, X, y, tmp_path):
     assert stack.fit(X, y).score(X, y) > 0.7
 
 
-@piece(PIPELINES, "clusters and neighbours of codes")
+@piece(PIPELINES, "clustering and nearest neighbours of codes")
 def clusters_of_codes(estimator, X, y, tmp_path):
     codes = estimator.fit_transform(X)
     assert len(set(KMeans(3, n_init=1, random_state=0).fit_predict(codes))) == 3
@@ -361,7 +361,7 @@ def clusters_of_codes(estimator, X, y, tmp_path):
 PARAMETERS = "Parameters"
 
 
-@piece(PARAMETERS, "the size as first argument, `PCA(3)`")
+@piece(PARAMETERS, "the number of components as first argument, `PCA(3)`")
 def size_comes_first(estimator, X, y, tmp_path):
     assert type(estimator)(3).n_components == 3
 
@@ -378,7 +378,7 @@ def all_components(estimator, X, y, tmp_path):
     assert estimator.fit(X[:60, :4]).n_components_ == 4
 
 
-@piece(PARAMETERS, "`n_components=0.9`: as many as explain this share of variance")
+@piece(PARAMETERS, "`n_components=0.9`: as many as explain this fraction of the variance")
 def share_of_variance_asked_for(estimator, X, y, tmp_path):
     estimator.set_params(n_components=0.9).fit(X)
     assert 1 < estimator.n_components_ <= PCA(0.9).fit(X).n_components_
@@ -398,7 +398,9 @@ def cloned(estimator, X, y, tmp_path):
     assert other.fit(X).n_components_ == 4
 
 
-@piece(PARAMETERS, "`random_state=0`: equal bits; the caller's generators stay as they are")
+@piece(
+    PARAMETERS, "`random_state=0`: bit-identical results; global random generators are not changed"
+)
 def repeatable(estimator, X, y, tmp_path):
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
     estimator.set_params(random_state=0)
@@ -438,7 +440,7 @@ def overcomplete(estimator, X, y, tmp_path):
     assert estimator.set_params(n_components=20).fit_transform(X).shape == (178, 20)
 
 
-FRAMES = "Frames and names"
+FRAMES = "Data frames and names"
 
 
 def framed(X):
@@ -488,7 +490,7 @@ def wrong_columns(estimator, X, y, tmp_path):
             estimator.transform(frame[columns])
 
 
-@piece(FRAMES, "`inverse_transform` takes a frame of codes")
+@piece(FRAMES, "`inverse_transform` takes a data frame of codes")
 def codes_in_a_frame(estimator, X, y, tmp_path):
     codes = estimator.set_output(transform="pandas").fit_transform(framed(X))
     assert np.shape(estimator.inverse_transform(codes)) == X.shape
@@ -507,7 +509,7 @@ def rows_in_a_frame(estimator, X, y, tmp_path):
     assert restored.index.equals(frame.index)
 
 
-ATTRIBUTES = "What it learned"
+ATTRIBUTES = "Fitted attributes"
 
 
 @piece(ATTRIBUTES, "`components_`: a table of loadings by feature")
@@ -558,7 +560,7 @@ def noise_variance(estimator, X, y, tmp_path):
     assert few.noise_variance_ > many.noise_variance_ > 0
 
 
-@piece(ATTRIBUTES, "`get_covariance`: nearer to that of the rows than variances alone")
+@piece(ATTRIBUTES, "`get_covariance`: closer to the sample covariance than the variances alone")
 def covariance(estimator, X, y, tmp_path):
     of_rows = np.cov(X.T)
     modelled = estimator.set_params(n_components=6).fit(X).get_covariance()
@@ -589,7 +591,7 @@ def centred(estimator, X, y, tmp_path):
     assert (np.abs(codes.mean(axis=0)) < 1e-5 * codes.std(axis=0)).all()
 
 
-@piece(ROWS, "the same code for a row alone as among others, at each call")
+@piece(ROWS, "the code of a row does not depend on the other rows, nor on the call")
 def row_by_row(estimator, X, y, tmp_path):
     codes = estimator.fit(X).transform(X)
     assert np.array_equal(estimator.transform(X), codes)
@@ -633,7 +635,7 @@ def any_number_of_rows(estimator, X, y, tmp_path):
         assert np.isfinite(estimator.fit_transform(X[:n_rows])).all()
 
 
-@piece(ROWS, "NaN and infinity are an error that says so")
+@piece(ROWS, "NaN and infinity are an error with a clear message")
 def missing_values(estimator, X, y, tmp_path):
     for value, said in ((np.nan, "NaN"), (np.inf, "infinity")):
         rows = X.copy()
@@ -642,7 +644,7 @@ def missing_values(estimator, X, y, tmp_path):
             estimator.fit(rows)
 
 
-@piece(ROWS, "`reconstruct` and the squared error of each row or entry", pca_raises=AttributeError)
+@piece(ROWS, "`reconstruct`, and the squared error of each row or entry", pca_raises=AttributeError)
 def errors(estimator, X, y, tmp_path):
     by_entry = np.square(X - estimator.fit(X).reconstruct(X))
     np.testing.assert_allclose(estimator.reconstruction_error(X), by_entry.sum(axis=1), rtol=1e-6)
@@ -653,14 +655,14 @@ def errors(estimator, X, y, tmp_path):
 SCORES = "Scores, likelihoods, samples"
 
 
-@piece(SCORES, "`reconstruction_score`: share of variance kept, as a scorer")
+@piece(SCORES, "`reconstruction_score`: explained variance ratio, as a scorer")
 def share_of_variance(estimator, X, y, tmp_path):
     scores = cross_val_score(estimator, X[::-1], cv=3, scoring=reconstruction_score)
     assert (scores < 1).all()
     assert 0.4 < reconstruction_score(estimator.fit(X), X) < 0.7
 
 
-@piece(SCORES, "`log_likelihood_score`: nats in raw units behind any scaler")
+@piece(SCORES, "`log_likelihood_score`: nats in input units, after any scaler")
 def nats_in_raw_units(estimator, X, y, tmp_path):
     model = make_pipeline(StandardScaler(), estimator)
     in_one, in_other = (log_likelihood_score(model.fit(X * c), X * c) for c in (1, 1000))
@@ -691,7 +693,7 @@ def paths(estimator, X, y, tmp_path):
     assert estimator.fit(X).interpolate(X[:3], X[3:6], n_steps=4).shape == (3, 4, 13)
 
 
-STREAMS = "Streams, memory maps, sparse rows"
+STREAMS = "`partial_fit`, memory maps, sparse matrices"
 
 
 def long_table(X, n_rows=700):
@@ -720,7 +722,7 @@ def chunk_by_chunk(estimator, X, y, tmp_path):
     assert reconstruction_score(estimator, rows) > 0.5
 
 
-@piece(STREAMS, "after each chunk the model can be used", reference=IncrementalPCA)
+@piece(STREAMS, "the model can be used after each chunk", reference=IncrementalPCA)
 def used_on_the_way(estimator, X, y, tmp_path):
     for chunk in np.array_split(long_table(X), 8):
         codes = estimator.partial_fit(chunk).transform(X)
@@ -728,7 +730,7 @@ def used_on_the_way(estimator, X, y, tmp_path):
         assert np.isfinite(estimator.explained_variance_ratio_).all()
 
 
-@piece(STREAMS, "a stream goes on after a pickle in its middle", reference=IncrementalPCA)
+@piece(STREAMS, "`partial_fit` continues after pickling", reference=IncrementalPCA)
 def pickled_in_the_middle(estimator, X, y, tmp_path):
     rows = long_table(X)
     loaded = pickle.loads(pickle.dumps(streamed(clone(estimator), rows[:600], 6)))
@@ -738,7 +740,7 @@ def pickled_in_the_middle(estimator, X, y, tmp_path):
     assert np.array_equal(loaded.transform(X), whole.transform(X))
 
 
-@piece(STREAMS, "`partial_fit` goes on from `fit`", reference=IncrementalPCA)
+@piece(STREAMS, "`partial_fit` continues from `fit`", reference=IncrementalPCA)
 def a_fit_goes_on(estimator, X, y, tmp_path):
     estimator.fit(X).partial_fit(X[:80] + 1)
     assert estimator.n_samples_seen_ == 258
@@ -747,7 +749,7 @@ def a_fit_goes_on(estimator, X, y, tmp_path):
 
 @piece(
     STREAMS,
-    "`partial_fit` of fewer rows than components, from the first on",
+    "`partial_fit` of fewer rows than components, also in the first call",
     reference=IncrementalPCA,
     pca_raises=ValueError,
 )
@@ -775,7 +777,7 @@ def weighted_chunks(estimator, X, y, tmp_path):
     np.testing.assert_allclose(estimator.mean_, np.average(X, axis=0, weights=weights), atol=1e-9)
 
 
-@piece(STREAMS, '`np.load(mmap_mode="r")`: the same as the array')
+@piece(STREAMS, '`np.load(mmap_mode="r")`: the same result as with the array')
 def memory_map(estimator, X, y, tmp_path):
     np.save(tmp_path / "rows.npy", X)
     rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
@@ -784,7 +786,7 @@ def memory_map(estimator, X, y, tmp_path):
     np.testing.assert_allclose(estimator.fit(rows).transform(rows), codes, atol=1e-9)
 
 
-@piece(STREAMS, "CSR and CSC rows, matrices and arrays: fitted and transformed as dense ones")
+@piece(STREAMS, "CSR and CSC, matrices and arrays: the same result as with dense rows")
 def sparse_rows(estimator, X, y, tmp_path):
     estimator.set_params(random_state=0)
     rows = thin(X)
@@ -795,7 +797,7 @@ def sparse_rows(estimator, X, y, tmp_path):
         )
 
 
-@piece(STREAMS, "counts of words behind `CountVectorizer` in a Pipeline, sparse throughout")
+@piece(STREAMS, "word counts from `CountVectorizer` in a Pipeline, never made dense")
 def words(estimator, X, y, tmp_path):
     texts = [
         f"{label} with {'much ' * int(row[0] > 0)}alcohol" for label, row in zip(y, X, strict=True)
@@ -823,13 +825,13 @@ def likelihoods_of_sparse_rows(estimator, X, y, tmp_path):
     assert estimator.score(rows) == pytest.approx(estimator.score(rows.toarray()))
 
 
-WEIGHTS = "Weights, and rows to judge by"
+WEIGHTS = "Sample weights and validation rows"
 COUNTS = np.arange(178) % 4  # rows of weight zero among them
 
 
 @piece(
     WEIGHTS,
-    "`fit` with `sample_weight`: weight 0 leaves out, weight 2 is two rows",
+    "`fit` with `sample_weight`: weight 0 removes a row, weight 2 counts it twice",
     pca_raises=TypeError,
 )
 def weighted_fit(estimator, X, y, tmp_path):
@@ -869,7 +871,7 @@ def weights_through_a_search(estimator, X, y, tmp_path):
     assert search.best_estimator_.n_samples_ == COUNTS.sum()
 
 
-@piece(WEIGHTS, "`X_val` in `fit`: rows of one's own judge the weights", pca_raises=TypeError)
+@piece(WEIGHTS, "`X_val` in `fit`: your own validation rows", pca_raises=TypeError)
 def own_validation_rows(estimator, X, y, tmp_path):
     estimator.fit(X[::2], X_val=X[1::2])
     assert len(estimator.validation_loss_curve_) == estimator.n_iter_
@@ -883,7 +885,7 @@ def validation_rows_through_a_pipeline(estimator, X, y, tmp_path):
     assert len(model[-1].validation_loss_curve_) == model[-1].n_iter_
 
 
-KEPT = "Kept, copied, in parallel"
+KEPT = "Saving, copying, parallel work"
 
 
 @piece(KEPT, "`pickle`, `joblib.dump`, `copy.deepcopy`")
@@ -909,7 +911,7 @@ def secure_files(estimator, X, y, tmp_path):
     np.testing.assert_allclose(loaded.transform(X), codes, atol=1e-12)
 
 
-@piece(KEPT, "a file says which version wrote it")
+@piece(KEPT, "a file records the version that wrote it")
 def version_of_a_file(estimator, X, y, tmp_path):
     joblib.dump(estimator.fit(X), tmp_path / "model.joblib")
     state = joblib.load(tmp_path / "model.joblib").__getstate__()
@@ -917,7 +919,9 @@ def version_of_a_file(estimator, X, y, tmp_path):
     assert state[f"_{library.__name__}_version"] == library.__version__
 
 
-@piece(KEPT, "`skae.export.to_onnx`: the whole map for onnxruntime", pca_raises=TypeError)
+@piece(
+    KEPT, "`skae.export.to_onnx`: the complete transformation for onnxruntime", pca_raises=TypeError
+)
 def exported(estimator, X, y, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     codes = estimator.fit_transform(X)
@@ -939,13 +943,13 @@ def fitted_or_not(estimator, X, y, tmp_path):
     check_is_fitted(estimator.fit(X))
 
 
-@piece(KEPT, "`fit` again on other columns starts anew")
+@piece(KEPT, "`fit` on other columns starts from scratch")
 def fitted_anew(estimator, X, y, tmp_path):
     assert estimator.fit(framed(X)).fit(X[:, :5]).components_.shape == (2, 5)
     assert not hasattr(estimator, "feature_names_in_")
 
 
-@piece(KEPT, "worker processes give the bits of this one")
+@piece(KEPT, "worker processes give bit-identical results")
 def processes(estimator, X, y, tmp_path):
     estimator.set_params(random_state=0)
     there = joblib.Parallel(n_jobs=2, backend="loky")(
@@ -964,7 +968,7 @@ def search_in_threads(estimator, X, y, tmp_path):
     assert np.array_equal(*scores)
 
 
-@piece(KEPT, "several threads `transform` with one estimator at once")
+@piece(KEPT, "several threads call `transform` of one estimator at once")
 def shared_by_threads(estimator, X, y, tmp_path):
     estimator.fit(X)
     with ThreadPoolExecutor(4) as threads:

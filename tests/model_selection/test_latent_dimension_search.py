@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler, minmax_scale
 from sklearn.utils.estimator_checks import check_estimator
 
 from skae import LatentDimensionSearch, VAETransformer
-from skae._data.validation import derive_seeds
+from skae._data.seeds_and_devices import derive_seeds
 from skae._model_selection.selection_rules import elbow, largest, one_standard_error
 from skae.metrics import reconstruction_score
 

@@ -17,9 +17,10 @@ from sklearn.model_selection import KFold
 from skorch.callbacks import EpochTimer
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
-from skae._training.batched import carry_out, carry_out_together, models_per_batch, run_batched
+from skae._training.batched import models_per_batch, run_batched
 from skae._training.gradients import BATCHED_NUMPY, BATCHED_TORCH, AutogradGradient, closed_form_for
 from skae._training.optimizers import BatchedFlatParameters, FlatParameters
+from skae._training.trainer import train_networks
 
 VARIANTS = [
     AutoencoderTransformer(random_state=0),
@@ -39,11 +40,13 @@ def folds_of(X, n_folds=3):
     return [X[train] for train, _ in KFold(n_folds).split(X)]
 
 
-def fit_together(estimators, tables):
-    """Fit copies of estimators to a table each."""
+def fit_in_batch(estimators, tables):
+    """Fit copies of estimators to a table each, their networks in one batch."""
     fitted = [clone(estimator) for estimator in estimators]
-    plans = [each._fitting(X) for each, X in zip(fitted, tables, strict=True)]
-    carry_out_together(plans)
+    started = [each._start_fit(X) for each, X in zip(fitted, tables, strict=True)]
+    jobs = [each._build(data) for each, data in zip(fitted, started, strict=True)]
+    for each, data, trained in zip(fitted, started, train_networks(jobs), strict=True):
+        each._finish_fit(data, trained)
     return fitted
 
 
@@ -64,7 +67,7 @@ def curves_of(estimator):
 def test_a_fit_is_what_it_is_alone(variant, table, request):
     tables = folds_of(request.getfixturevalue(table)[:900, :20])
     jobs = list(product((fast(variant, n_components=k) for k in SIZES), tables))
-    ours, theirs = fit_together(*zip(*jobs, strict=True)), fit_alone(*zip(*jobs, strict=True))
+    ours, theirs = fit_in_batch(*zip(*jobs, strict=True)), fit_alone(*zip(*jobs, strict=True))
     for one, other, (_, X) in zip(ours, theirs, jobs, strict=True):
         assert_close(one.reconstruct(X), other.reconstruct(X), 1e-4)
         assert_close(curves_of(one), curves_of(other), 1e-4)
@@ -76,7 +79,7 @@ def test_a_fit_is_what_it_is_alone(variant, table, request):
 
 def test_histories_are_those_of_one_net(digits):
     tables = folds_of(digits[:900])
-    ours = fit_together([make_fast()] * 3, tables)[1].net_.history
+    ours = fit_in_batch([make_fast()] * 3, tables)[1].net_.history
     theirs = fit_alone([make_fast()], tables[1:2])[0].net_.history
     assert [set(epoch) for epoch in ours] == [set(epoch) for epoch in theirs]
     assert ours[:, "epoch"] == theirs[:, "epoch"]
@@ -85,7 +88,7 @@ def test_histories_are_those_of_one_net(digits):
 
 def test_fits_of_other_seeds_are_their_own(digits):
     estimators = [make_fast(random_state=seed) for seed in (0, 1, 2)]
-    ours = fit_together(estimators, [digits[:600]] * 3)
+    ours = fit_in_batch(estimators, [digits[:600]] * 3)
     theirs = fit_alone(estimators, [digits[:600]] * 3)
     for one, other in zip(ours, theirs, strict=True):
         assert_close(one.reconstruct(digits), other.reconstruct(digits), 1e-4)
@@ -93,13 +96,13 @@ def test_fits_of_other_seeds_are_their_own(digits):
 
 
 def test_the_same_company_gives_the_same_bits(digits):
-    once, again = (fit_together([make_fast()] * 3, folds_of(digits[:900])) for _ in range(2))
+    once, again = (fit_in_batch([make_fast()] * 3, folds_of(digits[:900])) for _ in range(2))
     for one, other in zip(once, again, strict=True):
         np.testing.assert_array_equal(one.transform(digits), other.transform(digits))
 
 
 def test_a_fit_forgets_the_others(digits):
-    (one, _) = fit_together([make_fast()] * 2, folds_of(digits[:600], 2))
+    (one, _) = fit_in_batch([make_fast()] * 2, folds_of(digits[:600], 2))
     (alone,) = fit_alone([make_fast()], folds_of(digits[:600], 2)[:1])
     assert vars(one.net_).keys() <= vars(alone.net_).keys()
     assert len(pickle.dumps(one)) < 1.01 * len(pickle.dumps(alone))
@@ -112,7 +115,7 @@ def test_a_loss_that_explodes_is_dealt_with_alone(wine):
     tables = folds_of(wine, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        ours, theirs = fit_together(estimators, tables), fit_alone(estimators, tables)
+        ours, theirs = fit_in_batch(estimators, tables), fit_alone(estimators, tables)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one.transform(wine), other.transform(wine))
 
@@ -120,10 +123,13 @@ def test_a_loss_that_explodes_is_dealt_with_alone(wine):
 # -- what is trained with what -----------------------------------------------------
 
 
-def trainings_of(estimators, X):
-    """First trainings that fits ask for."""
-    plans = [clone(estimator)._fitting(X) for estimator in estimators]
-    return [training for plan in plans for training in next(plan)]
+def run_of(estimator, X, sample_weight=None):
+    """The final training run of a fit."""
+    return estimator._build(estimator._start_fit(X, sample_weight)).final_run(None)
+
+
+def runs_of(estimators, X):
+    return [run_of(clone(estimator), X) for estimator in estimators]
 
 
 @pytest.mark.parametrize(
@@ -139,32 +145,32 @@ def trainings_of(estimators, X):
     ids=lambda params: next(iter(params)),
 )
 def test_some_are_trained_alone(params, digits):
-    assert {training.shape() for training in trainings_of([make_fast(**params)], digits)} == {None}
+    assert {run.batching_key() for run in runs_of([make_fast(**params)], digits)} == {None}
 
 
 def test_weighted_rows_are_trained_alone(digits):
-    plan = make_fast()._fitting(digits, np.linspace(0.5, 1.5, len(digits)))
-    assert [training.shape() for training in next(plan)] == [None]
+    run = run_of(make_fast(), digits, np.linspace(0.5, 1.5, len(digits)))
+    assert run.batching_key() is None
 
 
 @pytest.mark.parametrize(
     "params", [{"n_components": 3}, {"lr": 1e-3}, {"max_epochs": 2}, {"loss": "huber"}], ids=str
 )
 def test_only_the_same_shapes_are_one(params, digits):
-    one, other = trainings_of([make_fast(), make_fast(**params)], digits)
-    assert one.shape() != other.shape()
-    assert one.shape() == trainings_of([make_fast()], digits)[0].shape()
+    one, other = runs_of([make_fast(), make_fast(**params)], digits)
+    assert one.batching_key() != other.batching_key()
+    assert one.batching_key() == runs_of([make_fast()], digits)[0].batching_key()
 
 
 def test_objectives_of_other_settings_are_others(digits):
     kinds = [fast(VAETransformer(random_state=0), beta=beta) for beta in (1.0, 0.5)]
-    one, other = trainings_of(kinds, digits)
-    assert one.shape() != other.shape()
+    one, other = runs_of(kinds, digits)
+    assert one.batching_key() != other.batching_key()
 
 
 def test_nets_come_back_in_order(digits):
     estimators = [make_fast(n_components=k) for k in (2, 3, 2, 3, 2)]
-    nets = run_batched(trainings_of(estimators, digits))
+    nets = run_batched(runs_of(estimators, digits))
     assert [net.sizes()[1] for net in nets] == [2, 3, 2, 3, 2]
 
 
@@ -174,19 +180,18 @@ def test_large_steps_are_taken_alone():
     assert models_per_batch(10_000, 32, 10_000_000, 20) == 1
 
 
-def test_a_plan_carried_out_alone_is_a_fit(digits):
-    ours, theirs = make_fast(), make_fast().fit(digits)
-    carry_out(ours._fitting(digits))
+def test_a_batch_of_one_is_a_fit(digits):
+    (ours,), theirs = fit_in_batch([make_fast()], [digits]), make_fast().fit(digits)
     np.testing.assert_array_equal(ours.transform(digits), theirs.transform(digits))
 
 
 # -- one step ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algebra", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
+@pytest.mark.parametrize("backend", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
 @each_variant
 def test_gradients_are_those_of_each(variant, backend, wine):
-    trainings = trainings_of([clone(variant).set_params(random_state=s) for s in (0, 1)], wine)[-2:]
+    trainings = runs_of([clone(variant).set_params(random_state=s) for s in (0, 1)], wine)[-2:]
     networks = [training.net.module.double() for training in trainings]
     with torch.no_grad():
         for p in (p for network in networks for p in network.parameters()):

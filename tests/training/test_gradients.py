@@ -22,7 +22,7 @@ from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
 WRITTEN_OUT = [name for name, make in ACTIVATIONS.items() if type(make()) in DERIVATIVES]
 
 
-both_algebras = pytest.mark.parametrize("algebra", [NUMPY, TORCH], ids=["numpy", "torch"])
+both_backends = pytest.mark.parametrize("backend", [NUMPY, TORCH], ids=["numpy", "torch"])
 
 
 def make_network(activation="relu", *, anchored=True, hidden=(8, 5), d=6, k=3, seed=0):
@@ -65,7 +65,7 @@ def test_the_common_activations_and_all_losses_are_written_out():
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", WRITTEN_OUT)
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
-@both_algebras
+@both_backends
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)], ids=str
 )
@@ -91,7 +91,7 @@ def test_closed_form_holds_at_any_depth(hidden, anchored):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", WRITTEN_OUT)
 @pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)], ids=str)
-@both_algebras
+@both_backends
 def test_closed_form_holds_where_activations_end_a_perceptron(loss, activation, ends, backend):
     network = make_network(activation, anchored=False).double()
     for mlp, ends_active in zip((network.encoder, network.decoder), ends, strict=True):
@@ -117,7 +117,7 @@ def test_batches_of_several_sizes_do_not_disturb_each_other():
         torch.testing.assert_close(written, flat.gradient)
 
 
-@both_algebras
+@both_backends
 def test_rows_are_not_written_to(backend):
     network, x = make_network(), make_rows()
     before = x.clone()
@@ -182,7 +182,7 @@ def test_the_closed_form_is_taken_unless_someone_listens(by_autograd, kind):
     assert type(chosen).__name__.startswith(kind)
 
 
-@pytest.mark.parametrize(("n_threads", "algebra"), [(1, NUMPY), (2, TORCH)])
+@pytest.mark.parametrize(("n_threads", "backend"), [(1, NUMPY), (2, TORCH)])
 def test_numpy_multiplies_on_one_thread(n_threads, backend):
     network = make_network()
     gradient = FlatParameters(network).gradient

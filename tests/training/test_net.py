@@ -511,7 +511,7 @@ def test_verbose_shows_one_bar_with_the_losses(cancer, capsys):
 
 
 def test_release_drops_what_only_training_needs():
-    net = train(held_out=curved_rows(seed=1), averaging=0.9).release()
+    net = train(held_out=curved_rows(seed=1), averaging=0.9).drop_training_state()
     assert not net.module_.training
     assert net.callbacks_ == []
     for name in ("optimizer_", "flat_", "average_", "rows_", "held_out_", "gradient_"):
@@ -521,7 +521,7 @@ def test_release_drops_what_only_training_needs():
 
 def test_inference_is_in_the_precision_of_the_rows():
     rows = curved_rows()
-    net = train(rows).release()
+    net = train(rows).drop_training_state()
     codes = {d: net.infer_rows("encode", rows.numpy().astype(d)) for d in ("f4", "f8")}
     assert codes["f4"].dtype == np.float32
     assert codes["f8"].dtype == np.float64

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from skae._training.optimizers import OPTIMIZERS, FlatParameters, FusedAdamW, one_cycle
+from skae._training.lr_schedule import one_cycle
+from skae._training.optimizers import OPTIMIZERS, FlatParameters, FusedAdamW
 from skae.networks import MLP
 
 
@@ -47,7 +48,7 @@ def test_released_parameters_own_their_memory():
     mlp = make_mlp()
     flat = FlatParameters(mlp)
     kept = flat.values.detach().clone()
-    flat.release()
+    flat.detach()
     flat.values.detach().zero_()
     assert torch.equal(torch.cat([p.detach().reshape(-1) for p in mlp.parameters()]), kept)
     assert all(p.grad is None for p in mlp.parameters())

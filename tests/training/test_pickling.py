@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import pickle
+import pickletools
 import struct
 from pathlib import Path
 from zipfile import BadZipFile
@@ -23,7 +24,13 @@ from skorch.callbacks import Callback
 from torch import nn
 
 import skae
-from skae import AutoencoderTransformer
+from skae import (
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    AutoencoderTransformer,
+    densities,
+    networks,
+)
 from skae._training.pickling import VERSION, checksum, from_columns, to_columns, with_checksum
 from skae.networks import ACTIVATIONS, MLP
 from skae.networks.serialization import activation_name, network_from_config, network_to_config
@@ -136,6 +143,57 @@ def test_no_class_of_torch_or_scipy_is_needed(fitted):
     assert b"torch" not in blob
     assert b"scipy" not in blob
     assert b"skorch" not in blob
+
+
+def modules_named(blob):
+    """Modules of skae that a pickle names."""
+    named = (arg for _, arg, _ in pickletools.genops(blob) if isinstance(arg, str))
+    return {name.split(" ")[0] for name in named if name.split(".")[0].split(" ")[0] == "skae"}
+
+
+def is_public(module):
+    return not any(part.startswith("_") for part in module.split("."))
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, *OWN])
+def test_pickles_name_public_paths_only(quick, wine, variant):
+    params = {**VARIANTS, **OWN}[variant]
+    quick.set_params(**suited(quick, params)).fit(wine)
+    for fitted in (quick, quick.partial_fit(wine)):
+        blob = pickle.dumps(fitted)
+        assert "skae" in modules_named(blob)
+        assert all(map(is_public, modules_named(blob)))
+
+
+@pytest.mark.parametrize("supervised", [AutoencoderClassifier, AutoencoderRegressor])
+def test_pickles_of_supervised_estimators_name_public_paths_only(supervised, wine):
+    estimator = supervised(AutoencoderTransformer(2, max_epochs=2), max_epochs=2)
+    blob = pickle.dumps(estimator.fit(wine, np.arange(len(wine)) % 2))
+    assert all(map(is_public, modules_named(blob)))
+    assert np.isfinite(pickle.loads(blob).predict(wine)).all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [densities.Mixture, densities.Residual, lambda: densities.Estimated(KernelDensity())],
+    ids=["mixture", "residual", "estimated"],
+)
+def test_pickles_of_densities_name_public_paths_only(make, wine):
+    blob = pickle.dumps(make().fit(wine))
+    assert all(map(is_public, modules_named(blob)))
+
+
+@pytest.mark.parametrize("name", networks.__all__)
+def test_pickles_of_networks_name_public_paths_only(name):
+    kind = getattr(networks, name)
+    if isinstance(kind, type):
+        assert kind.__module__ == "skae.networks"
+
+
+def test_skops_files_name_public_paths_only(fitted):
+    skops_io = pytest.importorskip("skops.io")
+    foreign = skops_io.get_untrusted_types(data=dump_skops(fitted))
+    assert all(is_public(name) for name in foreign if name.startswith("skae"))
 
 
 def test_the_record_of_training_survives(fitted):
@@ -304,8 +362,9 @@ def test_an_array_that_does_not_fit_is_named(fitted, name, damage):
 
 def test_a_network_of_another_size_is_refused(fitted, cancer):
     state = unsigned(fitted)
-    state["net_"] = clone(fitted).fit(cancer).net_
-    found, k = state["net_"].sizes()[1], fitted.n_components_
+    other = clone(fitted).fit(cancer).net_
+    state["net_"] = other.__getstate__()
+    found, k = other.sizes()[1], fitted.n_components_
     message = refused(fitted, with_checksum(state))
     assert f"30 features to {found} components, not 13 to {k}" in message
 

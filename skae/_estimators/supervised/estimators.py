@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,7 +22,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags, check_array
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -31,34 +32,30 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from skae._data.dataset import weighted_mean
+from skae._data.input_checks import as_numpy, check_rows
+from skae._data.input_errors import check_squares
+from skae._data.parameter_checks import Interval
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
+from skae._data.seeds_and_devices import derive_seeds, seeded_globally
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_numpy,
-    check_rows,
-    check_weights,
-    derive_seeds,
-    seeded_globally,
-    sort_and_repeat,
-)
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.supervised.fine_tuning import FineTuning, HeadInitializer
 from skae._estimators.supervised.label_propagation import neighbor_graphs
 from skae._estimators.supervised.targets import ClassTarget, ContinuousTarget, Target
-from skae._training.batched import carry_out
 from skae._training.callbacks import check_callbacks
-from skae._training.pickling import PersistenceMixin
-from skae._training.trainer import MIN_ROWS_TO_HOLD_OUT
+from skae._training.net import AutoencoderNet
+from skae._training.pickling import PicklingMixin
+from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
 from skae.noise import NOISES, check_noise
 
 DEFAULT_COMPONENTS = 32
 
 
 class _Supervised(
-    PersistenceMixin,
+    PicklingMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -149,6 +146,7 @@ class _Supervised(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
     _state_shapes: ClassVar[dict[str, str]] = {}
     _state_parts: ClassVar[tuple[str, ...]] = ("autoencoder_", "_target")
 
@@ -228,7 +226,7 @@ class _Supervised(
             If X or y holds NaN or infinity, lengths or widths differ, no row is labelled, or
             labels are of one class only.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             self._fit(X, y, sample_weight)
         return self
 
@@ -330,11 +328,11 @@ class _Supervised(
             targets, self.metric_, self.alpha_ = start.propagate(graphs, codes / unit, labeled)
         tuning = FineTuning(self.get_params(deep=False), self.autoencoder_, start, unit, seeds[1:3])
         if targets is None:
-            plan = tuning.on_labels(X[labeled])
+            tune = partial(tuning.on_labels, X[labeled])
         else:
-            plan = tuning.on_propagated(X, targets, weights, labeled)
+            tune = partial(tuning.on_propagated, X, targets, weights, labeled)
         with self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device)):
-            self.net_, self.validation_loss_curve_ = carry_out(plan)
+            self.net_, self.validation_loss_curve_ = tune()
         self.net_.module_.noise = None
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
@@ -452,6 +450,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
     True
     """
 
+    __module__ = "skae"  # the public path, which pickles name
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_Supervised._parameter_constraints,
         "class_shares": [StrOptions({"labeled"}), "array-like", None],
@@ -498,6 +498,10 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         )
         self.class_shares = class_shares
 
+    _state_classes: ClassVar[dict[str, type]] = {
+        **_Supervised._state_classes,
+        "_target": ClassTarget,
+    }
     _target: ClassTarget
 
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
@@ -649,10 +653,18 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
     True
     """
 
+    _state_classes: ClassVar[dict[str, type]] = {
+        **_Supervised._state_classes,
+        "_target": ContinuousTarget,
+    }
     _target: ContinuousTarget
 
+    __module__ = "skae"  # the public path, which pickles name
+
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
-        return check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
+        y = check_array(y, dtype=np.float64, input_name="y", ensure_min_samples=1)
+        check_squares(y, y, "y")
+        return y
 
     def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
         mean = weighted_mean(y, weights)

@@ -13,15 +13,16 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skae._data.dataset import Dataset
-from skae._data.validation import as_dense, rows_per_batch
+from skae._data.dtypes_and_batch_sizes import rows_per_batch
+from skae._data.input_checks import as_dense
 from skae._estimators.supervised.label_propagation import propagate
 from skae._estimators.supervised.targets import Target
-from skae._training.batched import Plan
-from skae._training.trainer import (
+from skae._training.trainer import Trained, Trainer, TrainingJob, train_networks
+from skae._training.validation_split import (
     MIN_ROWS_TO_HOLD_OUT,
     MIN_ROWS_TO_TRUST_ONE_SPLIT,
-    N_FOLDS,
-    Trainer,
+    stratified_folds,
+    stratified_hold_out,
 )
 from skae.losses import Objective
 from skae.networks.dense import MLP
@@ -31,7 +32,6 @@ from skae.noise import make_noise
 PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # of squared coefficients, against the mean loss
 FEW_ROWS = 10  # too few to judge anything by
 PENALTY_OF_FEW = 1e-2  # of too few rows to hold some out for the penalty
-JUDGED_ROWS = 1000  # at most, that choose penalty and reach
 ALPHAS = 0.8, 0.95, 0.99
 POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # of probabilities, which spreading makes too uncertain
 CONFIDENCE = 0.005  # of what the head predicts itself, where that of labels is one
@@ -242,7 +242,7 @@ class FineTuning:
             standard_errors_waived=STANDARD_ERRORS_WAIVED,
         )
 
-    def on_labels(self, X: Any) -> Plan:
+    def on_labels(self, X: Any) -> Trained:
         """Train on labelled rows, as long as others are predicted better.
 
         Parameters
@@ -262,27 +262,25 @@ class FineTuning:
         stops, n_rows = self.params["early_stopping"], X.shape[0]
         rows = self._rows(X, self.start.columns, self.start.weights)
         if self.params["freeze"] or (stops and n_rows < MIN_ROWS_TO_HOLD_OUT):
-            return self.trainer.leave(self._network(self.start.fit()), rows), []
+            return self._train(self._network(self.start.fit()), rows, n_epochs=0)
         if not stops or n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
             network = self._network(self.start.fit())
-            return (yield from self.trainer.train(network, rows, self._remake))
-        return (yield from self._judged_by_some(rows))
+            return self._train(network, rows, make_network=self._remake)
+        return self._judged_by_some(rows)
 
-    def _judged_by_some(self, rows: Dataset) -> Plan:
+    def _judged_by_some(self, rows: Dataset) -> Trained:
         """Train a head fitted to some labelled rows; the others choose the weights."""
         share = self.params["validation_fraction"]
-        train, held_out = stratified_split(self.start.columns, share, self.split_seed)
+        train, held_out = stratified_hold_out(self.start.columns, share, self.split_seed)
         network = self._network(self.start.fit(train))
-        net, curve = yield from self.trainer.train(
-            network, rows.subset(train), None, rows.subset(held_out)
-        )
-        if net.best_epoch_ == 0:
-            net.module_.set_head(*map(torch.from_numpy, self.start.fit()))
-        return net, curve
+        trained = self._train(network, rows.subset(train), held_out=rows.subset(held_out))
+        if trained.net.best_epoch_ == 0:
+            trained.net.module_.set_head(*map(torch.from_numpy, self.start.fit()))
+        return trained
 
     def on_propagated(
         self, X: Any, targets: np.ndarray, weights: np.ndarray | None, labeled: np.ndarray
-    ) -> Plan:
+    ) -> Trained:
         """Train on all rows; unlabelled ones choose the weights.
 
         Parameters
@@ -306,12 +304,15 @@ class FineTuning:
         others = np.setdiff1d(np.arange(len(rows)), labeled)
         n_held_out = int(self.params["validation_fraction"] * len(others))
         if n_held_out == 0 or not self.params["early_stopping"]:
-            return self.trainer.repeat(network, rows, self.trainer.params["max_epochs"]), []
+            return self._train(network, rows, n_epochs=self.trainer.params["max_epochs"])
         held_out = np.random.RandomState(self.split_seed).permutation(others)[:n_held_out]
         train = np.setdiff1d(np.arange(len(rows)), held_out)
-        return (
-            yield from self.trainer.train(network, rows.subset(train), None, rows.subset(held_out))
-        )
+        return self._train(network, rows.subset(train), held_out=rows.subset(held_out))
+
+    def _train(self, network: HeadedNetwork, rows: Dataset, **options: Any) -> Trained:
+        """Train one network."""
+        (trained,) = train_networks([TrainingJob(self.trainer, network, rows, **options)])
+        return trained
 
     def _rows(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> Dataset:
         """Rows in network units, their targets behind them."""
@@ -354,58 +355,3 @@ class FineTuning:
         codes = self.coder._encode(x) / self.unit
         start = self.start
         return self._network(start.target.fit_linear(codes, columns, rows.weights, start.penalty))
-
-
-def stratified_order(columns: np.ndarray, seed: int) -> np.ndarray:
-    """Indices of rows so that those of like targets follow each other, else at random.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n_rows, n_columns)
-    seed : int
-
-    Returns
-    -------
-    ndarray of int
-    """
-    index = np.random.RandomState(seed).permutation(len(columns))
-    return index[np.lexsort(columns[index].T)]
-
-
-def stratified_split(columns: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and a share to hold out, with targets spread evenly over both.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n_rows, n_columns)
-    share : float
-    seed : int
-
-    Returns
-    -------
-    train, held_out : ndarray of int
-    """
-    order = stratified_order(columns, seed)
-    n_held_out = int(np.ceil(share * len(order)))
-    middles = ((np.arange(n_held_out) + 0.5) * len(order) / n_held_out).astype(int)
-    return np.sort(np.delete(order, middles)), np.sort(order[middles])
-
-
-def stratified_folds(columns: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices to train on and to hold out, so that targets are spread evenly over folds.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n_rows, n_columns)
-    seed : int
-
-    Yields
-    ------
-    train, held_out : ndarray of int
-    """
-    order = stratified_order(columns, seed)
-    if len(order) > JUDGED_ROWS:
-        order = order[np.linspace(0, len(order) - 1, JUDGED_ROWS).astype(int)]
-    fold = np.arange(len(order)) % N_FOLDS
-    for i in range(N_FOLDS):
-        yield np.sort(order[fold != i]), np.sort(order[fold == i])

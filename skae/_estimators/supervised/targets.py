@@ -1,8 +1,9 @@
-"""Targets as columns of numbers: classes or quantities, their linear models and losses."""
+"""Targets as columns of numbers: classes or continuous values, their linear models and losses."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,76 +16,73 @@ from skae.networks.dense import Output
 
 SMALLEST_PROBABILITY = 1e-6
 MAX_ITER = 1000
-N_ADJUSTMENTS = 20  # until shares are as they should be, to rounding
+N_CORRECTIONS = 20  # until class shares are as they should be, to rounding
 
 
-class Target(Protocol):
-    """What is predicted, as columns of numbers.
-
-    Attributes
-    ----------
-    n_columns : int
-    """
+class Target(ABC):
+    """What is predicted: `n_columns` columns of numbers for each row."""
 
     n_columns: int
 
+    @abstractmethod
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Columns of labels, of shape (n_rows, n_columns)."""
+        """Columns of labels of shape (n_rows, n_outputs)."""
 
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """Columns that the head's outputs stand for."""
-
-    def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
-        """What is predicted for all rows, corrected by what is known of them together."""
-
-    def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
-        """What is predicted, with more certainty where there can be any."""
-
+    @abstractmethod
     def losses(self, columns: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Loss of each row, given what `predict` returns."""
 
+    @abstractmethod
     def fit_linear(
         self, codes: np.ndarray, columns: np.ndarray, weights: Any, penalty: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients, of shape (n_columns, n_components), and intercepts of a linear head."""
+        """Fit a linear head; `penalty` weighs squared coefficients against the mean loss.
 
+        Returns coefficients of shape (n_columns, n_components) and intercepts.
+        """
+
+    @abstractmethod
     def loss(self, output: Output, x: Tensor) -> Tensor:
-        """Term of an objective; targets are the last columns of rows."""
+        """Loss of each row as a term of an objective; targets are the last columns of x."""
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        """Columns that the head's outputs stand for."""
+        return outputs
+
+    def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
+        """Predictions for all rows, corrected by what is known of their distribution."""
+        return predicted
+
+    def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
+        """Predictions at the temperature ``1 / power``: more certain above 1."""
+        return predicted
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
 
-class ClassTarget:
+class ClassTarget(Target):
     """Classes of one or several outputs: a column for each class, one output after another.
 
     Parameters
     ----------
     classes : list of ndarray
         Of each output, sorted.
-
-    Attributes
-    ----------
-    shares : ndarray of shape (n_columns,), or None
+    shares : ndarray of shape (n_columns,), default=None
         Of all rows that are of each class, where they are known.
     """
 
-    def __init__(self, classes: list[np.ndarray]):
-        self.classes = classes
-        self.shares: np.ndarray | None = None
-        sizes = [len(each) for each in classes]
-        self.n_columns = sum(sizes)
-        ends = np.cumsum(sizes)
-        self.blocks = [slice(end - n, end) for n, end in zip(sizes, ends.tolist(), strict=True)]
+    def __init__(self, classes: list[np.ndarray], shares: np.ndarray | None = None):
+        self.classes, self.shares = classes, shares
+        self.n_columns = sum(map(len, classes))
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Columns of each output."""
+        ends = np.cumsum([len(each) for each in self.classes]).tolist()
+        return [slice(end - len(c), end) for c, end in zip(self.classes, ends, strict=True)]
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """One where a row is of a class, else zero.
-
-        Parameters
-        ----------
-        y : ndarray of shape (n_rows, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_columns)
-        """
         each = [
             np.eye(len(classes))[np.searchsorted(classes, labels)]
             for classes, labels in zip(self.classes, y.T, strict=True)
@@ -92,33 +90,14 @@ class ClassTarget:
         return np.hstack(each)
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """Probabilities of logits.
-
-        Parameters
-        ----------
-        outputs : ndarray of shape (n_rows, n_columns)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_columns)
-        """
+        """Probabilities of logits."""
         return np.hstack([softmax(outputs[:, block], axis=1) for block in self.blocks])
 
     def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
-        """Probabilities whose means are the shares of the classes, where these are known.
-
-        Parameters
-        ----------
-        predicted : ndarray of shape (n_rows, n_columns)
-            Of all rows.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_columns)
-        """
+        """Probabilities whose means are the shares of the classes, where these are known."""
         if self.shares is None:
             return predicted
-        for _ in range(N_ADJUSTMENTS):
+        for _ in range(N_CORRECTIONS):
             means = np.maximum(predicted.mean(axis=0), SMALLEST_PROBABILITY)
             predicted = predicted * (self.shares / means)
             each = [predicted[:, block] for block in self.blocks]
@@ -126,31 +105,11 @@ class ClassTarget:
         return predicted
 
     def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
-        """Powers of probabilities, so that they add up to one.
-
-        Parameters
-        ----------
-        predicted : ndarray of shape (n_rows, n_columns)
-        power : float
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_columns)
-        """
         logs = power * np.log(np.maximum(predicted, SMALLEST_PROBABILITY))
         return self.predict(logs)
 
     def losses(self, columns: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Cross-entropy of each row, in nats, summed over outputs.
-
-        Parameters
-        ----------
-        columns, predicted : ndarray of shape (n_rows, n_columns)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
+        """Cross-entropy of each row, in nats, summed over outputs."""
         return -(columns * np.log(np.maximum(predicted, SMALLEST_PROBABILITY))).sum(axis=1)
 
     def fit_linear(
@@ -158,19 +117,7 @@ class ClassTarget:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logistic regressions, one for each output.
 
-        Parameters
-        ----------
-        codes : ndarray of shape (n_rows, n_components)
-        columns : ndarray of shape (n_rows, n_columns)
-        weights : ndarray of shape (n_rows,), or None
-        penalty : float
-            Of squared coefficients, against the mean loss.
-
-        Returns
-        -------
-        coefficients : ndarray of shape (n_columns, n_components)
-        intercepts : ndarray of shape (n_columns,)
-            Of a class that no row has, so low that nothing is predicted to be of it.
+        The intercept of a class that no row has is so low that it is never predicted.
         """
         coefficients = np.zeros((self.n_columns, codes.shape[1]))
         intercepts = np.full(self.n_columns, np.log(SMALLEST_PROBABILITY))
@@ -189,18 +136,7 @@ class ClassTarget:
         return coefficients, intercepts
 
     def loss(self, output: Output, x: Tensor) -> Tensor:
-        """Cross-entropy of each row, summed over outputs.
-
-        Parameters
-        ----------
-        output : Output
-            Its reconstruction holds logits.
-        x : Tensor of shape (n_rows, n_features + n_columns)
-
-        Returns
-        -------
-        Tensor of shape (n_rows,)
-        """
+        """Cross-entropy of each row, summed over outputs; the reconstruction holds logits."""
         logits, targets = output.reconstruction, x[:, -self.n_columns :]
         each = [
             -(targets[:, block] * F.log_softmax(logits[:, block], dim=1)).sum(dim=1)
@@ -209,8 +145,8 @@ class ClassTarget:
         return torch.stack(each).sum(dim=0)
 
 
-class ContinuousTarget:
-    """Numbers of one or several outputs, standardised.
+class ContinuousTarget(Target):
+    """Numbers of one or several outputs, standardized.
 
     Parameters
     ----------
@@ -222,103 +158,20 @@ class ContinuousTarget:
         self.n_columns = len(mean)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Standardise.
-
-        Parameters
-        ----------
-        y : ndarray of shape (n_rows, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-        """
         return (y - self.mean) / self.scale
 
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """Return outputs as they are.
-
-        Parameters
-        ----------
-        outputs : ndarray of shape (n_rows, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-        """
-        return outputs
-
-    def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
-        """Return what is predicted as it is.
-
-        Parameters
-        ----------
-        predicted : ndarray of shape (n_rows, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-        """
-        return predicted
-
-    def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
-        """Return what is predicted as it is.
-
-        Parameters
-        ----------
-        predicted : ndarray of shape (n_rows, n_outputs)
-        power : float
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-        """
-        return predicted
-
     def losses(self, columns: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Squared error of each row, summed over outputs.
-
-        Parameters
-        ----------
-        columns, predicted : ndarray of shape (n_rows, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
+        """Squared error of each row, summed over outputs."""
         return np.square(columns - predicted).sum(axis=1)
 
     def fit_linear(
         self, codes: np.ndarray, columns: np.ndarray, weights: Any, penalty: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ridge regression.
-
-        Parameters
-        ----------
-        codes : ndarray of shape (n_rows, n_components)
-        columns : ndarray of shape (n_rows, n_outputs)
-        weights : ndarray of shape (n_rows,), or None
-        penalty : float
-            Of squared coefficients, against the mean loss.
-
-        Returns
-        -------
-        coefficients : ndarray of shape (n_outputs, n_components)
-        intercepts : ndarray of shape (n_outputs,)
-        """
+        """Ridge regression."""
         total = len(codes) if weights is None else weights.sum()
         model = Ridge(alpha=penalty * total).fit(codes, columns, sample_weight=weights)
         return np.reshape(model.coef_, (self.n_columns, -1)), np.ravel(model.intercept_)
 
     def loss(self, output: Output, x: Tensor) -> Tensor:
-        """Squared error of each row, summed over outputs.
-
-        Parameters
-        ----------
-        output : Output
-        x : Tensor of shape (n_rows, n_features + n_outputs)
-
-        Returns
-        -------
-        Tensor of shape (n_rows,)
-        """
+        """Squared error of each row, summed over outputs."""
         return (output.reconstruction - x[:, -self.n_columns :]).square().sum(dim=1)

@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression
 from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae._latent.partial_fit import Stream, rows_to_wait_for, stacked
+from skae._estimators.partial_fit import Stream, rows_to_wait_for, stacked
 from skae.densities import Gaussian
 
 NETWORKS = pytest.mark.parametrize(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,23 +12,21 @@ from scipy import sparse
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import RealNotInt
-from torch import nn
 
 from skae._data.array_api import array_api_fit
-from skae._data.dataset import MEMORY_BYTES, Dataset
+from skae._data.dataset import Dataset
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.input_checks import as_dense
 from skae._data.moments import Moments
+from skae._data.rollback import all_or_nothing
+from skae._data.sample_weight import check_weights
+from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.threads import limited_threads
-from skae._data.validation import (
-    all_or_nothing,
-    as_dense,
-    check_rows,
-    check_weights,
-    derive_seeds,
-    resolve_device,
-)
+from skae._data.warnings import warn
+from skae._estimators.base import BaseAutoencoder, FitData, Seeds
 from skae._latent.n_components import pca_dimension
 from skae._training.callbacks import check_callbacks
-from skae._training.trainer import Trainer
+from skae._training.trainer import TrainingJob, train_networks
 from skae.densities import Gaussian
 
 MIN_ROWS, MAX_ROWS = 500, 5000  # that are waited for until training starts
@@ -46,7 +41,7 @@ class Stream:
 
     Parameters
     ----------
-    seeds : list of int
+    seeds : Seeds
     n_features : int
     joint : bool
         Whether the scatter matrix of the rows is kept, which is all that PCA needs of them.
@@ -71,7 +66,7 @@ class Stream:
         Of what follows the weights: codes, slopes, errors and the like.
     """
 
-    def __init__(self, seeds: list[int], n_features: int, *, joint: bool):
+    def __init__(self, seeds: Seeds, n_features: int, *, joint: bool):
         self.seeds, self.origin = seeds, np.zeros(n_features)
         self.rows = Moments(n_features, joint=joint)
         self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
@@ -80,6 +75,16 @@ class Stream:
         self.n_steps = self.n_failures = 0
         self.has_started = False
         self.averages: dict[str, Moments] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        averages = {name: vars(moments) for name, moments in self.averages.items()}
+        plain = {"seeds": list(self.seeds), "rows": vars(self.rows), "averages": averages}
+        return {**vars(self), **plain}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.seeds, self.rows = Seeds(*state["seeds"]), Moments.of(state["rows"])
+        self.averages = {name: Moments.of(its) for name, its in state["averages"].items()}
 
     def count_in(self, rows: Dataset) -> None:
         """Add rows to the moments and the ranges.
@@ -203,53 +208,19 @@ def stacked(first: Any, second: Any) -> Any:
     return np.concatenate([X.toarray() if sparse.issparse(X) else X for X in (first, second)])
 
 
-class StreamingMixin:
-    """`partial_fit` for what has the parts of `fit`."""
+class IncrementalAutoencoder(BaseAutoencoder):
+    """Adds `partial_fit` to the steps of `fit`: the class that kinds derive from."""
 
+    _state_classes: ClassVar[dict[str, type]] = {
+        **BaseAutoencoder._state_classes,
+        "_stream": Stream,
+    }
     _stream: Stream
-    n_components: Any
-    n_components_: int
-    n_features_in_: int
-    n_samples_: int
-    n_iter_: int
-    loss_curve_: list[float]
-    validation_loss_curve_: list[float]
-    explained_variance_ratio_: np.ndarray
-    latent_density: Any
-    latent_density_: Any
-    callbacks: Any
-    device: str
-    random_state: Any
-    mean_: np.ndarray
-    net_: Any
-    _center: np.ndarray
-    _scale: float
-    _rotation: np.ndarray
-    _code_mean: np.ndarray
-    _code_scale: np.ndarray
-    _validate_params: Callable[[], None]
-    _check_parameters: Callable[[Any], None]
-    _starts_at_optimum: Callable[[], bool]
-    _fit_center_and_scale: Callable[..., Dataset]
-    _make_network: Callable[..., nn.Module]
-    _make_initial_network: Callable[..., nn.Module]
-    _set_trainable: Callable[[nn.Module], nn.Module]
-    _choose_dimension: Callable[..., None]
-    _make_trainer: Callable[..., Trainer]
-    _seed_user_modules: Callable[..., AbstractContextManager[None]]
-    _describe_network: Callable[[Dataset], None]
-    _order: Callable[[np.ndarray, Moments], None]
-    _code_moments_of: Callable[..., Moments]
-    _mean_jacobian: Callable[[Dataset], np.ndarray]
-    _sse: Callable[..., np.ndarray]
-    _sst: Callable[[Dataset], float]
-    _explained_ratios: Callable[..., np.ndarray]
-    _set_noise: Callable[..., None]
-    _fit_density: Callable[..., None]
-    _set_residual: Callable[..., None]
-    _prior_covariance: Callable[[], np.ndarray]
-    _previous_moments: Callable[[], Moments]
-    get_covariance: Callable[[], np.ndarray]
+
+    def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
+        if hasattr(self, "_stream"):
+            del self._stream
+        return super()._start_fit(X, sample_weight, X_val)
 
     @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
@@ -292,7 +263,8 @@ class StreamingMixin:
         Warns
         -----
         UserWarning
-            If `latent_density` cannot follow and a normal distribution takes its place.
+            If `n_components` exceeds the number of features (first call only), or if
+            `latent_density` cannot follow and a normal distribution takes its place.
         ConvergenceWarning
             If a loss was not finite: the weights before the call are kept, and the learning
             rate is lowered.
@@ -301,9 +273,9 @@ class StreamingMixin:
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
         self._check_can_follow()
-        with all_or_nothing(self):
+        with all_or_nothing(self), torch.inference_mode(False):
             is_first = not hasattr(self, "net_")
-            X = check_rows(self, X, reset=is_first)
+            X = self._check_rows(X, reset=is_first)
             X, weights = check_weights(sample_weight, X, scaled=False)
             self._check_parameters(X)
             stream = self._open_stream()
@@ -312,6 +284,8 @@ class StreamingMixin:
                 follow(stream, X, weights, device)
             stream.own_pending(X, weights)
             self._stream = stream
+            if is_first:
+                self._warn_if_overcomplete()
         return self
 
     @property
@@ -329,11 +303,10 @@ class StreamingMixin:
                 f"n_components={self.n_components}; use a new estimator, or fit."
             )
         if self.latent_density not in ("auto", "gaussian", "standard_normal"):
-            warnings.warn(
+            warn(
                 f"latent_density={self.latent_density!r} cannot follow rows that arrive by and "
                 "by: a normal distribution takes its place, as of latent_density='gaussian'.",
                 UserWarning,
-                stacklevel=5,
             )
 
     def _open_stream(self) -> Stream:
@@ -347,7 +320,7 @@ class StreamingMixin:
                 "features, too large for memory; use sklearn.decomposition.IncrementalPCA, or "
                 "hidden_layer_sizes other than ()."
             )
-        stream = Stream(derive_seeds(self.random_state, 4), d, joint=is_solved)
+        stream = Stream(Seeds(*derive_seeds(self.random_state, 4)), d, joint=is_solved)
         if hasattr(self, "net_"):
             stream.rows.count = self.n_samples_
             if is_solved:  # of rows that are gone, what the model says of them is left
@@ -355,11 +328,11 @@ class StreamingMixin:
                 stream.rows.scatter = self.get_covariance() * max(1, self.n_samples_ - 1)
             else:
                 stream.has_started = True
-                stream.rows.mean = self._mean_in_network_units()
+                stream.rows.mean = self._standardized_mean()
                 stream.averages["codes"] = self._previous_moments()
         return stream
 
-    def _mean_in_network_units(self) -> np.ndarray:
+    def _standardized_mean(self) -> np.ndarray:
         return (self.mean_ - self._center) / self._scale
 
     # -- before training starts ----------------------------------------------------
@@ -382,13 +355,15 @@ class StreamingMixin:
         if isinstance(self.n_components, RealNotInt):
             self.n_components_ = pca_dimension(rows, self.n_components)
             if starts:
-                self._choose_dimension(rows, device, stream.seeds, None)
-        with self._seed_user_modules(stream.seeds[0], device):
+                self._choose_n_components(rows, device, stream.seeds, None)
+        with self._seed_user_modules(stream.seeds.weights, device):
             if starts:
                 network = self._make_initial_network(rows, device, stream.seeds)
             else:
-                network = self._make_network(rows, stream.seeds[0])
-            self.net_ = self._make_trainer(rows, device, stream.seeds).leave(network, rows)
+                network = self._make_network(rows, stream.seeds.weights)
+            trainer = self._make_trainer(rows, device, stream.seeds)
+            (trained,) = train_networks([TrainingJob(trainer, network, rows, n_epochs=0)])
+            self.net_ = trained.net
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
         if starts:
             stream.has_started = True
@@ -399,7 +374,7 @@ class StreamingMixin:
             return
         self._describe_network(rows)
         kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
-        self._fit_density(rows, stream.seeds[1], kind)
+        self._fit_density(rows, stream.seeds.split, kind)
 
     # -- from then on --------------------------------------------------------------
 
@@ -411,7 +386,7 @@ class StreamingMixin:
         rows = Dataset(*self._to_rows(X, weights))
         trainer = self._make_trainer(rows, device, stream.seeds)
         self._describe_rows(stream, rows)
-        if len(waiting) >= trainer.stream_batch_size():
+        if len(waiting) >= trainer.partial_fit_batch_size():
             self._learn(stream, waiting, device)
         self._describe_so_far(stream, rows)
 
@@ -424,11 +399,11 @@ class StreamingMixin:
             rows.known_statistics = stream.feature_statistics()
         # Other draws in each call, though a generator's state need not be kept.
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
-        seeds = [int(seed) for seed in sequence.generate_state(4)]
+        seeds = Seeds(*(int(seed) for seed in sequence.generate_state(4)))
         trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
         network = self._set_trainable(copy.deepcopy(self.net_.module_))
-        with self._seed_user_modules(seeds[0], device):
-            self.net_, stream.training, n_steps = trainer.learn(
+        with self._seed_user_modules(seeds.weights, device):
+            self.net_, stream.training, n_steps = trainer.partial_fit(
                 network, rows, stream.training, stream.n_steps
             )
         stream.n_steps += n_steps
@@ -439,12 +414,11 @@ class StreamingMixin:
         if not math.isfinite(loss):
             stream.training = None
             stream.n_failures += 1
-            warnings.warn(
+            warn(
                 "The training loss became non-finite: the weights before these rows are kept, "
                 f"and the learning rate is lowered to {trainer.params['lr'] * RATE_CUT:.1g}. "
                 "Lower lr.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _describe_rows(self, stream: Stream, rows: Dataset) -> None:

@@ -1,0 +1,85 @@
+"""Checks of rows and codes that come in, and conversions to dense arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils.validation import check_array, validate_data
+from torch import Tensor
+
+from skae._data.array_api import to_numpy
+from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES, float_dtypes
+from skae._data.input_errors import check_squares, explained_errors
+
+ROUNDING = 1e-6  # by which scaled rows may leave the unit interval
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Check rows against an estimator; learn its features if `reset`, as `fit` does.
+
+    The result is an array, a tensor or a CSR matrix, float64 or float32, and never written to.
+    A memory map of numbers keeps its type: `as_dense` converts parts of it.
+    """
+    kept = is_memory_mapped(X) and X.dtype.kind in "iuf"
+    dtype = None if kept else float_dtypes(X)
+    with explained_errors(X, type(estimator).__name__):
+        rows = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
+    check_squares(rows, X)
+    if sparse.issparse(rows) and not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return rows
+
+
+def check_codes(Z: Any, n_components: int, *, accept_sparse: str | bool = False) -> Any:
+    """Check codes, float64 or float32, that are to be decoded."""
+    with explained_errors(Z, "inverse_transform"):
+        Z = check_array(Z, dtype=float_dtypes(Z), input_name="X", accept_sparse=accept_sparse)
+    if Z.shape[1] != n_components:
+        raise ValueError(
+            f"X has {Z.shape[1]} columns, but inverse_transform expects codes of "
+            f"n_components_={n_components} columns, as transform returns them."
+        )
+    return Z
+
+
+def check_unit_interval(X: np.ndarray, parameter: str, instead: str) -> None:
+    """Raise an error if X leaves [0, 1]: `parameter` needs such rows, `instead` does not."""
+    low, high = float(X.min()), float(X.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ValueError(
+            f"{parameter} needs X within [0, 1], but it spans [{low:.6g}, {high:.6g}]; scale "
+            f"it, as with MinMaxScaler(clip=True), or use {instead}."
+        )
+
+
+def is_memory_mapped(X: Any) -> bool:
+    """Whether X is a memory map, or a view of one."""
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
+
+
+def as_dense(X: Any) -> Any:
+    """Rows as a dense array or tensor, float64 or float32; X itself if it is one already."""
+    if isinstance(X, Tensor):
+        return X
+    X = X.toarray() if sparse.issparse(X) else X
+    return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
+
+
+def as_numpy(X: Any) -> np.ndarray:
+    """Rows as a dense numpy array, float64 or float32."""
+    return to_numpy(as_dense(X))
+
+
+def take_rows(X: Any, index: Any) -> Any:
+    """Rows of an array, a tensor or a CSR matrix, by a slice or an array of indices."""
+    if isinstance(X, Tensor) and isinstance(index, np.ndarray):
+        index = torch.from_numpy(index).to(X.device)
+    return X[index]

@@ -1,0 +1,155 @@
+"""The best weights of a training, kept in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from torch import Tensor
+
+from skae._data.warnings import warn
+from skae._training.validation_split import is_better
+
+LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
+
+
+class StopTraining(Exception):  # noqa: N818
+    """Ends training from inside a callback; the best weights are kept."""
+
+
+class ScoreScale:
+    """Puts losses of rows on a scale on which no outlying row decides.
+
+    Losses are compared by their logarithms: one row can dominate a mean of losses. An objective
+    that may be negative, such as a log-likelihood, has no logarithm: the inverse hyperbolic
+    sine of the distance from the median at the start does the same.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n_models, n_rows)
+        At the start.
+    positive : bool
+        Whether losses have logarithms.
+    """
+
+    def __init__(self, losses: Tensor, positive: bool):
+        self.positive, tiny = positive, torch.finfo(losses.dtype).tiny
+        self.floor = LOG_FLOOR * losses.mean(-1, keepdim=True) + tiny
+        self.median = losses.median(-1, keepdim=True).values
+        self.width = (losses - self.median).abs().mean(-1, keepdim=True) + tiny
+
+    def score(self, losses: Tensor) -> Tensor:
+        """Scores of losses; lower is better."""
+        if self.positive:
+            return (losses + self.floor).log()
+        return torch.asinh((losses - self.median) / self.width)
+
+
+class BestWeights(Callback):
+    """Keeps the best weights of each model, those before the first step included.
+
+    A net trains one model, or many of one shape; scores have an axis of models in front.
+    Weights are compared by the mean score of the validation rows. Where the net requires a
+    gain, they replace those before the first step only if they are better by some standard
+    errors. Without validation rows the latest finite weights are kept. A single model whose
+    loss is not finite returns to its best weights and goes on at a lower rate; the second time,
+    training stops. One of many is left out, and trained again alone.
+    """
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        validates = net.held_out_ is not None
+        rows, noise = (net.held_out_, net.held_out_noise_) if validates else (net.rows_, None)
+        losses = net.losses_of_each(rows, noise)
+        weights = net.held_out_weights_ if validates else None
+        self.weights_ = None if weights is None else weights.double().numpy()
+        self.scale_ = ScoreScale(losses, net.criterion_.positive)
+        self.start_scores_ = self.scale_.score(losses)  # (n_models, n_rows)
+        self.scores_, self.losses_ = self.start_scores_.clone(), [losses]
+        self.start_, (self.values_, self.buffers_) = net.snapshot(), net.snapshot()
+        self.epochs_ = np.zeros(len(losses), dtype=int)
+        self.failures_ = torch.zeros(len(losses), dtype=torch.int64)
+        if net.is_batched:
+            self.failures_ += ~self.start_scores_.isfinite().all(1)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        train_losses = torch.tensor(net.history[-1]["train_loss"], dtype=torch.float64)
+        finite = better = train_losses.reshape(-1).isfinite()
+        if net.held_out_ is not None:
+            scores = self._validation_scores(net)
+            finite = finite & scores.isfinite().all(1)
+            found = self.scores_.isfinite().all(1)
+            better = finite & (~found | (self._means(scores) < self._means(self.scores_)))
+        if net.is_batched:
+            better = better & (self.failures_ == 0)
+        net.record("valid_loss_best", better)
+        if better.any():
+            if net.held_out_ is not None:
+                self.scores_[better] = scores[better]
+            self._keep(better, net.snapshot(), net.history[-1]["epoch"])
+        if not finite.all():
+            self.failures_ += ~finite
+            net.recover(self.failures_, (self.values_, self.buffers_))
+
+    def _validation_scores(self, net: Any) -> Tensor:
+        """Scores of the current weights; their losses go into the history."""
+        losses = net.losses_of_each(net.held_out_, net.held_out_noise_)
+        net.record("valid_loss", self._means(losses))
+        if net.keep_losses:
+            self.losses_.append(losses)
+        return self.scale_.score(losses)
+
+    def _means(self, values: Tensor) -> Tensor:
+        """Mean over rows of each model."""
+        if self.weights_ is None:
+            return values.mean(1)
+        return torch.from_numpy(np.average(values.numpy(), axis=1, weights=self.weights_))
+
+    def _keep(self, models: Tensor, snapshot: tuple[Tensor, list[Tensor]], epoch: int) -> None:
+        """Take the weights of some models."""
+        values, buffers = snapshot
+        self.values_[models] = values[models]
+        for kept, buffer in zip(self.buffers_, buffers, strict=True):
+            kept[models] = buffer[models]
+        self.epochs_[models.numpy()] = epoch
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        back = self.failures_ > 0
+        if not net.is_batched:
+            back = torch.zeros(1, dtype=torch.bool)
+            self._report_failures(net)
+        if net.require_gain and net.held_out_ is not None:
+            back = back | ~self._gained(net)
+        self._keep(back, self.start_, 0)
+        net.restore((self.values_, self.buffers_))
+        losses = torch.stack(self.losses_).cpu().numpy() if net.keep_losses else None
+        net.take_results(self.epochs_.tolist(), losses, (self.failures_ > 0).tolist())
+        del self.start_, self.values_, self.buffers_, self.scores_, self.start_scores_, self.losses_
+
+    def _gained(self, net: Any) -> Tensor:
+        """Whether each model is significantly better than at the start."""
+        gained = [
+            not bool(start.isfinite().all())
+            or is_better(
+                best, start, n_standard_errors=net.n_standard_errors, weights=self.weights_
+            )
+            for best, start in zip(self.scores_, self.start_scores_, strict=True)
+        ]
+        return torch.tensor(gained)
+
+    def _report_failures(self, net: Any) -> None:
+        """Refuse a training without any finite loss; warn of one that stopped."""
+        epoch = int(self.epochs_[0])
+        if epoch == 0 and not self.scores_.isfinite().all():
+            raise ValueError(
+                "The training loss was never finite, not even at the initial weights; "
+                f"lower lr={net.lr} or check the network and the scale of X."
+            )
+        if self.failures_[0] > 1:
+            warn(
+                f"The training loss became non-finite twice (lr={net.lr}), so training stopped. "
+                f"The best weights, of epoch {epoch}, are kept. Lower lr.",
+                ConvergenceWarning,
+            )
