@@ -197,7 +197,7 @@ class OutOfCoreSource:
 
     def _buffers(self, generator: torch.Generator) -> Iterator[Batch]:
         """All rows, mixed within each pool, which is overwritten by the next."""
-        pool = torch.empty((CHUNKS_PER_BUFFER * self.n_chunk, self.rows.shape[1]), dtype=self.dtype)
+        pool = torch.empty((CHUNKS_PER_BUFFER * self.n_chunk, self.rows.n_inputs), dtype=self.dtype)
         pieces = list(gen_batches(len(self.rows), self.n_chunk))
         order = torch.randperm(len(pieces), generator=generator).tolist()
         for start in range(0, len(order), CHUNKS_PER_BUFFER):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ class Dataset:
         A standardized row is ``(x - center) / scale``.
     weights : ndarray of shape (n_rows,), float64, default=None
         Number of rows that each stands for, as `check_weights` returns it; None is one.
+    extra : ndarray of shape (n_rows, n_extra), default=None
+        Columns that network and objective are given behind the features, as they are: targets,
+        conditions, masks. They are not standardized, and PCA does not see them.
 
     Attributes
     ----------
@@ -51,8 +54,10 @@ class Dataset:
         center: np.ndarray,
         scale: float = 1.0,
         weights: np.ndarray | None = None,
+        extra: np.ndarray | None = None,
     ):
         self.X, self.center, self.scale, self.weights = X, center, scale, weights
+        self.extra = extra
         self.shape = X.shape
         self.widest = X.shape[1]
         self.known_statistics: dict[str, np.ndarray] | None = None
@@ -76,6 +81,11 @@ class Dataset:
     def weights_of(self, part: slice | np.ndarray) -> np.ndarray | None:
         """Weights of some rows."""
         return None if self.weights is None else self.weights[part]
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns that the network is given: features, and extra columns behind them."""
+        return self.shape[1] + (0 if self.extra is None else self.extra.shape[1])
 
     # -- blocks of bounded memory --------------------------------------------------
 
@@ -103,23 +113,26 @@ class Dataset:
     # -- some rows -----------------------------------------------------------------
 
     def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """Some standardized rows in one tensor, on the device of X if X is a tensor."""
-        if isinstance(self.X, Tensor):
-            return self._tensor_in_place(index, dtype)
-        return self.fill(torch.empty((len(index), self.shape[1]), dtype=dtype), index)
+        """Some standardized rows, extra columns included, on the device of X if X is a tensor."""
+        device = self.X.device if isinstance(self.X, Tensor) else "cpu"
+        return self.fill(
+            torch.empty((len(index), self.n_inputs), dtype=dtype, device=device), index
+        )
 
     def fill(self, result: Tensor, index: np.ndarray) -> Tensor:
-        """Write some standardized rows to a tensor (n_rows, n_features), and return it."""
+        """Write some standardized rows to a tensor (n_rows, n_inputs), and return it."""
+        n_features = self.shape[1]
         for part in gen_batches(len(index), rows_per_batch(self.widest)):
-            result[part] = torch.from_numpy(self[index[part]])
+            result[part, :n_features] = self._standardized_tensor(index[part])
+        if self.extra is not None:
+            result[:, n_features:] = torch.from_numpy(self.extra[index])
         return result
 
-    def _tensor_in_place(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
-        result = self.X.new_empty((len(index), self.shape[1]), dtype=dtype)
-        for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
-            rows = take_rows(self.X, index[part])
-            result[part] = (rows - like(self.center, rows)) / self.scale
-        return result
+    def _standardized_tensor(self, index: np.ndarray) -> Tensor:
+        if not isinstance(self.X, Tensor):
+            return torch.from_numpy(self[index])
+        rows = take_rows(self.X, index)
+        return (rows - like(self.center, rows)) / self.scale
 
     def tensor_of_weights(
         self, index: np.ndarray, dtype: torch.dtype, *, scaled: bool = True
@@ -130,9 +143,11 @@ class Dataset:
         weights = self.weights[index]
         return torch.from_numpy(weights / (weights.mean() if scaled else 1.0)).to(dtype)
 
-    def subset(self, index: np.ndarray) -> Self:
+    def subset(self, index: np.ndarray) -> Dataset:
         """Dataset of some rows, which are copied."""
-        return type(self)(take_rows(self.X, index), self.center, self.scale, self.weights_of(index))
+        extra = None if self.extra is None else self.extra[index]
+        X, weights = take_rows(self.X, index), self.weights_of(index)
+        return Dataset(X, self.center, self.scale, weights, extra)
 
     def evenly_spaced(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spaced; rows may repeat by their weights."""
@@ -159,9 +174,9 @@ class Dataset:
 
     # -- statistics ----------------------------------------------------------------
 
-    def with_scale(self, scale: float) -> Self:
+    def with_scale(self, scale: float) -> Dataset:
         """Same rows and center with another scale."""
-        other = type(self)(self.X, self.center, scale, self.weights)
+        other = Dataset(self.X, self.center, scale, self.weights, self.extra)
         if "scatter" in vars(self) and pca.is_precise(self.scatter):
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
