@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 
 import numpy as np
 import pandas as pd
@@ -109,7 +110,7 @@ def test_behind_a_scaler_the_scaled_rows_count():
     assert search.score(X) == pytest.approx(search.best_estimator_.score(X))
 
 
-def test_a_downstream_estimator_judges_codes(wine, labels):
+def test_a_downstream_estimator_scores_codes(wine, labels):
     search = search_of(downstream=LogisticRegression(), cv=4).fit(wine, labels)
     scores = []
     for train, test in StratifiedKFold(4).split(wine, labels):
@@ -157,7 +158,7 @@ def test_seeds_are_averaged(wine):
     assert search.best_estimator_.random_state == seeds[0]
 
 
-def test_groups_are_not_torn(wine):
+def test_groups_are_not_split(wine):
     groups = np.arange(len(wine)) % 5
     search = search_of(cv=GroupKFold(5)).fit(wine, groups=groups)
     assert search.n_splits_ == 5
@@ -247,7 +248,7 @@ def test_the_rule_chooses(rule, wine):
     assert search.n_components_ == search.best_estimator_.n_components_ == [1, 2, 4, 8][expected]
 
 
-def test_a_rule_of_ones_own(wine):
+def test_a_callable_rule(wine):
     search = search_of(rule=lambda results: int(np.argmin(results["mean_test_score"]))).fit(wine)
     assert search.n_components_ == 1
     with pytest.raises(IndexError, match="returned 7, but there are 3"):
@@ -321,6 +322,24 @@ def test_pickles_and_clones(wine):
     again = pickle.loads(pickle.dumps(search))
     np.testing.assert_array_equal(again.transform(wine), search.transform(wine))
     assert clone(search).get_params().keys() == search.get_params().keys()
+
+
+PICKLED = [
+    {},
+    {"scoring": reconstruction_score},
+    {"downstream": LogisticRegression()},
+    {"downstream": LogisticRegression(), "scoring": "f1_macro"},
+]
+
+
+@pytest.mark.parametrize("params", PICKLED, ids=str)
+def test_pickles_name_no_private_module_and_score_as_before(params, wine, labels):
+    search = search_of(PCA(), [2], **params).fit(wine, labels)
+    data = pickle.dumps(search)
+    names = {argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)}
+    assert [name for name in names if name.startswith("skae._")] == []
+    assert {"skae", "LatentDimensionSearch"} <= names
+    assert pickle.loads(data).score(wine, labels) == search.score(wine, labels)
 
 
 def test_a_progress_bar_if_verbose(wine, capsys):
