@@ -14,10 +14,10 @@ ROOT = Path(skae.__file__).parent
 LAYERS = [
     "_data.version",
     "_data.warnings",
+    "_data.rollback",
     "_data.array_api",
     "_data.threads",
     "_data.moments",
-    "_data.rollback",
     "_data.optional_imports",
     "_data.scores",
     "_data.parameter_checks",

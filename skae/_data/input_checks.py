@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,16 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         rows = rows.copy()
         rows.sum_duplicates()
     return rows
+
+
+@contextmanager
+def errors_about_validation_rows() -> Iterator[None]:
+    """Say in errors of the block that it is `X_val` that is wrong."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"X_val does not suit X: {error}") from error
 
 
 def check_codes(Z: Any, n_components: int, *, accept_sparse: str | bool = False) -> Any:
