@@ -7,6 +7,7 @@ how often this order changes file; with -v the functions themselves.
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,11 @@ def reading_path():
 
     def visit(frame, event, _):
         code = frame.f_code
-        if event == "call" and code.co_name not in NESTED and Path(code.co_filename).is_relative_to(ROOT):
+        if (
+            event == "call"
+            and code.co_name not in NESTED
+            and Path(code.co_filename).is_relative_to(ROOT)
+        ):
             seen.setdefault(code)
 
     before = sys.getprofile()
@@ -45,7 +50,7 @@ def reading_path():
 
 
 def changes_of_file(path):
-    return sum(one != other for (one, _), (other, _) in zip(path, path[1:], strict=False))
+    return sum(one != other for (one, _), (other, _) in pairwise(path))
 
 
 def main():
