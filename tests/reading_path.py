@@ -30,6 +30,7 @@ def curved_rows(n_rows=1000):
 def reading_path():
     """(file, function) of every function of skae in one fit, by first visit."""
     X, seen = curved_rows(), {}
+    estimator = AutoencoderTransformer(max_epochs=2, random_state=0)
 
     def visit(frame, event, _):
         code = frame.f_code
@@ -43,7 +44,7 @@ def reading_path():
     before = sys.getprofile()
     sys.setprofile(visit)
     try:
-        AutoencoderTransformer(max_epochs=2, random_state=0).fit(X)
+        estimator.fit(X)
     finally:
         sys.setprofile(before)
     return [(Path(c.co_filename).relative_to(ROOT).as_posix(), c.co_qualname) for c in seen]

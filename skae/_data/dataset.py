@@ -17,7 +17,7 @@ from torch import Tensor
 from skae._data import pca
 from skae._data.array_api import like
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES, rows_per_batch
-from skae._data.input_checks import as_numpy, is_memory_mapped, take_rows
+from skae._data.input_checks import is_memory_mapped, read_rows, take_rows
 
 
 class Dataset:
@@ -68,7 +68,7 @@ class Dataset:
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Standardized rows, float64."""
-        rows = as_numpy(take_rows(self.X, part)) - self.center
+        rows = read_rows(self.X, part) - self.center
         rows /= self.scale
         return rows
 
@@ -93,16 +93,11 @@ class Dataset:
         """Slices of all rows."""
         yield from gen_batches(len(self), rows_per_batch(self.widest))
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Standardized rows of each slice, float64."""
-        for part in self.parts():
-            yield self[part]
-
-    def weighted_blocks(self) -> Iterator[np.ndarray]:
-        """The same, each row times the root of its weight, so that its square is weighted."""
+    def blocks(self, *, weighted: bool = False) -> Iterator[np.ndarray]:
+        """Standardized rows of each slice, float64; times the roots of their weights if asked."""
         for part in self.parts():
             block = self[part]
-            if self.weights is not None:
+            if weighted and self.weights is not None:
                 block *= np.sqrt(self.weights[part])[:, None]
             yield block
 
@@ -168,8 +163,8 @@ class Dataset:
         constant = np.flatnonzero(constant_columns(self.X, index))
         if len(constant) == 0:
             return others[:0]
-        first = as_numpy(take_rows(self.X, index[:1]))[0, constant]
-        differs = as_numpy(take_rows(self.X, others)[:, constant]) != first
+        first = read_rows(self.X, index[:1])[0, constant]
+        differs = read_rows(self.X, others)[:, constant] != first
         return others[np.unique(differs.argmax(axis=0)[differs.any(axis=0)])]
 
     # -- statistics ----------------------------------------------------------------
@@ -207,7 +202,9 @@ class Dataset:
         largest = max(float(np.abs(block).max()) for block in self.blocks())
         if largest == 0:
             return 1.0
-        squares = sum(float(np.square(block / largest).sum()) for block in self.weighted_blocks())
+        squares = sum(
+            float(np.square(block / largest).sum()) for block in self.blocks(weighted=True)
+        )
         return largest * math.sqrt(squares / n_entries)
 
     @property
@@ -238,14 +235,13 @@ def constant_columns(X: Any, index: np.ndarray | None = None) -> Any:
         low, high = min_max_axis(X if index is None else X[index], axis=0)
         return low == high
 
-    def some(part: slice) -> np.ndarray:
-        return as_numpy(take_rows(X, part if index is None else index[part]))
-
-    first = some(slice(1))[0]
-    constant = (some(slice(100)) == first).all(axis=0)
-    for part in gen_batches(len(X if index is None else index), rows_per_batch(X.shape[1])):
+    order = np.arange(X.shape[0]) if index is None else index
+    first = read_rows(X, order[:1])[0]
+    constant = (read_rows(X, order[:100]) == first).all(axis=0)
+    for part in gen_batches(len(order), rows_per_batch(X.shape[1])):
         suspects = np.flatnonzero(constant)
         if len(suspects) == 0:
             break
-        constant[suspects] = (some(part)[:, suspects] == first[suspects]).all(axis=0)
+        rows = read_rows(X, part if index is None else index[part])
+        constant[suspects] = (rows[:, suspects] == first[suspects]).all(axis=0)
     return constant

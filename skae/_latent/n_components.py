@@ -222,12 +222,13 @@ class Trial:
 
     def _n_epochs(self, candidate: Any, trainer: Trainer, remake: Any) -> int | None:
         """Epochs that cross-validation would find best; None where it would not be asked."""
-        if not trainer.cross_validates(len(self.rows)):
+        network = nn.Identity()  # only those of folds are trained
+        job = TrainingJob(trainer, network, self.rows, remake)
+        if not job.cross_validates():
             return None
-        network = remake(self.rows)
-        if not candidate._needs_training(network, self.rows):
+        if not candidate._needs_training(remake(self.rows), self.rows):
             return 0
-        (length,) = cross_validate([TrainingJob(trainer, network, self.rows, remake)])
+        (length,) = cross_validate([job])
         return None if length is None else length.n_epochs
 
     def _sse(
