@@ -13,6 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
@@ -47,6 +48,13 @@ def make_fast(**params):
 
 def name_of(estimator):
     return type(estimator).__name__
+
+
+class Fail(Callback):
+    """Ends training after an epoch, with an error."""
+
+    def on_epoch_end(self, net, **kwargs):
+        raise RuntimeError("a callback failed")
 
 
 class OwnModule(nn.Module):
@@ -116,6 +124,12 @@ def device(request):
 def kind(request):
     """Every public estimator, as its defaults are."""
     return clone(request.param)
+
+
+@pytest.fixture
+def quick(kind):
+    """Every public estimator, trained for a moment; fitted to no rows yet."""
+    return fast(kind)
 
 
 @pytest.fixture(params=filter(is_dense, ESTIMATORS), ids=name_of)

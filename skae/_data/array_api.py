@@ -106,8 +106,8 @@ def array_api_fit(method: Method) -> Method:
 
     @wraps(method)
     def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
-        place = place_of(X)
-        if place is None and not is_fitted_elsewhere(self):
+        place = None if isinstance(X, np.ndarray) else place_of(X)
+        if place is None and isinstance(vars(self).get("mean_"), np.ndarray | None):
             return method(self, X, *args, **kwargs)
         rows = X if isinstance(X, Tensor) and method.__name__ == "fit" else to_numpy(X)
         with _attributes_in_numpy(self):

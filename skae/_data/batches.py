@@ -150,8 +150,8 @@ class OutOfCoreSource:
 
     def _buffers(self, generator: torch.Generator) -> Iterator[Batch]:
         """Yield all rows, mixed within each buffer; the next one overwrites it."""
-        n_rows, n_features = CHUNKS_PER_BUFFER * self.n_chunk, self.rows.shape[1]
-        buffer = torch.empty((n_rows, n_features), dtype=self.dtype)
+        n_rows = CHUNKS_PER_BUFFER * self.n_chunk
+        buffer = torch.empty((n_rows, self.rows.n_inputs), dtype=self.dtype)
         chunks = list(gen_batches(len(self.rows), self.n_chunk))
         order = torch.randperm(len(chunks), generator=generator).tolist()
         for start in range(0, len(order), CHUNKS_PER_BUFFER):

@@ -90,6 +90,13 @@ def as_numpy(X: Any) -> np.ndarray:
     return to_numpy(as_dense(X))
 
 
+def read_rows(X: Any, index: Any) -> np.ndarray:
+    """Some rows as a dense numpy array, float64 or float32."""
+    if isinstance(X, np.ndarray) and X.dtype in FLOAT_DTYPES:
+        return X[index]
+    return as_numpy(take_rows(X, index))
+
+
 def take_rows(X: Any, index: Any) -> Any:
     """Rows of an array, a tensor or a CSR matrix, by a slice or an array of indices."""
     if isinstance(X, Tensor) and isinstance(index, np.ndarray):

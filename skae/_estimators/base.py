@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
 from skae._data.threads import limited_threads
+from skae._data.warnings import warn
 from skae._latent.covariance import CovarianceTransformer
 from skae._latent.n_components import choose_dimension
 from skae._training.batched import models_per_batch
@@ -422,11 +422,10 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         self.n_components_ = self.n_components or self._n_components_of_none(rows)
         self._center, self._scale = rows.center, rows.scale
         if warns and constant.all():
-            warnings.warn(
+            warn(
                 f"All rows of X are equal (n_samples={X.shape[0]}): there is no variance to "
                 "learn, every code is the same.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
         return rows
 

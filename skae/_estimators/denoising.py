@@ -13,14 +13,14 @@ from torch import nn
 
 from skae._data.dataset import Dataset
 from skae._data.parameter_checks import Interval
-from skae._estimators.autoencoder import AutoencoderTransformer
+from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae.losses import LOSSES, Emphasised, Objective
 from skae.noise import NOISES, check_noise, make_noise
 
 
-@inherit_entries(AutoencoderTransformer)
-class DenoisingAutoencoder(AutoencoderTransformer):
+@inherit_entries(DenseAutoencoder)
+class DenoisingAutoencoder(DenseAutoencoder):
     """Autoencoder that learns to restore rows which noise has corrupted.
 
     While it trains, rows are corrupted before they are encoded, and the clean rows are what
@@ -77,7 +77,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     __module__ = "skae"  # the public path, which pickles name
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **AutoencoderTransformer._parameter_constraints,
+        **DenseAutoencoder._parameter_constraints,
         "noise": [StrOptions(set(NOISES)), nn.Module],
         "noise_level": [Interval(Real, 0, None, closed="left")],
         "emphasis": [Interval(Real, 0, None, closed="neither")],

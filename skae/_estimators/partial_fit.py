@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +22,7 @@ from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.threads import limited_threads
+from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder, FitData, Seeds
 from skae._latent.n_components import pca_dimension
 from skae._training.callbacks import check_callbacks
@@ -303,11 +303,10 @@ class IncrementalAutoencoder(BaseAutoencoder):
                 f"n_components={self.n_components}; use a new estimator, or fit."
             )
         if self.latent_density not in ("auto", "gaussian", "standard_normal"):
-            warnings.warn(
+            warn(
                 f"latent_density={self.latent_density!r} cannot follow rows that arrive by and "
                 "by: a normal distribution takes its place, as of latent_density='gaussian'.",
                 UserWarning,
-                stacklevel=5,
             )
 
     def _open_stream(self) -> Stream:
@@ -415,12 +414,11 @@ class IncrementalAutoencoder(BaseAutoencoder):
         if not math.isfinite(loss):
             stream.training = None
             stream.n_failures += 1
-            warnings.warn(
+            warn(
                 "The training loss became non-finite: the weights before these rows are kept, "
                 f"and the learning rate is lowered to {trainer.params['lr'] * RATE_CUT:.1g}. "
                 "Lower lr.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _describe_rows(self, stream: Stream, rows: Dataset) -> None:

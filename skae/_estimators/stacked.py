@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from skae._data.dataset import Dataset
 from skae._data.moments import Moments
 from skae._data.parameter_checks import Interval
-from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import FitData, Seeds
+from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import Stream
 from skae._training.trainer import FEW_ROWS, Trainer, TrainingJob, train_networks
@@ -31,8 +31,8 @@ MANY_ROWS = 50_000  # which stand for more where layers are described
 SMALLEST_EIGENVALUE = 1e-10  # of the largest: directions below it have no codes
 
 
-@inherit_entries(AutoencoderTransformer)
-class StackedAutoencoder(AutoencoderTransformer):
+@inherit_entries(DenseAutoencoder)
+class StackedAutoencoder(DenseAutoencoder):
     """Deep autoencoder whose layers are trained one by one, then all together.
 
     Each hidden layer is first trained as an autoencoder, or a denoising one, of what the
@@ -111,7 +111,7 @@ class StackedAutoencoder(AutoencoderTransformer):
     __module__ = "skae"  # the public path, which pickles name
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **AutoencoderTransformer._parameter_constraints,
+        **DenseAutoencoder._parameter_constraints,
         "pretraining": [StrOptions({"greedy"}), None],
         "noise": [StrOptions(set(NOISES)), nn.Module, None],
         "noise_level": [Interval(Real, 0, None, closed="left")],
@@ -394,19 +394,8 @@ class LayerActivations(Dataset):
             codes = layer(codes)
         return codes.cpu().double().numpy()
 
-    def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """Codes of some rows in one tensor.
-
-        Parameters
-        ----------
-        index : ndarray of shape (n_rows,)
-        dtype : torch.dtype
-
-        Returns
-        -------
-        Tensor of shape (n_rows, n_codes)
-        """
-        return self.fill(torch.empty((len(index), self.shape[1]), dtype=dtype), index)
+    def _standardized_tensor(self, index: np.ndarray) -> Tensor:
+        return torch.from_numpy(self[index])
 
     def subset(self, index: np.ndarray) -> LayerActivations:
         """Choose rows, which are copied.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
@@ -20,6 +19,7 @@ from skae._data.dataset import Dataset
 from skae._data.input_checks import check_unit_interval
 from skae._data.moments import Moments
 from skae._data.parameter_checks import Interval, check_integer
+from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
@@ -356,24 +356,22 @@ class VAETransformer(IncrementalAutoencoder):
                 module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
             variances = module.noise_variance.cpu().numpy()
             if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
-                warnings.warn(
+                warn(
                     "The observation variance is at its floor, 1e-6 of the mean feature variance "
                     f"(n_components={self.n_components_}, {self.n_features_in_} features): rows "
                     "are decoded exactly, and their likelihood has no meaning. Lower "
                     "n_components, or use AutoencoderTransformer.",
                     ConvergenceWarning,
-                    stacklevel=5,
                 )
             self.noise_variance_ = variances * self._scale**2
             if variances.ndim == 0:
                 self.noise_variance_ = float(self.noise_variance_)
         if varies and self.n_active_components_ == 0:
-            warnings.warn(
+            warn(
                 f"No component is active: all of n_components={self.n_components_} diverge from "
                 f"the prior by less than {ACTIVE} nats, so that codes say nothing of the rows. "
                 f"Lower beta={self.beta}.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _mean_squares(self, rows: Dataset) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from skae._data.dataset import Dataset, constant_columns
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
 from skae._data.scores import explained_share
+from skae._data.warnings import warn
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
 from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
@@ -142,12 +142,11 @@ def choose_dimension(
 
 
 def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
-    warnings.warn(
+    warn(
         f"n_components={fraction}: the {cap} components that PCA needs for this share of the "
         f"training rows' variance explain {explained:.4f} of held-out rows' variance; they are "
         f"kept. Set n_components to an integer above {cap} for more.",
         ConvergenceWarning,
-        stacklevel=9,
     )
 
 
@@ -223,12 +222,13 @@ class Trial:
 
     def _n_epochs(self, candidate: Any, trainer: Trainer, remake: Any) -> int | None:
         """Epochs that cross-validation would find best; None where it would not be asked."""
-        if not trainer.cross_validates(len(self.rows)):
+        network = nn.Identity()  # only those of folds are trained
+        job = TrainingJob(trainer, network, self.rows, remake)
+        if not job.cross_validates():
             return None
-        network = remake(self.rows)
-        if not candidate._needs_training(network, self.rows):
+        if not candidate._needs_training(remake(self.rows), self.rows):
             return 0
-        (length,) = cross_validate([TrainingJob(trainer, network, self.rows, remake)])
+        (length,) = cross_validate([job])
         return None if length is None else length.n_epochs
 
     def _sse(

@@ -164,14 +164,15 @@ class OrderedTransformer(LatentTransformer):
             codes = self._codes(block)
             for i, n in enumerate(n_kept):
                 kept = codes if n == self.n_components_ else codes * (np.arange(codes.shape[1]) < n)
-                sse[i] += weighted_sum(np.square(block - self._decode(kept, block)), weights)
+                errors = self._differences(block, self._decode(kept, block))
+                sse[i] += weighted_sum(np.square(errors), weights)
         return sse
 
     def _sst(self, rows: Dataset) -> float:
         """Sum of squared differences between standardized rows and the training mean."""
         centre = (self.mean_ - self._center) / self._scale
         return sum(
-            weighted_sum(np.square(rows[part] - centre), rows.weights_of(part))
+            weighted_sum(np.square(self._differences(rows[part], centre)), rows.weights_of(part))
             for part in self._batch_slices(len(rows))
         )
 

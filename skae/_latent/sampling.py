@@ -77,7 +77,7 @@ class GenerativeTransformer(OrderedTransformer):
         """Standardized rows minus their reconstructions."""
         if self._is_at_pca():
             return rows - rows @ self.components_.T @ self.components_
-        return rows - self._reconstruct(rows)
+        return self._differences(rows, self._reconstruct(rows))
 
     def _spread_codes(self, rows: Dataset) -> np.ndarray:
         """Codes of the rows that a density is fitted to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from skae._data.warnings import warn
 from skae._training.validation_split import is_better
 
 LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
@@ -148,9 +148,8 @@ class BestWeights(Callback):
                 f"lower lr={net.lr} or check the network and the scale of X."
             )
         if self.failures_[0] > 1:
-            warnings.warn(
+            warn(
                 f"The training loss became non-finite twice (lr={net.lr}), so training stopped. "
                 f"The best weights, of epoch {epoch}, are kept. Lower lr.",
                 ConvergenceWarning,
-                stacklevel=2,
             )

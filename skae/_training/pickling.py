@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import warnings
 import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from skae._data.array_api import attributes_in_numpy, is_fitted_elsewhere
 from skae._data.seeds_and_devices import resolve_device
 from skae._data.version import __version__
+from skae._data.warnings import warn
 from skae.networks.serialization import network_from_config, network_to_config
 
 VERSION, CHECKSUM = "_skae_version", "_checksum"
@@ -117,10 +117,9 @@ def loaded_device(device: str) -> str:
     try:
         return str(resolve_device(device))
     except ValueError:
-        warnings.warn(
+        warn(
             f"The model was fitted on {device=}, which is absent here; it is loaded to the CPU.",
             UserWarning,
-            stacklevel=4,
         )
         return "cpu"
 
