@@ -184,18 +184,25 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
         raise ValueError(
             f"There is no network of kind {kind!r}: the network configuration is damaged."
         )
-    parts, tensors = NETWORKS[KINDS[kind]]
-    inner = {name: network_from_config(_entry(config, name)) for name in parts}
     if kind == "Autoencoder":
-        _check_mirrored(**inner)
-        return Autoencoder(**inner).eval()
-    sizes = sizes_of(inner["network"])
+        parts = {name: network_from_config(_entry(config, name)) for name in ("encoder", "decoder")}
+        _check_mirrored(**parts)
+        return Autoencoder(**parts).eval()
+    return _outer_from_config(config, KINDS[kind])
+
+
+def _outer_from_config(config: NetworkConfig, kind: type[nn.Module]) -> nn.Module:
+    """Network with tensors of its own around an `Autoencoder`."""
+    inner, tensors = network_from_config(_entry(config, "network")), NETWORKS[kind][1]
+    sizes = sizes_of(inner)
     if sizes is None:
-        raise ValueError(f"{kind} holds no Autoencoder: the network configuration is damaged.")
+        raise ValueError(
+            f"{kind.__name__} holds no Autoencoder: the network configuration is damaged."
+        )
     given = {name: _checked_tensor(config, name, shapes, sizes) for name, shapes in tensors.items()}
     gates = given.pop("gates", None)
     gated = {"gated": gates is not None} if "gates" in tensors else {}
-    network = KINDS[kind](**inner, **given, **gated)
+    network: Any = kind(inner, **given, **gated)
     if gates is not None:
         network.gates = nn.Parameter(gates)
     return network.eval()
@@ -213,13 +220,9 @@ def _mlp_from_config(config: NetworkConfig) -> MLP:
         )
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
-        layers += [
-            _linear(
-                _tensor(weights[i], f"weights[{i}]", [(n_out, n_in)]),
-                _tensor(biases[i], f"biases[{i}]", [(n_out,)]),
-            ),
-            ACTIVATIONS[name](),
-        ]
+        weight = _tensor(weights[i], f"weights[{i}]", [(n_out, n_in)])
+        bias = _tensor(biases[i], f"biases[{i}]", [(n_out,)])
+        layers += [_linear(weight, bias), ACTIVATIONS[name]()]
     network = MLP.__new__(MLP)  # its constructor would draw weights
     nn.Sequential.__init__(network, *layers[:-1])
     return network
