@@ -111,6 +111,16 @@ def assert_close(actual, desired, tolerance):
     np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * scale)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let `-n 2` give whole modules to a worker, where tests share fits, until one is idle."""
+    if config.option.dist == "load":
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+    return None
+
+
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that train")
 
