@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skae._data.array_api import to_numpy
 from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES, float_dtypes
-from skae._data.input_errors import check_squares, explained_errors
+from skae._data.input_errors import check_squares, raise_explained, refuse_lazy
 
 ROUNDING = 1e-6  # by which scaled rows may leave the unit interval
 
@@ -27,8 +27,11 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     kept = is_memory_mapped(X) and X.dtype.kind in "iuf"
     dtype = None if kept else float_dtypes(X)
-    with explained_errors(X, type(estimator).__name__):
+    refuse_lazy(X)
+    try:
         rows = validate_data(estimator, X, dtype=dtype, accept_sparse="csr", reset=reset)
+    except (TypeError, ValueError) as error:
+        raise_explained(error, X, type(estimator).__name__)
     check_squares(rows, X)
     if sparse.issparse(rows) and not rows.has_canonical_format:
         rows = rows.copy()
@@ -48,8 +51,11 @@ def errors_about_validation_rows() -> Iterator[None]:
 
 def check_codes(Z: Any, n_components: int, *, accept_sparse: str | bool = False) -> Any:
     """Check codes, float64 or float32, that are to be decoded."""
-    with explained_errors(Z, "inverse_transform"):
+    refuse_lazy(Z)
+    try:
         Z = check_array(Z, dtype=float_dtypes(Z), input_name="X", accept_sparse=accept_sparse)
+    except (TypeError, ValueError) as error:
+        raise_explained(error, Z, "inverse_transform")
     if Z.shape[1] != n_components:
         raise ValueError(
             f"X has {Z.shape[1]} columns, but inverse_transform expects codes of "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.utils import gen_batches
 from torch import Tensor
@@ -18,7 +18,11 @@ from skae._data.dtypes_and_batch_sizes import rows_per_batch
 Test = Callable[[np.ndarray], np.ndarray]  # of entries
 
 # Of squares; a quarter of the largest number leaves room for squares of differences.
-LARGEST_SUM = {name: float(np.finfo(name).max) / 4 for name in ("float64", "float32")}
+LARGEST_SUM = {
+    dtype: float(np.finfo(name).max) / 4
+    for name in ("float64", "float32")
+    for dtype in (np.dtype(name), getattr(torch, name))
+}
 MAX_NAMES = 5  # of columns in a message
 REMEDIES = {
     "NaN": "impute them, for example with SimpleImputer or KNNImputer as the step before in a "
@@ -31,28 +35,29 @@ REMEDIES = {
 }
 
 
-@contextmanager
-def explained_errors(X: Any, consumer: str) -> Iterator[None]:
-    """Explain what is wrong with X, which `consumer` takes, if the block cannot convert it."""
+def refuse_lazy(X: Any) -> None:
+    """Raise an error if X is a lazy frame."""
     if hasattr(X, "collect"):
         raise TypeError(f"X is a {_kind_of(X)}, which holds no rows yet; pass X.collect().")
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        message = _explanation(X, consumer, error)
-        if message is None:
-            raise
-        raise kind(message) from error
+
+
+def raise_explained(error: Exception, X: Any, consumer: str) -> NoReturn:
+    """Raise an error that says what is wrong with X, which `consumer` cannot convert."""
+    kind = ValueError if isinstance(error, ValueError) else TypeError
+    message = _explanation(X, consumer, error)
+    if message is None:
+        raise error
+    raise kind(message) from error
 
 
 def check_squares(X: Any, original: Any, name: str = "X") -> None:
     """Raise an error if sums of squares of X overflow; `original` names its columns."""
-    dtype = str(X.dtype).removeprefix("torch.")
-    if dtype not in LARGEST_SUM or _sum_of_squares(X) < LARGEST_SUM[dtype]:
+    largest = LARGEST_SUM.get(X.dtype, math.inf)
+    if largest == math.inf or _sum_of_squares(X) < largest:
         return
+    dtype = str(X.dtype).removeprefix("torch.")
     n_summed = X.shape[1] * (X.shape[0] if dtype == "float64" else 1)  # float32 rows sum in float64
-    limit = math.sqrt(LARGEST_SUM[dtype] / n_summed)
+    limit = math.sqrt(largest / n_summed)
     names = _columns_where(original, lambda values: np.abs(values) >= limit)
     other = " or convert X to float64" if dtype == "float32" else ""
     if names:

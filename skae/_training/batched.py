@@ -329,12 +329,12 @@ class BatchedNet(AutoencoderNet):
     def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
         self.flat_.write(*snapshot)
 
-    def recover(self, failures: Tensor, best: tuple[Tensor, list[Tensor]]) -> None:
+    def recover(self, failures: np.ndarray, best: tuple[Tensor, list[Tensor]]) -> None:
         """Leave failed models out; stop if none is left."""
         if failures.all():
             raise StopTraining
 
-    def record(self, name: str, values: Tensor) -> None:
+    def record(self, name: str, values: np.ndarray) -> None:
         self.history.record(name, values.tolist())
 
     def take_results(

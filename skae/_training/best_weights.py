@@ -13,6 +13,7 @@ from torch import Tensor
 from skae._data.warnings import warn
 from skae._training.validation_split import is_better
 
+Snapshot = tuple[Tensor, list[Tensor]]  # of weights and buffers, with an axis of models in front
 LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
 
 
@@ -66,28 +67,28 @@ class BestWeights(Callback):
         weights = net.held_out_weights_ if validates else None
         self.weights_ = None if weights is None else weights.double().numpy()
         self.scale_ = ScoreScale(losses, net.criterion_.positive)
-        self.start_scores_ = self.scale_.score(losses)  # (n_models, n_rows)
-        self.scores_, self.losses_ = self.start_scores_.clone(), [losses]
-        self.start_, (self.values_, self.buffers_) = net.snapshot(), net.snapshot()
+        self.start_scores_ = self.scores_ = self.scale_.score(losses)  # (n_models, n_rows)
+        self.means_, self.losses_ = self._means(self.scores_), [losses]
+        self.start_ = self.values_, self.buffers_ = net.snapshot()
         self.epochs_ = np.zeros(len(losses), dtype=int)
-        self.failures_ = torch.zeros(len(losses), dtype=torch.int64)
+        self.failures_ = np.zeros(len(losses), dtype=int)
         if net.is_batched:
-            self.failures_ += ~self.start_scores_.isfinite().all(1)
+            self.failures_ += ~np.isfinite(self.means_)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        train_losses = torch.tensor(net.history[-1]["train_loss"], dtype=torch.float64)
-        finite = better = train_losses.reshape(-1).isfinite()
+        finite = better = np.isfinite(np.atleast_1d(net.history[-1]["train_loss"]))
         if net.held_out_ is not None:
             scores = self._validation_scores(net)
-            finite = finite & scores.isfinite().all(1)
-            found = self.scores_.isfinite().all(1)
-            better = finite & (~found | (self._means(scores) < self._means(self.scores_)))
+            means = self._means(scores)  # not finite if any score is not
+            finite = finite & np.isfinite(means)
+            better = finite & (~np.isfinite(self.means_) | (means < self.means_))
         if net.is_batched:
             better = better & (self.failures_ == 0)
         net.record("valid_loss_best", better)
         if better.any():
             if net.held_out_ is not None:
-                self.scores_[better] = scores[better]
+                self.means_ = np.where(better, means, self.means_)
+                self.scores_ = _chosen(better, scores, self.scores_)
             self._keep(better, net.snapshot(), net.history[-1]["epoch"])
         if not finite.all():
             self.failures_ += ~finite
@@ -101,34 +102,35 @@ class BestWeights(Callback):
             self.losses_.append(losses)
         return self.scale_.score(losses)
 
-    def _means(self, values: Tensor) -> Tensor:
+    def _means(self, values: Tensor) -> np.ndarray:
         """Mean over rows of each model."""
         if self.weights_ is None:
-            return values.mean(1)
-        return torch.from_numpy(np.average(values.numpy(), axis=1, weights=self.weights_))
+            return values.mean(1).numpy()
+        return np.average(values.numpy(), axis=1, weights=self.weights_)
 
-    def _keep(self, models: Tensor, snapshot: tuple[Tensor, list[Tensor]], epoch: int) -> None:
+    def _keep(self, models: np.ndarray, snapshot: Snapshot, epoch: int) -> None:
         """Take the weights of some models."""
         values, buffers = snapshot
-        self.values_[models] = values[models]
-        for kept, buffer in zip(self.buffers_, buffers, strict=True):
-            kept[models] = buffer[models]
-        self.epochs_[models.numpy()] = epoch
+        self.values_ = _chosen(models, values, self.values_)
+        pairs = zip(buffers, self.buffers_, strict=True)
+        self.buffers_ = [_chosen(models, new, kept) for new, kept in pairs]
+        self.epochs_[models] = epoch
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        back = self.failures_ > 0
+        failed = self.failures_ > 0
+        back = failed & net.is_batched
         if not net.is_batched:
-            back = torch.zeros(1, dtype=torch.bool)
             self._report_failures(net)
         if net.require_gain and net.held_out_ is not None:
             back = back | ~self._gained(net)
-        self._keep(back, self.start_, 0)
+        if back.any():
+            self._keep(back, self.start_, 0)
         net.restore((self.values_, self.buffers_))
         losses = torch.stack(self.losses_).cpu().numpy() if net.keep_losses else None
-        net.take_results(self.epochs_.tolist(), losses, (self.failures_ > 0).tolist())
+        net.take_results(self.epochs_.tolist(), losses, failed.tolist())
         del self.start_, self.values_, self.buffers_, self.scores_, self.start_scores_, self.losses_
 
-    def _gained(self, net: Any) -> Tensor:
+    def _gained(self, net: Any) -> np.ndarray:
         """Whether each model is significantly better than at the start."""
         gained = [
             not bool(start.isfinite().all())
@@ -137,12 +139,12 @@ class BestWeights(Callback):
             )
             for best, start in zip(self.scores_, self.start_scores_, strict=True)
         ]
-        return torch.tensor(gained)
+        return np.array(gained)
 
     def _report_failures(self, net: Any) -> None:
         """Refuse a training without any finite loss; warn of one that stopped."""
         epoch = int(self.epochs_[0])
-        if epoch == 0 and not self.scores_.isfinite().all():
+        if epoch == 0 and not np.isfinite(self.means_[0]):
             raise ValueError(
                 "The training loss was never finite, not even at the initial weights; "
                 f"lower lr={net.lr} or check the network and the scale of X."
@@ -153,3 +155,11 @@ class BestWeights(Callback):
                 f"The best weights, of epoch {epoch}, are kept. Lower lr.",
                 ConvergenceWarning,
             )
+
+
+def _chosen(models: np.ndarray, new: Tensor, kept: Tensor) -> Tensor:
+    """New values of some models, kept values of the others; models lie along the first axis."""
+    if models.all():
+        return new
+    chosen = torch.from_numpy(models).to(new.device)
+    return torch.where(chosen.view(-1, *[1] * (new.ndim - 1)), new, kept)

@@ -368,8 +368,8 @@ class AutoencoderNet(NeuralNet):
             total = total + step["loss"] * batch.shape[-2]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        total = torch.as_tensor(total, dtype=torch.float64).reshape(-1)
-        self.record(f"{prefix}_loss", total / len(iterator.source))
+        total = total.cpu().numpy() if isinstance(total, Tensor) else total
+        self.record(f"{prefix}_loss", np.array(total, dtype=float, ndmin=1) / len(iterator.source))
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode of the network, down to its last module where any of them has one."""
@@ -492,7 +492,7 @@ class AutoencoderNet(NeuralNet):
         """Buffers that may change; a sparse one, such as the graph of a mesh, is constant."""
         return [b for b in self.module_.buffers() if b.layout == torch.strided]
 
-    def recover(self, failures: Tensor, best: tuple[Tensor, list[Tensor]]) -> None:
+    def recover(self, failures: np.ndarray, best: tuple[Tensor, list[Tensor]]) -> None:
         """Return to the best weights and lower the rate; stop after the second failure."""
         self.restore(best)
         if failures[0] > 1:
@@ -500,7 +500,7 @@ class AutoencoderNet(NeuralNet):
         self.rate_factor_ *= RATE_CUT
         self.initialize_optimizer()
 
-    def record(self, name: str, values: Tensor) -> None:
+    def record(self, name: str, values: np.ndarray) -> None:
         """Enter the values of all models into the history: here the number of one."""
         self.history.record(name, values[0].item())
 
