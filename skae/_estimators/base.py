@@ -30,7 +30,7 @@ from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_gl
 from skae._data.threads import limited_threads
 from skae._data.warnings import warn
 from skae._latent.covariance import CovarianceTransformer
-from skae._latent.n_components import choose_dimension
+from skae._latent.n_components import choose_n_components
 from skae._training.batched import models_per_batch
 from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
@@ -452,7 +452,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         if hasattr(self, "dimension_curve_"):
             del self.dimension_curve_
         if isinstance(self.n_components, RealNotInt):
-            self.n_components_, self.dimension_curve_ = choose_dimension(
+            self.n_components_, self.dimension_curve_ = choose_n_components(
                 self, rows, device, seeds, held_out
             )
 

@@ -131,8 +131,8 @@ class DenseAutoencoder(IncrementalAutoencoder):
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         if self._starts_at_optimum() or not isinstance(network, AnchoredAutoencoder):
             return not self._starts_at_optimum()
-        along, left = rows.squares_along(network.components.cpu().numpy())
-        return bool(left > NEGLIGIBLE * (along.sum() + left))
+        along, residual = rows.squares_along(network.components.cpu().numpy())
+        return bool(residual > NEGLIGIBLE * (along.sum() + residual))
 
     def _is_at_pca(self) -> bool:
         return self.anchor is not None and self.net_.module_.is_at_anchor()

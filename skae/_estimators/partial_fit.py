@@ -24,7 +24,7 @@ from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.threads import limited_threads
 from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder, FitData, Seeds
-from skae._latent.n_components import pca_dimension
+from skae._latent.n_components import pca_n_components
 from skae._training.callbacks import check_callbacks
 from skae._training.trainer import TrainingJob, train_networks
 from skae.densities import Gaussian
@@ -86,7 +86,7 @@ class Stream:
         self.seeds, self.rows = Seeds(*state["seeds"]), Moments.of(state["rows"])
         self.averages = {name: Moments.of(its) for name, its in state["averages"].items()}
 
-    def count_in(self, rows: Dataset) -> None:
+    def update_statistics(self, rows: Dataset) -> None:
         """Add rows to the moments and the ranges.
 
         Parameters
@@ -99,7 +99,7 @@ class Stream:
             self.low = np.fmin(self.low, block.min(axis=0))
             self.high = np.fmax(self.high, block.max(axis=0))
 
-    def hold(self, X: Any, weights: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
+    def add_pending(self, X: Any, weights: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
         """Let rows wait behind those that do already.
 
         Parameters
@@ -119,11 +119,11 @@ class Stream:
                 weights = np.concatenate(
                     [np.ones(rows.shape[0]) if w is None else w for rows, w in both]
                 )
-            X = stacked(before, X)
+            X = concatenate_rows(before, X)
         self.pending = X, weights
         return self.pending
 
-    def own_pending(self, X: Any, weights: np.ndarray | None) -> None:
+    def copy_pending(self, X: Any, weights: np.ndarray | None) -> None:
         """Copy what waits where it is still the caller's, who may change it.
 
         Parameters
@@ -177,7 +177,7 @@ class Stream:
         std = np.sqrt(self.rows.scatter / self.rows.count)
         return {"mean": self.rows.mean, "std": std, "low": self.low, "high": self.high}
 
-    def same_moments(self) -> tuple[np.ndarray, np.ndarray]:
+    def equivalent_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows, two a feature, and weights, whose mean and scatter are those of all rows.
 
         Returns
@@ -192,7 +192,7 @@ class Stream:
         return X, np.full(len(X), self.rows.count / len(X))
 
 
-def stacked(first: Any, second: Any) -> Any:
+def concatenate_rows(first: Any, second: Any) -> Any:
     """Rows of two arrays one below the other; sparse if both are.
 
     Parameters
@@ -272,17 +272,17 @@ class IncrementalAutoencoder(BaseAutoencoder):
         self._validate_params()  # scikit-learn does so only before the first call
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
-        self._check_can_follow()
+        self._check_continues()
         with all_or_nothing(self), torch.inference_mode(False):
             is_first = not hasattr(self, "net_")
             X = self._check_rows(X, reset=is_first)
             X, weights = check_weights(sample_weight, X, scaled=False)
             self._check_parameters(X)
-            stream = self._open_stream()
+            stream = self._copy_or_make_stream()
             with limited_threads(torch.get_num_threads()):
-                follow = self._go_on if stream.has_started else self._begin
+                follow = self._continue if stream.has_started else self._refit
                 follow(stream, X, weights, device)
-            stream.own_pending(X, weights)
+            stream.copy_pending(X, weights)
             self._stream = stream
             if is_first:
                 self._warn_if_overcomplete()
@@ -293,7 +293,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
         """Number of rows, as IncrementalPCA's."""
         return self.n_samples_
 
-    def _check_can_follow(self) -> None:
+    def _check_continues(self) -> None:
         """Refuse another number of components, and name what needs all rows at once."""
         kept = getattr(self, "n_components_", None)
         chosen = self.n_components is None or isinstance(self.n_components, RealNotInt)
@@ -309,7 +309,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
                 UserWarning,
             )
 
-    def _open_stream(self) -> Stream:
+    def _copy_or_make_stream(self) -> Stream:
         """Return a copy of the stream so far, or one that continues a fit, or a new one."""
         if hasattr(self, "_stream"):
             return copy.deepcopy(self._stream)
@@ -337,7 +337,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
 
     # -- before training starts ----------------------------------------------------
 
-    def _begin(
+    def _refit(
         self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
     ) -> None:
         """Start anew from all rows so far; train if there are enough."""
@@ -345,15 +345,15 @@ class IncrementalAutoencoder(BaseAutoencoder):
             # Around the first row, so that a large offset costs no digits.
             if stream.rows.count == 0:
                 stream.origin = as_dense(X[:1])[0].astype(float)
-            stream.count_in(Dataset(X, stream.origin, weights=weights))
-            X, weights = stream.same_moments()
+            stream.update_statistics(Dataset(X, stream.origin, weights=weights))
+            X, weights = stream.equivalent_rows()
         else:
-            X, weights = stream.hold(X, weights)
+            X, weights = stream.add_pending(X, weights)
         rows = self._fit_center_and_scale(X, weights, warns=False)
         self.n_samples_ = rows.count
-        starts = not self._starts_at_optimum() and len(rows) >= rows_to_wait_for(rows.shape[1])
+        starts = not self._starts_at_optimum() and len(rows) >= min_rows_to_train(rows.shape[1])
         if isinstance(self.n_components, RealNotInt):
-            self.n_components_ = pca_dimension(rows, self.n_components)
+            self.n_components_ = pca_n_components(rows, self.n_components)
             if starts:
                 self._choose_n_components(rows, device, stream.seeds, None)
         with self._seed_user_modules(stream.seeds.weights, device):
@@ -367,10 +367,10 @@ class IncrementalAutoencoder(BaseAutoencoder):
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
         if starts:
             stream.has_started = True
-            self._learn(stream, rows, device)
+            self._train_epoch(stream, rows, device)
             stream.rows = Moments(self.n_features_in_, joint=False)
-            self._describe_rows(stream, rows)
-            self._describe_so_far(stream, rows)
+            self._update_mean(stream, rows)
+            self._update_attributes(stream, rows)
             return
         self._describe_network(rows)
         kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
@@ -378,22 +378,22 @@ class IncrementalAutoencoder(BaseAutoencoder):
 
     # -- from then on --------------------------------------------------------------
 
-    def _go_on(
+    def _continue(
         self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
     ) -> None:
         """Train on what arrives, as soon as it fills a batch; describe what came of it."""
-        waiting = Dataset(*self._to_rows(*stream.hold(X, weights)))
+        waiting = Dataset(*self._to_rows(*stream.add_pending(X, weights)))
         rows = Dataset(*self._to_rows(X, weights))
         trainer = self._make_trainer(rows, device, stream.seeds)
-        self._describe_rows(stream, rows)
+        self._update_mean(stream, rows)
         if len(waiting) >= trainer.partial_fit_batch_size():
-            self._learn(stream, waiting, device)
-        self._describe_so_far(stream, rows)
+            self._train_epoch(stream, waiting, device)
+        self._update_attributes(stream, rows)
 
     def _to_rows(self, X: Any, weights: np.ndarray | None) -> tuple[Any, ...]:
         return X, self._center, self._scale, weights
 
-    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
+    def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
         """Train for one epoch on rows, which then wait no longer."""
         if stream.rows.count:
             rows.known_statistics = stream.feature_statistics()
@@ -421,31 +421,31 @@ class IncrementalAutoencoder(BaseAutoencoder):
                 ConvergenceWarning,
             )
 
-    def _describe_rows(self, stream: Stream, rows: Dataset) -> None:
+    def _update_mean(self, stream: Stream, rows: Dataset) -> None:
         """Count rows in: their number, mean and ranges."""
-        stream.count_in(rows)
+        stream.update_statistics(rows)
         self.n_samples_ = round(stream.rows.count)
         self.mean_ = stream.rows.mean * self._scale + self._center
 
-    def _describe_so_far(self, stream: Stream, rows: Dataset) -> None:
+    def _update_attributes(self, stream: Stream, rows: Dataset) -> None:
         """Describe the model by what these rows and those before them say of it."""
         n = rows.count if rows.weights is None else float(rows.weights.sum())
         codes = stream.averages.get("codes")
         codes = self._code_moments_of(rows, None if codes is None else codes.limit(stream.window()))
         stream.averages["codes"] = codes
         self._order(stream.average("slopes", self._mean_jacobian(rows), n), codes)
-        (left,), total = self._sse(rows, [self.n_components_]), self._sst(rows)
-        left, total = stream.average("errors", np.array([left, total]) / n, n)
+        errors = np.array([self._sse(rows), self._sst(rows)]) / n
+        mse, mst = stream.average("errors", errors, n)
         self._set_noise(
-            rows, left * self.n_samples_, lambda value: stream.average("noise", value, n)
+            rows, mse * self.n_samples_, lambda value: stream.average("noise", value, n)
         )
-        explained = 1 - left / total if total > 0 else 0.0
+        explained = 1 - mse / mst if mst > 0 else 0.0
         shares = stream.average("shares", self._explained_ratios(rows, explained), n)
         self.explained_variance_ratio_ = shares * (explained / shares.sum() if shares.any() else 1)
         self._set_residual(rows, lambda value: stream.average("residual", value, n))
-        self.latent_density_ = self._density_of(codes)
+        self.latent_density_ = self._density_from_moments(codes)
 
-    def _density_of(self, codes: Moments) -> Gaussian:
+    def _density_from_moments(self, codes: Moments) -> Gaussian:
         """Prior, or the normal distribution that has the moments of the codes."""
         k = self.n_components_
         if self.latent_density == "standard_normal":
@@ -455,7 +455,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
         return Gaussian(mean, to_code.T @ codes.covariance()[:k, :k] @ to_code)
 
 
-def rows_to_wait_for(n_features: int) -> int:
+def min_rows_to_train(n_features: int) -> int:
     """Rows that wait until training starts.
 
     Parameters

@@ -265,7 +265,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         is_auto = isinstance(self.hidden_layer_sizes, str)
         return () if is_auto else super()._resolve_hidden_layer_sizes()
 
-    def _count(self, n_active: int | float) -> int:
+    def _n_units(self, n_active: int | float) -> int:
         """Number of units that a number or share stands for."""
         if isinstance(n_active, RealNotInt):
             n_active = max(1, round(n_active * self.n_components_))
@@ -292,8 +292,8 @@ class SparseAutoencoder(IncrementalAutoencoder):
             encoder[-1].bias.fill_(math.log(self.rho / (1 - self.rho)) if self._is_kl() else 0.0)
             if not hidden:
                 encoder[0].weight.copy_(atoms)
-        network = self._with_rule(Autoencoder(encoder, decoder))
-        self._calibrate(network, rows)
+        network = self._make_sparse_network(Autoencoder(encoder, decoder))
+        self._fit_threshold(network, rows)
         return network
 
     def _first_atoms(self, rows: Dataset, generator: torch.Generator) -> Tensor:
@@ -303,7 +303,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         atoms[:, torch.from_numpy(constant_columns(rows.X))] = 0.0  # and so they stay
         return torch.nn.functional.normalize(atoms, dim=1)
 
-    def _with_rule(self, network: Autoencoder) -> SparseNetwork:
+    def _make_sparse_network(self, network: Autoencoder) -> SparseNetwork:
         """Network with the rule by which its units are active."""
         idle = torch.zeros(self.n_components_, dtype=torch.float32)
         if self._is_kl():
@@ -331,15 +331,15 @@ class SparseAutoencoder(IncrementalAutoencoder):
         """Units active in a row: their number, or the mean of their numbers."""
         if self.sparsity == "l1" and isinstance(self.n_active, RealNotInt):
             return self.n_active * self.n_components_
-        return self._count(self.n_active)
+        return self._n_units(self.n_active)
 
     def _n_kept(self) -> int:
         """Units that "topk" keeps after training."""
         kept = self.n_active if self.transform_n_active is None else self.transform_n_active
-        return self._count(kept)
+        return self._n_units(kept)
 
     @torch.no_grad()
-    def _calibrate(self, network: SparseNetwork, rows: Dataset) -> None:
+    def _fit_threshold(self, network: SparseNetwork, rows: Dataset) -> None:
         """Set the threshold of "l1" to what has the number of active units that is asked for."""
         if isinstance(network, RectifiedNetwork):
             weight: Any = network.network.decoder[0].weight
@@ -354,7 +354,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         network: Any = super()._previous_network()
         if network is None:
             return None
-        fresh = self._with_rule(network.network)
+        fresh = self._make_sparse_network(network.network)
         if type(fresh) is not type(network):
             raise ValueError(
                 f"warm_start=True continues a fit of another sparsity than "
@@ -373,10 +373,10 @@ class SparseAutoencoder(IncrementalAutoencoder):
 
     def _after_training(self, rows: Dataset) -> None:
         self.net_.module_.finish()
-        self._calibrate(self.net_.module_, rows)
+        self._fit_threshold(self.net_.module_, rows)
 
-    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
-        super()._learn(stream, rows, device)
+    def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
+        super()._train_epoch(stream, rows, device)
         self.net_.module_.finish()
 
     # -- from units of the network to components, and back ---------------------------
@@ -440,12 +440,14 @@ class SparseAutoencoder(IncrementalAutoencoder):
         self.explained_variance_ = variances[order] * unit**2
         mean, activity = moments.mean[:k][order] * unit, moments.mean[k:][order]
         squares = moments.scatter[:k][order] * unit**2 / moments.count + mean**2
-        self.latent_density_ = self._slabs(activity, mean, squares)
+        self.latent_density_ = self._spike_and_slab(activity, mean, squares)
         self.n_active_per_row_ = float(activity.sum())
         self.sparsity_ = 1 - self.n_active_per_row_ / k
         self.dead_components_ = np.flatnonzero(activity == 0)
 
-    def _slabs(self, activity: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> SpikeAndSlab:
+    def _spike_and_slab(
+        self, activity: np.ndarray, mean: np.ndarray, squares: np.ndarray
+    ) -> SpikeAndSlab:
         """Density of codes whose means and mean squares are known, zeros included."""
         often = np.where(activity > 0, activity, 1.0)
         mean = mean / often
@@ -495,7 +497,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
     def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
         self._fit_residual(rows, seed)  # that of the codes is known since they are ordered
 
-    def _density_of(self, codes: Moments) -> Any:
+    def _density_from_moments(self, codes: Moments) -> Any:
         return self.latent_density_
 
     def _moment_codes(self) -> np.ndarray:

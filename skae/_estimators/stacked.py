@@ -207,17 +207,17 @@ class StackedAutoencoder(DenseAutoencoder):
         return AUTO_SIZES if is_auto else super()._resolve_hidden_layer_sizes()
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
-        return not self._is_done() and super()._needs_training(network, rows)
+        return not self._is_only_pretrained() and super()._needs_training(network, rows)
 
-    def _is_done(self) -> bool:
+    def _is_only_pretrained(self) -> bool:
         """Whether nothing is left to train once layers are pretrained."""
         return self.anchor is None and not self.fine_tune
 
-    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
-        if self._is_done():
+    def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
+        if self._is_only_pretrained():
             stream.pending = (None, None)
         else:
-            super()._learn(stream, rows, device)
+            super()._train_epoch(stream, rows, device)
 
     def _set_trainable(self, network: nn.Module) -> nn.Module:
         network.requires_grad_(True)
@@ -227,14 +227,14 @@ class StackedAutoencoder(DenseAutoencoder):
         return network
 
     def _build(self, data: FitData) -> TrainingJob:
-        self._forget_layers()
+        self._clear_layer_curves()
         return super()._build(data)
 
-    def _begin(self, *args: Any) -> None:
-        self._forget_layers()
-        super()._begin(*args)
+    def _refit(self, *args: Any) -> None:
+        self._clear_layer_curves()
+        super()._refit(*args)
 
-    def _forget_layers(self) -> None:
+    def _clear_layer_curves(self) -> None:
         self.layer_loss_curves_, self.layer_validation_loss_curves_ = [], []
 
     # -- layer by layer ------------------------------------------------------------
@@ -245,13 +245,13 @@ class StackedAutoencoder(DenseAutoencoder):
         network = self._make_network(rows, seeds.weights)
         if not self._pretrains(len(rows)) or not super()._needs_training(network, rows):
             return network
-        pairs = self._make_pairs(seeds.weights)
-        curves = self._train_one_by_one(pairs, rows, device, seeds, held_out)
+        pairs = self._make_layer_autoencoders(seeds.weights)
+        curves = self._pretrain(pairs, rows, device, seeds, held_out)
         if not getattr(self, "layer_loss_curves_", None):  # those of folds come later
             self.layer_loss_curves_, self.layer_validation_loss_curves_ = curves
-        self._unroll(pairs, network)
+        self._copy_layers(pairs, network)
         if isinstance(network, AnchoredAutoencoder):
-            self._start_from_code(pairs, network, rows)
+            self._fit_layer_after_code(pairs, network, rows)
         return self._set_trainable(network)
 
     def _pretrains(self, n_rows: int) -> bool:
@@ -259,7 +259,7 @@ class StackedAutoencoder(DenseAutoencoder):
         asked = self.max_epochs != "auto" or not self.fine_tune or n_rows >= FEW_ROWS
         return self.pretraining is not None and self.network is None and asked
 
-    def _make_pairs(self, seed: int) -> list[Any]:
+    def _make_layer_autoencoders(self, seed: int) -> list[Any]:
         """Make an autoencoder of each layer to pretrain, from the rows upwards.
 
         Their activations are those of the stack: none around rows and codes.
@@ -278,7 +278,7 @@ class StackedAutoencoder(DenseAutoencoder):
             pairs.append(Autoencoder(encoder, decoder))
         return pairs
 
-    def _train_one_by_one(
+    def _pretrain(
         self,
         pairs: list[Any],
         rows: Dataset,
@@ -287,13 +287,13 @@ class StackedAutoencoder(DenseAutoencoder):
         held_out: Dataset | None,
     ) -> tuple[list[list[float]], list[list[float]]]:
         """Train each pair on the codes of those below; return curves of both kinds."""
-        below, judges = rows, held_out
+        below, validation = rows, held_out
         curves: tuple[list[list[float]], list[list[float]]] = [], []
         for i, pair in enumerate(pairs):
             if i > 0:
-                start_at_mean(pair.decoder, below.feature_statistics()["mean"])
+                initialize_at_mean(pair.decoder, below.feature_statistics()["mean"])
             trainer = self._make_layer_trainer(below, device, seeds)
-            (trained,) = train_networks([TrainingJob(trainer, pair, below, held_out=judges)])
+            (trained,) = train_networks([TrainingJob(trainer, pair, below, held_out=validation)])
             net, judged = trained
             unit = (
                 1.0 if i == 0 else float(np.square(below.feature_statistics()["std"]).mean()) or 1.0
@@ -304,7 +304,7 @@ class StackedAutoencoder(DenseAutoencoder):
                 kept.append([loss / unit for loss in curve])
             encoders = [each.encoder for each in pairs[: i + 1]]
             below = LayerActivations(rows, encoders)
-            judges = None if held_out is None else LayerActivations(held_out, encoders)
+            validation = None if held_out is None else LayerActivations(held_out, encoders)
         return curves
 
     def _make_layer_trainer(self, below: Dataset, device: torch.device, seeds: Seeds) -> Trainer:
@@ -327,7 +327,7 @@ class StackedAutoencoder(DenseAutoencoder):
         )
 
     @torch.no_grad()
-    def _unroll(self, pairs: list[Any], network: nn.Module) -> None:
+    def _copy_layers(self, pairs: list[Any], network: nn.Module) -> None:
         """Give a deep network the weights of its layers."""
         encoder, decoder = linear_layers(network)
         for i, pair in enumerate(pairs):
@@ -336,7 +336,7 @@ class StackedAutoencoder(DenseAutoencoder):
                 copy_layer(pair.decoder[0], decoder[-1 - i])
 
     @torch.no_grad()
-    def _start_from_code(
+    def _fit_layer_after_code(
         self, pairs: list[Any], network: AnchoredAutoencoder, rows: Dataset
     ) -> None:
         """Let the decoder find the top layer's codes in PCA's, by least squares.
@@ -355,10 +355,10 @@ class StackedAutoencoder(DenseAutoencoder):
             both = np.hstack([tops.rows[part] @ components.T, tops[part]])
             moments.add(both, tops.weights_of(part))
         of_codes = np.linalg.pinv(moments.scatter[:k, :k], SMALLEST_EIGENVALUE, hermitian=True)
-        slopes = of_codes @ moments.scatter[:k, k:]
+        jacobian = of_codes @ moments.scatter[:k, k:]
         layer = linear_layers(network)[1][0]
-        layer.weight.copy_(torch.from_numpy(slopes.T))
-        layer.bias.copy_(torch.from_numpy(moments.mean[k:] - moments.mean[:k] @ slopes))
+        layer.weight.copy_(torch.from_numpy(jacobian.T))
+        layer.bias.copy_(torch.from_numpy(moments.mean[k:] - moments.mean[:k] @ jacobian))
 
     def _pretrained_layers(self, network: nn.Module) -> list[Linear]:
         """Layers of a deep network whose weights a pair has trained."""
@@ -445,7 +445,7 @@ class LayerActivations(Dataset):
 
 
 @torch.no_grad()
-def start_at_mean(decoder: Any, mean: np.ndarray) -> None:
+def initialize_at_mean(decoder: Any, mean: np.ndarray) -> None:
     """Let a decoder of one layer return the mean of the codes, whatever comes in.
 
     From a random start, a rectifier may return zero for all rows, and then has no slope.

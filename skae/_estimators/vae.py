@@ -251,7 +251,7 @@ class VAETransformer(IncrementalAutoencoder):
 
     def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
         d, k = self.n_features_in_, self.n_components_
-        start = self._linear_start(rows) if self.anchor is not None else _no_start(d, k)
+        start = self._linear_start(rows) if self.anchor is not None else _random_start(d, k)
         variance = start.pop("noise_variance")
         if self.observation_variance == "per_feature":
             variance = np.full(d, variance)
@@ -269,15 +269,15 @@ class VAETransformer(IncrementalAutoencoder):
         bernoulli = self.likelihood == "bernoulli"
         centred = Dataset(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
         components = centred.principal_components(self.n_components_)
-        along, left = centred.squares_along(components)
+        along, residual = centred.squares_along(components)
         n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
-        best = LinearOptimum.find(along / n_free, left / n_free, n_dimensions, self.beta)
+        best = LinearOptimum.find(along / n_free, residual / n_free, n_dimensions, self.beta)
         encoding = components * best.encoding()[:, None]
         decoding = components * best.decoding()[:, None]
         center = offset = None
         if bernoulli:
-            slopes = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
-            decoding = decoding / slopes
+            jacobian = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
+            decoding = decoding / jacobian
             mean = self.mean_.clip(SMALLEST_SLOPE, 1 - SMALLEST_SLOPE)
             center, offset = self.mean_, np.log(mean / (1 - mean))
         return {
@@ -296,7 +296,7 @@ class VAETransformer(IncrementalAutoencoder):
         mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows))
         return np.hstack([mean, np.exp(log_var), log_var])
 
-    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
+    def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
         """Sort components by divergence and fix their signs: rotations would mix posteriors.
 
         A decoder does not care about the centre and unit of a code, but the divergence does:
@@ -314,11 +314,11 @@ class VAETransformer(IncrementalAutoencoder):
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
-        slopes = (slopes / unit[:, None])[order]
-        signs = signs_of_largest(slopes)
+        jacobian = (jacobian / unit[:, None])[order]
+        signs = signs_of_largest(jacobian)
         self._rotation, self._code_mean = np.eye(k)[:, order] * signs, center
         self._unit = unit[order]
-        self.components_ = slopes * signs[:, None] * self._scale
+        self.components_ = jacobian * signs[:, None] * self._scale
         self._set_variances(covariance[order] * np.square(self._unit))
 
     def _was_trained(self) -> bool:
@@ -344,7 +344,7 @@ class VAETransformer(IncrementalAutoencoder):
         moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
         return moments
 
-    def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
+    def _set_noise(self, rows: Dataset, residual: float, smooth: Smooth = identity) -> None:
         """Learn the variance of rows around what is decoded, where it is best."""
         varies = rows.any()
         if self.likelihood == "bernoulli":
@@ -450,7 +450,7 @@ class VAETransformer(IncrementalAutoencoder):
         codes = mean[:, None] + std[:, None] * random.normal(size=shape)
         rows = self._decoded(codes.reshape(-1, self.n_components_).astype(np.float64))
         if observation_noise:
-            rows = self._with_noise(rows, random)
+            rows = self._add_noise(rows, random)
         return rows.reshape(len(mean), n_samples, self.n_features_in_)
 
     # -- samples and likelihoods ---------------------------------------------------
@@ -459,7 +459,7 @@ class VAETransformer(IncrementalAutoencoder):
         return np.diag(np.square(self._code_scale / self._unit))
 
     def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        codes = self._spread_codes(rows)
+        codes = self._codes_for_density(rows)
         covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
         return codes.mean(axis=0), np.atleast_2d(covariance)
 
@@ -469,7 +469,7 @@ class VAETransformer(IncrementalAutoencoder):
     def _set_residual(self, rows: Dataset, smooth: Smooth) -> None:
         """Nothing to learn either."""
 
-    def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    def _add_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         if self.likelihood == "bernoulli":
             return (random.uniform(size=X.shape) < X).astype(X.dtype)
         return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
@@ -584,7 +584,7 @@ def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarr
     return np.concatenate([normal, -normal])[:n_draws]
 
 
-def _no_start(n_features: int, n_components: int) -> dict[str, Any]:
+def _random_start(n_features: int, n_components: int) -> dict[str, Any]:
     """No linear model: a network of its own, and rows of variance one."""
     return {
         "encoding": np.zeros((n_components, n_features)),

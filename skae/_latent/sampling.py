@@ -51,7 +51,7 @@ class GenerativeTransformer(OrderedTransformer):
             self.latent_density_ = Gaussian(*self._code_moments(rows))
         else:
             density = Mixture(seed) if kind == "gaussian_mixture" else Estimated(kind, seed)
-            self.latent_density_ = density.fit(self._spread_codes(rows))
+            self.latent_density_ = density.fit(self._codes_for_density(rows))
         self._fit_residual(rows, seed)
 
     def _prior_covariance(self) -> np.ndarray:
@@ -65,8 +65,8 @@ class GenerativeTransformer(OrderedTransformer):
 
     def _set_residual(self, rows: Dataset, smooth: Callable[[Any], Any]) -> None:
         """Describe what the decoder leaves over by moments averaged over more rows."""
-        left = self._residuals(rows[rows.evenly_spaced(self._n_residual_rows())]) * self._scale
-        mean, squares = smooth(np.array([left.mean(axis=0), np.square(left).mean(axis=0)]))
+        closer = self._residuals(rows[rows.evenly_spaced(self._n_residual_rows())]) * self._scale
+        mean, squares = smooth(np.array([closer.mean(axis=0), np.square(closer).mean(axis=0)]))
         self._residual = Residual().of_moments(mean, np.maximum(squares - mean**2, 0))
 
     def _n_residual_rows(self) -> int:
@@ -79,7 +79,7 @@ class GenerativeTransformer(OrderedTransformer):
             return rows - rows @ self.components_.T @ self.components_
         return rows - self._reconstruct(rows)
 
-    def _spread_codes(self, rows: Dataset) -> np.ndarray:
+    def _codes_for_density(self, rows: Dataset) -> np.ndarray:
         """Codes of the rows that a density is fitted to."""
         index = rows.evenly_spaced(DENSITY_ROWS)
         return np.concatenate(
@@ -126,7 +126,7 @@ class GenerativeTransformer(OrderedTransformer):
         random = check_random_state(random_state)
         codes = self.latent_density_.sample(n_samples, random)
         X = self._decoded(codes)
-        return self._with_noise(X, random) if observation_noise else X
+        return self._add_noise(X, random) if observation_noise else X
 
     def _decoded(self, codes: np.ndarray) -> np.ndarray:
         """Rows of codes, in input units, float64."""
@@ -134,7 +134,7 @@ class GenerativeTransformer(OrderedTransformer):
             lambda part: self._unstandardize(self._decode(part)), codes, self.n_features_in_
         )
 
-    def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    def _add_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         """Decoded rows as they would have been observed."""
         X = X + self._residual.sample(len(X), random)
         return X.clip(0, 1) if self._decodes_logits() else X
@@ -183,56 +183,58 @@ class GenerativeTransformer(OrderedTransformer):
         rows = self._standardize(X.astype(np.float64))
         codes = self._codes(rows)
         codes[:, ~varies] = 0.0  # constant components are no dimension of the surface
-        off = self._approach(rows, codes, varies)
-        step, slopes, squares = self._step(codes, off, varies)
+        residuals = self._project_on_surface(rows, codes, varies)
+        step, jacobian, squares = self._gauss_newton_step(codes, residuals, varies)
         codes[:, varies] += step
-        off -= np.einsum("nid,ni->nd", slopes, step / self._code_scale[varies])
+        residuals -= np.einsum("nid,ni->nd", jacobian, step / self._code_scale[varies])
         n_off = self.n_features_in_ - varies.sum()
         noise = max(self.noise_variance_ / self._scale**2, SMALLEST_NOISE)
         return (
             self.latent_density_.score_samples(codes)
             + np.log(self._code_scale[varies]).sum()
             - 0.5 * np.log(squares).sum(axis=1)
-            - 0.5 * np.square(off).sum(axis=1) / noise
+            - 0.5 * np.square(residuals).sum(axis=1) / noise
             - 0.5 * n_off * math.log(2 * math.pi * noise)
             - self.n_features_in_ * math.log(self._scale)
         )
 
-    def _approach(self, rows: np.ndarray, codes: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    def _project_on_surface(
+        self, rows: np.ndarray, codes: np.ndarray, varies: np.ndarray
+    ) -> np.ndarray:
         """Move codes, in place, towards the points of the decoder's surface nearest to rows.
 
         One Gauss-Newton step, halved until it brings a row nearer; returns what is left.
         """
-        off = rows - self._decode(codes)
+        residuals = rows - self._decode(codes)
         step = np.zeros_like(codes)
-        step[:, varies] = self._step(codes, off, varies)[0]
-        before, far = np.square(off).sum(axis=1), np.arange(len(rows))
+        step[:, varies] = self._gauss_newton_step(codes, residuals, varies)[0]
+        before, far = np.square(residuals).sum(axis=1), np.arange(len(rows))
         for _ in range(MAX_HALVINGS):
-            left = rows[far] - self._decode(codes[far] + step[far])
-            nearer = np.square(left).sum(axis=1) < before[far]
+            closer = rows[far] - self._decode(codes[far] + step[far])
+            nearer = np.square(closer).sum(axis=1) < before[far]
             codes[far[nearer]] += step[far[nearer]]
-            off[far[nearer]] = left[nearer]
+            residuals[far[nearer]] = closer[nearer]
             far = far[~nearer]
             if len(far) == 0:
                 break
             step[far] /= 2
-        return off
+        return residuals
 
-    def _step(
-        self, codes: np.ndarray, off: np.ndarray, varies: np.ndarray
+    def _gauss_newton_step(
+        self, codes: np.ndarray, residuals: np.ndarray, varies: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gauss-Newton step of the codes that vary, slopes, and squared principal stretchings.
 
         Slopes are derivatives in network units of decoded rows, by codes before whitening.
         """
         raw = codes / self._code_scale @ self._rotation.T + self._code_mean
-        slopes = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]
-        squares, axes = np.linalg.eigh(slopes @ slopes.transpose(0, 2, 1))
+        jacobian = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]
+        squares, axes = np.linalg.eigh(jacobian @ jacobian.transpose(0, 2, 1))
         largest = squares.max(axis=1, initial=np.finfo(float).tiny)
         squares = np.maximum(squares, SMALLEST_VOLUME * largest[:, None])
-        along = np.einsum("nji,njd,nd->ni", axes, slopes, off, optimize=True)
+        along = np.einsum("nji,njd,nd->ni", axes, jacobian, residuals, optimize=True)
         step = np.einsum("nji,ni->nj", axes, along / squares)
-        return step * self._code_scale[varies], slopes, squares
+        return step * self._code_scale[varies], jacobian, squares
 
     # -- paths ---------------------------------------------------------------------
 

@@ -120,8 +120,8 @@ def test_without_fine_tuning_the_ends_alone_are_trained(cancer, fine_tune, expec
 
 def test_the_classic_stack_is_the_chain_of_its_layers(cancer):
     model = make(anchor=None, max_epochs=1).fit(cancer)
-    pairs, network = model._make_pairs(3), model._make_network(None, 5)
-    model._unroll(pairs, network)
+    pairs, network = model._make_layer_autoencoders(3), model._make_network(None, 5)
+    model._copy_layers(pairs, network)
     x = torch.from_numpy(cancer).float()
     codes = [x]
     for pair in pairs:

@@ -237,8 +237,8 @@ class _Supervised(
         y = self._check_y(y, rows)
         rows, weights = check_weights(sample_weight, rows)
         y, _ = check_weights(sample_weight, y)
-        columns = self._columns_of(y, weights)
-        rows, columns, weights = _canonical(rows, columns, weights)
+        columns = self._encode_targets(y, weights)
+        rows, columns, weights = _sort_and_repeat(rows, columns, weights)
         seeds = derive_seeds(self.random_state, 5)
         self.autoencoder_ = self._fitted_autoencoder(X, rows, weights, seeds[0])
         self.n_components_ = self.autoencoder_.n_components_
@@ -247,7 +247,7 @@ class _Supervised(
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
 
-    def _columns_of(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    def _encode_targets(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """Targets as columns of numbers; NaN in rows without a label."""
         labeled = self._is_labeled(y)
         labels = self._check_labels(y[labeled])
@@ -314,23 +314,27 @@ class _Supervised(
     ) -> None:
         """Fit the head to the codes of labelled rows, and fine-tune."""
         labeled = np.flatnonzero(~np.isnan(columns[:, 0]))
-        spreads = self.spread_labels and len(labeled) < len(columns)
-        codes = self._raw_codes(X if spreads else X[labeled])
-        among = labeled if spreads else np.arange(len(labeled))
-        unit = float(np.sqrt(codes[among].var(axis=0).mean())) or 1.0
+        propagates = self.spread_labels and len(labeled) < len(columns)
+        codes = self._raw_codes(X if propagates else X[labeled])
+        labeled_codes = labeled if propagates else np.arange(len(labeled))
+        unit = float(np.sqrt(codes[labeled_codes].var(axis=0).mean())) or 1.0
         known = None if weights is None else weights[labeled]
-        start = HeadInitializer(
-            self._target, codes[among] / unit, columns[labeled], known, seeds[0]
+        initializer = HeadInitializer(
+            self._target, codes[labeled_codes] / unit, columns[labeled], known, seeds[0]
         )
         targets, self.metric_, self.alpha_ = None, None, None
-        if spreads and start.folds:
+        if propagates and initializer.folds:
             graphs = neighbor_graphs(codes, self.n_neighbors)
-            targets, self.metric_, self.alpha_ = start.propagate(graphs, codes / unit, labeled)
-        tuning = FineTuning(self.get_params(deep=False), self.autoencoder_, start, unit, seeds[1:3])
+            targets, self.metric_, self.alpha_ = initializer.propagate(
+                graphs, codes / unit, labeled
+            )
+        tuning = FineTuning(
+            self.get_params(deep=False), self.autoencoder_, initializer, unit, seeds[1:3]
+        )
         if targets is None:
-            tune = partial(tuning.on_labels, X[labeled])
+            tune = partial(tuning.train_on_labeled, X[labeled])
         else:
-            tune = partial(tuning.on_propagated, X, targets, weights, labeled)
+            tune = partial(tuning.train_on_propagated, X, targets, weights, labeled)
         with self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device)):
             self.net_, self.validation_loss_curve_ = tune()
         self.net_.module_.noise = None
@@ -343,9 +347,9 @@ class _Supervised(
 
     def _raw_codes(self, X: Any) -> np.ndarray:
         """Codes of rows, as the network has them."""
-        coder = self.autoencoder_
-        return coder._map_batches(
-            lambda part: coder._encode(coder._standardize(part)), X, self.n_components_
+        autoencoder = self.autoencoder_
+        return autoencoder._map_batches(
+            lambda part: autoencoder._encode(autoencoder._standardize(part)), X, self.n_components_
         ).astype(float, copy=False)
 
     # -- after fit -----------------------------------------------------------------
@@ -355,12 +359,12 @@ class _Supervised(
     ) -> np.ndarray:
         """Run rows through the network, batch by batch."""
         check_is_fitted(self)
-        X, coder = check_rows(self, X, reset=False), self.autoencoder_
+        X, autoencoder = check_rows(self, X, reset=False), self.autoencoder_
 
         def apply(part: np.ndarray) -> np.ndarray:
-            return arrange(self.net_.infer_rows(method, coder._standardize(part)))
+            return arrange(self.net_.infer_rows(method, autoencoder._standardize(part)))
 
-        return coder._map_batches(apply, X, n_columns)
+        return autoencoder._map_batches(apply, X, n_columns)
 
     def transform(self, X: Any) -> np.ndarray:
         """Encode rows by the fine-tuned encoder.
@@ -717,7 +721,7 @@ def _is_label(y: np.ndarray, label: Any) -> np.ndarray:
     return np.asarray(y.astype(object) == wanted, dtype=bool)
 
 
-def _canonical(
+def _sort_and_repeat(
     X: Any, columns: np.ndarray, weights: np.ndarray | None
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     """Write few rows out in sorted order, each as often as it counts, with their targets."""

@@ -43,7 +43,7 @@ MAX_EPOCHS = 20
 Linear = tuple[np.ndarray, np.ndarray]
 
 
-def outputs_of(codes: np.ndarray, linear: Linear) -> np.ndarray:
+def linear_outputs(codes: np.ndarray, linear: Linear) -> np.ndarray:
     """What a linear head makes of codes.
 
     Parameters
@@ -111,7 +111,7 @@ class HeadInitializer:
         return float(np.average(np.concatenate(losses), weights=weights))
 
     def _losses(self, held_out: np.ndarray, linear: Linear) -> np.ndarray:
-        predicted = self.target.predict(outputs_of(self.codes[held_out], linear))
+        predicted = self.target.predict(linear_outputs(self.codes[held_out], linear))
         return self.target.losses(self.columns[held_out], predicted)
 
     def _choose_penalty(self) -> float:
@@ -159,7 +159,7 @@ class HeadInitializer:
         self, graph: Any, codes: np.ndarray, labeled: np.ndarray, known: Any, alpha: float
     ) -> np.ndarray:
         """Targets around all rows, given some of those that are known."""
-        own = self.target.predict(outputs_of(codes, self.fit(known)))
+        own = self.target.predict(linear_outputs(codes, self.fit(known)))
         confidences = np.full(len(codes), CONFIDENCE)
         own[labeled[known]] = self.columns[known]
         confidences[labeled[known]] = 1.0 if self.weights is None else self.weights[known]
@@ -172,7 +172,7 @@ class HeadInitializer:
         if not self.folds:
             return None, 0.0, 1.0
         alone = [
-            self.target.predict(outputs_of(self.codes[test], self.fit(train)))
+            self.target.predict(linear_outputs(self.codes[test], self.fit(train)))
             for train, test in self.folds
         ]
         found: dict[tuple[str | None, float, float], float] = {}
@@ -215,13 +215,18 @@ class FineTuning:
     def __init__(
         self,
         params: dict[str, Any],
-        coder: Any,
-        start: HeadInitializer,
+        autoencoder: Any,
+        initializer: HeadInitializer,
         unit: float,
         seeds: list[int],
     ):
-        self.params, self.coder, self.start, self.unit = params, coder, start, unit
-        self.n_features = coder.n_features_in_
+        self.params, self.autoencoder, self.initializer, self.unit = (
+            params,
+            autoencoder,
+            initializer,
+            unit,
+        )
+        self.n_features = autoencoder.n_features_in_
         self.split_seed, self.order_seed = seeds
         settings = {
             "optimizer": "adamw",
@@ -234,15 +239,15 @@ class FineTuning:
             settings["max_epochs"] = MAX_EPOCHS
         self.trainer = Trainer(
             settings,
-            Objective({"target": start.target.loss}, positive=False),
+            Objective({"target": initializer.target.loss}, positive=False),
             True,
-            torch.device(coder.net_.device),
+            torch.device(autoencoder.net_.device),
             self.split_seed,
             self.order_seed,
             standard_errors_waived=STANDARD_ERRORS_WAIVED,
         )
 
-    def on_labels(self, X: Any) -> Trained:
+    def train_on_labeled(self, X: Any) -> Trained:
         """Train on labelled rows, as long as others are predicted better.
 
         Parameters
@@ -260,25 +265,25 @@ class FineTuning:
         validation_curve : list of float
         """
         stops, n_rows = self.params["early_stopping"], X.shape[0]
-        rows = self._rows(X, self.start.columns, self.start.weights)
+        rows = self._rows(X, self.initializer.columns, self.initializer.weights)
         if self.params["freeze"] or (stops and n_rows < MIN_ROWS_TO_HOLD_OUT):
-            return self._train(self._network(self.start.fit()), rows, n_epochs=0)
+            return self._train(self._network(self.initializer.fit()), rows, n_epochs=0)
         if not stops or n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
-            network = self._network(self.start.fit())
-            return self._train(network, rows, make_network=self._remake)
-        return self._judged_by_some(rows)
+            network = self._network(self.initializer.fit())
+            return self._train(network, rows, make_network=self._make_network)
+        return self._train_with_hold_out(rows)
 
-    def _judged_by_some(self, rows: Dataset) -> Trained:
+    def _train_with_hold_out(self, rows: Dataset) -> Trained:
         """Train a head fitted to some labelled rows; the others choose the weights."""
         share = self.params["validation_fraction"]
-        train, held_out = stratified_hold_out(self.start.columns, share, self.split_seed)
-        network = self._network(self.start.fit(train))
+        train, held_out = stratified_hold_out(self.initializer.columns, share, self.split_seed)
+        network = self._network(self.initializer.fit(train))
         trained = self._train(network, rows.subset(train), held_out=rows.subset(held_out))
         if trained.net.best_epoch_ == 0:
-            trained.net.module_.set_head(*map(torch.from_numpy, self.start.fit()))
+            trained.net.module_.set_head(*map(torch.from_numpy, self.initializer.fit()))
         return trained
 
-    def on_propagated(
+    def train_on_propagated(
         self, X: Any, targets: np.ndarray, weights: np.ndarray | None, labeled: np.ndarray
     ) -> Trained:
         """Train on all rows; unlabelled ones choose the weights.
@@ -300,7 +305,7 @@ class FineTuning:
         net : AutoencoderNet
         validation_curve : list of float
         """
-        rows, network = self._rows(X, targets, weights), self._network(self.start.fit())
+        rows, network = self._rows(X, targets, weights), self._network(self.initializer.fit())
         others = np.setdiff1d(np.arange(len(rows)), labeled)
         n_held_out = int(self.params["validation_fraction"] * len(others))
         if n_held_out == 0 or not self.params["early_stopping"]:
@@ -318,12 +323,12 @@ class FineTuning:
         """Rows in network units, their targets behind them."""
         both = np.empty((X.shape[0], self.n_features + targets.shape[1]), np.float32)
         for part in gen_batches(len(both), rows_per_batch(both.shape[1])):
-            both[part, : self.n_features] = self.coder._standardize(as_dense(X[part]))
+            both[part, : self.n_features] = self.autoencoder._standardize(as_dense(X[part]))
         both[:, self.n_features :] = targets
         self.rows = Dataset(both, np.zeros(both.shape[1]), weights=weights)
         return self.rows
 
-    def _ranges(self) -> dict[str, np.ndarray]:
+    def _feature_statistics(self) -> dict[str, np.ndarray]:
         """Ranges of the features alone."""
         return {
             name: its[: self.n_features] for name, its in self.rows.feature_statistics().items()
@@ -333,12 +338,12 @@ class FineTuning:
         """Make what corrupts rows while one network is trained."""
         generator = torch.Generator(self.trainer.device).manual_seed(self.order_seed)
         noise, level = self.params["noise"], self.params["noise_level"]
-        return make_noise(noise, level, self._ranges, generator)
+        return make_noise(noise, level, self._feature_statistics, generator)
 
     def _network(self, linear: Linear) -> HeadedNetwork:
         """Encoder as it is, below a linear head."""
-        encoder = copy.deepcopy(self.coder.net_.module_)
-        widths = [self.coder.n_components_, self.start.target.n_columns]
+        encoder = copy.deepcopy(self.autoencoder.net_.module_)
+        widths = [self.autoencoder.n_components_, self.initializer.target.n_columns]
         head = MLP(widths, zero_last=True, generator=torch.Generator())  # of its own: unused
         unit = torch.tensor(self.unit, dtype=torch.float64)
         network = HeadedNetwork(encoder, head, unit, self.n_features, self._make_noise())
@@ -348,10 +353,12 @@ class FineTuning:
         return network
 
     @torch.no_grad()
-    def _remake(self, rows: Dataset) -> HeadedNetwork:
+    def _make_network(self, rows: Dataset) -> HeadedNetwork:
         """Make such a network for some of the labelled rows."""
         columns = np.asarray(rows.X[:, self.n_features :], dtype=float)
         x = np.asarray(rows.X[:, : self.n_features], dtype=float)
-        codes = self.coder._encode(x) / self.unit
-        start = self.start
-        return self._network(start.target.fit_linear(codes, columns, rows.weights, start.penalty))
+        codes = self.autoencoder._encode(x) / self.unit
+        initializer = self.initializer
+        return self._network(
+            initializer.target.fit_linear(codes, columns, rows.weights, initializer.penalty)
+        )
