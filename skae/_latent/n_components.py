@@ -106,7 +106,7 @@ class Split:
 class ComponentTrials:
     """Fits codes of any size to training rows and scores them on validation rows.
 
-    Below 5,000 rows there are five folds; from 5,000 on, one split. A fit starts from the
+    There are five folds, or one split if it holds out 500 rows or more. A fit starts from the
     weights of the nearest size tried before and is shortened. Where cross-validation chooses the
     number of epochs, it starts at PCA instead. `networks` are the trained ones by size and fold.
     """
