@@ -9,8 +9,8 @@ from skae._estimators.stacked import StackedAutoencoder
 from skae._estimators.supervised.estimators import AutoencoderClassifier, AutoencoderRegressor
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.compare import compare
-from skae._model_selection.comparison import Comparison, ComparisonDisplay
-from skae._model_selection.dimension_search import LatentDimensionSearch
+from skae._model_selection.comparison_result import Comparison, ComparisonDisplay
+from skae._model_selection.latent_dimension_search import LatentDimensionSearch
 
 __all__ = [
     "AutoencoderClassifier",

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,71 +17,60 @@ from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.denoising import DenoisingAutoencoder
 from skae._estimators.stacked import StackedAutoencoder
 from skae._estimators.vae import VAETransformer
-from skae._model_selection.compare import compare, predictor
-from skae._model_selection.comparison import Comparison
-from skae._model_selection.report import write_report
-from skae._model_selection.table_reader import Table, TableError, prepare, read_frame
+from skae._model_selection.column_types import Table, prepare_table
+from skae._model_selection.compare import compare, default_predictor
+from skae._model_selection.comparison_result import Comparison
+from skae._model_selection.html_report import write_report
+from skae._model_selection.table_file import TableError, read_frame
 
-KINDS = {
-    kind.__name__: kind
-    for kind in (
-        AutoencoderTransformer,
-        DenoisingAutoencoder,
-        StackedAutoencoder,
-        VAETransformer,
-    )
-}
+CLASSES = (AutoencoderTransformer, DenoisingAutoencoder, StackedAutoencoder, VAETransformer)
+ESTIMATORS = {each.__name__: each for each in CLASSES}
 FAILED, INTERRUPTED = 2, 130
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line.
-
-    Returns
-    -------
-    parser : argparse.ArgumentParser
-    """
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m skae", description="Autoencoders beside PCA.")
     parser.add_argument("--version", action="version", version=f"skae {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    sub = commands.add_parser(
+    command = commands.add_parser(
         "compare",
         help="compare PCA and autoencoders on the table in a file",
         description="Compare PCA and autoencoders on the table in a file by cross-validation. "
         "Verdict and summary go to the standard output, the report to a file.",
     )
-    sub.add_argument("table", type=Path, help="CSV file, or Parquet file (.parquet, .pq)")
-    sub.add_argument("--target", metavar="COLUMN", help="column to predict from the codes")
-    sub.add_argument("--output", type=Path, metavar="FILE", help="report to write, as HTML")
-    sub.add_argument(
-        "--n-components", type=int, nargs="+", metavar="K", help="sizes of the code [2 4 8]"
-    )
-    sub.add_argument(
+    _add_table_options(command.add_argument)
+    _add_comparison_options(command.add_argument)
+    return parser
+
+
+def _add_table_options(add: Callable[..., Any]) -> None:
+    add("table", type=Path, help="CSV file, or Parquet file (.parquet, .pq)")
+    add("--target", metavar="COLUMN", help="column to predict from the codes")
+    add("--drop", nargs="+", action="extend", default=[], metavar="COLUMN", help="to leave out")
+    add("--separator", default=",", metavar="MARK", help="between columns of a CSV file [,]")
+    add("--decimal", default=".", metavar="MARK", help="decimal mark of a CSV file [.]")
+    add("--output", type=Path, metavar="FILE", help="HTML file for the report")
+
+
+def _add_comparison_options(add: Callable[..., Any]) -> None:
+    sizes = "numbers of components [2 4 8]"
+    add("--n-components", type=int, nargs="+", metavar="K", help=sizes)
+    add(
         "--estimators",
         nargs="+",
-        choices=list(KINDS),
+        choices=list(ESTIMATORS),
         default=["AutoencoderTransformer", "VAETransformer"],
-        metavar="KIND",
-        help=f"to compare with PCA, of {', '.join(KINDS)} [both but the denoising one]",
+        metavar="NAME",
+        help=f"to compare with PCA: any of {', '.join(ESTIMATORS)} "
+        "[AutoencoderTransformer VAETransformer]",
     )
-    sub.add_argument(
-        "--task",
-        choices=["auto", "classification", "regression"],
-        default="auto",
-        help="what the target asks for [decided by its values]",
-    )
-    sub.add_argument("--cv", type=int, default=5, metavar="FOLDS", help="number of folds [5]")
-    sub.add_argument(
-        "--drop", nargs="+", action="extend", default=[], metavar="COLUMN", help="to leave out"
-    )
-    sub.add_argument("--separator", default=",", metavar="MARK", help="of a CSV file [,]")
-    sub.add_argument("--decimal", default=".", metavar="MARK", help="of its numbers [.]")
-    sub.add_argument(
-        "--n-jobs", type=int, default=-1, metavar="N", help="fits at once [-1: one a core]"
-    )
-    sub.add_argument("--random-state", type=int, default=0, metavar="SEED", help="[0]")
-    sub.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser
+    tasks = ["auto", "classification", "regression"]
+    add("--task", choices=tasks, default="auto", help="type of the target [auto: by its values]")
+    add("--cv", type=int, default=5, metavar="FOLDS", help="number of folds [5]")
+    jobs = "number of processes [-1: one per core]"
+    add("--n-jobs", type=int, default=-1, metavar="N", help=jobs)
+    add("--random-state", type=int, default=0, metavar="SEED", help="seed [0]")
+    add("--quiet", action="store_true", help="no progress bar")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,15 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, default=None
-        Arguments; None takes those of the process.
+        Arguments of the command line. None is those of the process.
 
     Returns
     -------
     status : int
-        0, or 2 after an error, which is told on the standard error.
+        Exit status: 0, or 2 after an error, which is printed to the standard error.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    options = make_parser().parse_args(argv)
+    options = _make_parser().parse_args(argv)
     try:
         _compare_file(options, shlex.join(["python", "-m", "skae", *argv]))
     except (TableError, ImportError) as error:
@@ -114,7 +103,8 @@ def _compare_file(options: argparse.Namespace, command: str) -> None:
     if options.output is not None:
         import_optional("matplotlib", extra="compare")
         _check_writable(options.output)
-    table = prepare(_frame_of(options), options.target, options.drop)
+    frame = read_frame(options.table, options.separator, options.decimal)
+    table = prepare_table(frame, options.target, options.drop)
     comparison = _compare_table(table, options)
     print(comparison)
     if options.output is None:
@@ -129,19 +119,15 @@ def _compare_file(options: argparse.Namespace, command: str) -> None:
     print(f"report: {options.output}", file=sys.stderr)
 
 
-def _frame_of(options: argparse.Namespace) -> Any:
-    return read_frame(options.table, options.separator, options.decimal)
-
-
 def _compare_table(table: Table, options: argparse.Namespace) -> Comparison:
-    y, downstream = _target_of(table, options)
-    warnings.filterwarnings("ignore", "Found unknown categories")  # they are counted as rare
+    y, downstream = _target_and_predictor(table, options)
+    warnings.filterwarnings("ignore", "Found unknown categories")  # encoded as rare ones
     try:
         return compare(
             table.X,
             y,
             options.n_components,
-            [KINDS[name]() for name in dict.fromkeys(options.estimators)],
+            [ESTIMATORS[name]() for name in dict.fromkeys(options.estimators)],
             options.cv,
             downstream=downstream,
             preprocessor=table.preprocessor(),
@@ -153,20 +139,21 @@ def _compare_table(table: Table, options: argparse.Namespace) -> Comparison:
         raise TableError(str(error)) from error
 
 
-def _target_of(table: Table, options: argparse.Namespace) -> tuple[Any, Any]:
-    """Target and its predictor: None, and chosen by its values, unless told otherwise."""
+def _target_and_predictor(table: Table, options: argparse.Namespace) -> tuple[Any, Any]:
+    """Target of `--task`, and what predicts it; None leaves the choice to `compare`."""
     if options.task == "auto":
         return table.y, None
     if table.y is None:
         raise TableError(f"--task {options.task} needs --target.")
-    classes = options.task == "classification"
-    if not classes and table.y.dtype.kind not in "iuf":
+    if options.task == "classification":
+        return table.y.astype(str), default_predictor(classifies=True)
+    if table.y.dtype.kind not in "iuf":
         raise TableError(f"--task regression: the target {options.target!r} holds no numbers.")
-    return table.y.astype(str) if classes else table.y, predictor(classes=classes)
+    return table.y, default_predictor(classifies=False)
 
 
 def _check_writable(path: Path) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse an output file that cannot be written, before the fits."""
     if path.is_dir():
         raise TableError(f"--output {path} is a directory; name a file.")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Fitted estimators for machines without skae: as ONNX models."""
+"""Export of fitted estimators as ONNX models, which run without skae."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from skae.networks.sparse import KeepLargest, Rectify, Squash
 
 METHODS = ("transform", "inverse_transform", "reconstruct")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-OPSET, IR_VERSION = 18, 8  # of 2022: every runtime since reads them
+OPSET, IR_VERSION = 18, 8  # of 2022, for older runtimes
 
 
 def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32") -> Any:
-    """Write a fitted estimator as an ONNX model, centring, scaling and whitening included.
+    """Convert a fitted estimator to an ONNX model that includes centring, scaling and whitening.
 
-    The model has one input, "X", and one output, "Y", whose number of rows is free. Its
-    network computes in `dtype`; centring, scaling and everything linear in float64, so that
-    raw columns of mixed units lose nothing. Rows are not checked: NaN goes through.
+    The model has one input, "X", and one output, "Y", with any number of rows. Its network
+    computes in `dtype`; centring, scaling and all linear maps are computed in float64, so that
+    raw columns of different units keep their precision. Rows are not checked: NaN stays NaN.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     method : {"transform", "inverse_transform", "reconstruct"}, default="transform"
         What the model computes.
     dtype : {"float32", "float64"}, default="float32"
-        Of input and output, and of the network.
+        Type of the input, of the output and of the network.
 
     Returns
     -------
     onnx.ModelProto
-        Of operator set 18. ``onnx.save(model, path)`` writes a file,
-        ``model.SerializeToString()`` makes bytes.
+        With operator set 18. ``onnx.save(model, path)`` writes it to a file,
+        ``model.SerializeToString()`` to bytes.
 
     Raises
     ------
@@ -52,10 +52,10 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     ValueError
         If there is no such method or dtype.
     TypeError
-        If the estimator is not skae's.
+        If the estimator is not one of skae.
     ImportError
-        If onnx is absent or, for networks and activations of your own, which torch's exporter
-        writes, onnxscript: ``pip install 'skae[export]'``.
+        If onnx is absent: ``pip install 'skae[export]'``. Your own networks and activations are
+        exported by torch, which also needs onnxscript.
 
     Examples
     --------
@@ -67,21 +67,12 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     >>> [output.name for output in model.graph.output]
     ['Y']
     """
-    if method not in METHODS:
-        raise ValueError(f"{method=} is unknown; choose one of {', '.join(METHODS)}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"{dtype=} is unknown; choose one of {', '.join(DTYPES)}.")
-    if not hasattr(estimator, "_as_module"):
-        raise TypeError(
-            f"{estimator!r} is no estimator of skae; skl2onnx exports scikit-learn's, and "
-            "onnx.compose.merge_models joins both."
-        )
-    check_is_fitted(estimator)
+    _check(estimator, method, dtype)
     onnx = import_optional("onnx", extra="export")
     steps = estimator._as_module(method, DTYPES[dtype])
     shape = estimator.n_features_in_, estimator.n_components_
     n_in, n_out = {"transform": shape, "inverse_transform": shape[::-1]}.get(method, shape[:1] * 2)
-    if all(map(_is_own, steps)):
+    if all(map(_can_write, steps)):
         model = _write(onnx, steps, dtype, n_in, n_out)
     else:
         model = _export_by_torch(steps, DTYPES[dtype], n_in)
@@ -90,8 +81,20 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     return model
 
 
-def _is_own(step: nn.Module) -> bool:
-    """Whether the graph of a step can be written without torch's exporter."""
+def _check(estimator: Any, method: str, dtype: str) -> None:
+    for name, value, choices in (("method", method, METHODS), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}.")
+    if not hasattr(estimator, "_as_module"):
+        raise TypeError(
+            f"{estimator!r} is no estimator of skae; skl2onnx exports scikit-learn's, and "
+            "onnx.compose.merge_models joins models."
+        )
+    check_is_fitted(estimator)
+
+
+def _can_write(step: nn.Module) -> bool:
+    """Whether the graph of a step can be written here, without torch's exporter."""
     if not isinstance(step, Corrected):
         return True
     correction = step.correction
@@ -99,7 +102,7 @@ def _is_own(step: nn.Module) -> bool:
 
 
 def _export_by_torch(steps: nn.Sequential, dtype: torch.dtype, n_in: int) -> Any:
-    """Let torch find the graph of a user's module."""
+    """Let torch trace the graph of a user's module."""
     import_optional("onnxscript", extra="export")
     program: Any = torch.onnx.export(
         steps,
@@ -115,32 +118,27 @@ def _export_by_torch(steps: nn.Sequential, dtype: torch.dtype, n_in: int) -> Any
 
 
 def _write(onnx: Any, steps: nn.Sequential, dtype: str, n_in: int, n_out: int) -> Any:
-    """Write the graph of skae's own steps."""
-    graph = Graph(onnx)
+    """Write the graph of steps that skae knows."""
+    graph = _Graph(onnx)
     last = "X"
     for step in steps:
         last = WRITERS[type(step)](graph, last, step)
-    graph.rename(last, "Y")
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    ends = [
-        onnx.helper.make_tensor_value_info(name, kind, ["n_rows", n_columns])
+    graph.nodes[-1].output[:] = ["Y"]
+    helper = onnx.helper
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, kind, ["n_rows", n_columns])]
         for name, n_columns in (("X", n_in), ("Y", n_out))
-    ]
-    whole = onnx.helper.make_graph(graph.nodes, "skae", ends[:1], ends[1:], graph.constants)
-    model = onnx.helper.make_model(
-        whole, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
+    onnx_graph = helper.make_graph(graph.nodes, "skae", inputs, outputs, graph.constants)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(onnx_graph, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-class Graph:
-    """Nodes and constants of a graph that grows from its input to its output.
-
-    Parameters
-    ----------
-    onnx : module
-    """
+class _Graph:
+    """Nodes and constants of an ONNX graph that is built from its input to its output."""
 
     def __init__(self, onnx: Any):
         self.onnx = onnx
@@ -148,20 +146,9 @@ class Graph:
         self.constants: list[Any] = []
 
     def add(self, operator: str, *inputs: Any, n_outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node.
+        """Add a node, and return the name of its output, or a list of names.
 
-        Parameters
-        ----------
-        operator : str
-        inputs : str, or Tensor for a constant
-        n_outputs : int, default=1
-        attributes : keyword arguments
-            Of the operator.
-
-        Returns
-        -------
-        str, or list of str
-            Name of the node's output, or names of its outputs.
+        Inputs are names of outputs, or tensors, which become constants.
         """
         names = [name if isinstance(name, str) else self.constant(name) for name in inputs]
         outputs = [f"{operator}_{len(self.nodes)}" + "_" * i for i in range(n_outputs)]
@@ -169,55 +156,27 @@ class Graph:
         return outputs if n_outputs > 1 else outputs[0]
 
     def constant(self, tensor: torch.Tensor) -> str:
-        """Add a constant.
-
-        Parameters
-        ----------
-        tensor : Tensor
-
-        Returns
-        -------
-        str
-        """
+        """Add a constant, and return its name."""
         name = f"constant_{len(self.constants)}"
         array = tensor.detach().contiguous().numpy()
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
     def cast(self, x: str, dtype: torch.dtype) -> str:
-        """Add a conversion.
-
-        Parameters
-        ----------
-        x : str
-        dtype : torch.dtype
-
-        Returns
-        -------
-        str
-        """
+        """Add a conversion to float32 or float64, and return the name of its output."""
         types = self.onnx.TensorProto
         return self.add("Cast", x, to=types.DOUBLE if dtype == torch.float64 else types.FLOAT)
 
-    def rename(self, name: str, new_name: str) -> None:
-        """Give the output of the last node another name.
 
-        Parameters
-        ----------
-        name, new_name : str
-        """
-        self.nodes[-1].output[:] = [new_name]
+# -- one function per step ---------------------------------------------------------
 
 
-# -- one function a step -----------------------------------------------------------
-
-
-def _write_standardise(graph: Graph, x: str, step: Any) -> str:
-    # One factor a feature: onnxruntime would fuse a single one into the next product, as float32.
+def _write_standardise(graph: _Graph, x: str, step: Any) -> str:
+    # One factor per feature, as onnxruntime would fuse a scalar into the next product in float32.
     return graph.add("Div", graph.add("Sub", x, step.shift), step.scale.expand_as(step.shift))
 
 
-def _write_affine(graph: Graph, x: str, step: Any) -> str:
+def _write_affine(graph: _Graph, x: str, step: Any) -> str:
     if step.matrix.ndim:
         x = graph.add("MatMul", x, step.matrix)
     else:
@@ -225,7 +184,7 @@ def _write_affine(graph: Graph, x: str, step: Any) -> str:
     return x if step.offset is None else graph.add("Add", x, step.offset)
 
 
-def _write_corrected(graph: Graph, x: str, step: Any) -> str:
+def _write_corrected(graph: _Graph, x: str, step: Any) -> str:
     layers = list(step.correction)
     added = graph.cast(x, step.dtype)
     for layer, activation in zip(layers[::2], [*layers[1::2], nn.Identity()], strict=True):
@@ -242,24 +201,24 @@ def _write_corrected(graph: Graph, x: str, step: Any) -> str:
     return graph.add("Add", added, _write_affine(graph, x, step.affine))
 
 
-def _write_largest(graph: Graph, x: str, step: Any) -> str:
+def _write_largest(graph: _Graph, x: str, step: Any) -> str:
     values, places = graph.add("TopK", x, torch.tensor([int(step.value)]), n_outputs=2)
     zeros = graph.add("Sub", x, x)
     return graph.add("ScatterElements", zeros, places, values, axis=1)
 
 
-def _write_rectify(graph: Graph, x: str, step: Any) -> str:
+def _write_rectify(graph: _Graph, x: str, step: Any) -> str:
     threshold = torch.tensor(step.value, dtype=torch.float64)
     return graph.add("Relu", graph.add("Sub", x, threshold))
 
 
-def _write_squash(graph: Graph, x: str, step: Any) -> str:
+def _write_squash(graph: _Graph, x: str, step: Any) -> str:
     squashed = graph.add("Sigmoid", x)
     above = graph.add("Greater", squashed, torch.tensor(step.value, dtype=torch.float64))
     return graph.add("Mul", squashed, graph.cast(above, torch.float64))
 
 
-WRITERS: dict[type[nn.Module], Callable[[Graph, str, Any], str]] = {
+WRITERS: dict[type[nn.Module], Callable[[_Graph, str, Any], str]] = {
     Cast: lambda graph, x, step: graph.cast(x, step.dtype),
     Standardise: _write_standardise,
     Affine: _write_affine,
@@ -271,34 +230,34 @@ WRITERS: dict[type[nn.Module], Callable[[Graph, str, Any], str]] = {
 }
 
 
-# -- one function an activation ----------------------------------------------------
+# -- one function per activation ---------------------------------------------------
 
 
-def _plain(operator: str) -> Callable[[Graph, str, torch.dtype], str]:
-    """Activation that is an operator of ONNX with torch's defaults."""
+def _operator(operator: str) -> Callable[[_Graph, str, torch.dtype], str]:
+    """Activation that is an ONNX operator with the same defaults as in torch."""
     return lambda graph, x, dtype: graph.add(operator, x)
 
 
-def _write_gelu(graph: Graph, x: str, dtype: torch.dtype) -> str:
-    # onnxruntime has the error function of float32 only.
+def _write_gelu(graph: _Graph, x: str, dtype: torch.dtype) -> str:
+    # onnxruntime implements Erf for float32 only.
     root = graph.add("Mul", x, torch.tensor(math.sqrt(0.5), dtype=dtype))
     error = graph.cast(graph.add("Erf", graph.cast(root, torch.float32)), dtype)
     share = graph.add("Add", error, torch.tensor(1.0, dtype=dtype))
     return graph.add("Mul", graph.add("Mul", x, share), torch.tensor(0.5, dtype=dtype))
 
 
-def _write_silu(graph: Graph, x: str, dtype: torch.dtype) -> str:
+def _write_silu(graph: _Graph, x: str, dtype: torch.dtype) -> str:
     return graph.add("Mul", x, graph.add("Sigmoid", x))
 
 
-ACTIVATIONS: dict[str, Callable[[Graph, str, torch.dtype], str]] = {
-    "relu": _plain("Relu"),
+ACTIVATIONS: dict[str, Callable[[_Graph, str, torch.dtype], str]] = {
+    "relu": _operator("Relu"),
     "gelu": _write_gelu,
     "silu": _write_silu,
-    "elu": _plain("Elu"),
-    "leaky_relu": _plain("LeakyRelu"),
-    "softplus": _plain("Softplus"),
-    "tanh": _plain("Tanh"),
-    "logistic": _plain("Sigmoid"),
+    "elu": _operator("Elu"),
+    "leaky_relu": _operator("LeakyRelu"),
+    "softplus": _operator("Softplus"),
+    "tanh": _operator("Tanh"),
+    "logistic": _operator("Sigmoid"),
     "identity": lambda graph, x, dtype: x,
 }

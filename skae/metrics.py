@@ -15,16 +15,16 @@ from skae._data.input_checks import as_dense
 from skae._data.sample_weight import weighted_average
 from skae._data.scores import explained_share
 
-AFFINE = 1e-6  # departure from an affine map, as a share of what it spans
-ROUNDING = 1e-12
+AFFINE_TOLERANCE = 1e-6  # deviation from an affine map, as a share of the range of its results
+ROUNDING_TOLERANCE = 1e-12  # and as a share of their largest magnitude
 
 
 def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-    """Fraction of variance that codes keep: 1 - SSE / SST around the training mean.
+    """Explained share of variance: 1 - SSE / SST around the training mean.
 
-    A scorer, to be passed as ``scoring=reconstruction_score``. The error is measured in
-    the units of X, whatever steps a Pipeline has: what is lost in any of them counts. For
-    an estimator of skae it is what its `score` returns.
+    A scorer, to be passed as ``scoring=reconstruction_score``. The error is measured in the
+    units of X. In a Pipeline it includes the errors of all steps. For an estimator of skae it
+    is the result of its `score`.
 
     Parameters
     ----------
@@ -41,16 +41,16 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     Returns
     -------
     score : float
-        1 is a perfect reconstruction, 0 is what the mean reaches. The mean is that of the
-        training rows where the estimator keeps one as ``mean_`` (in a Pipeline: its first
-        step that does, taken back through the steps before it), else that of X.
+        1 is a perfect reconstruction, 0 is the reconstruction by the mean. This is the mean of
+        the training rows if the estimator has it as ``mean_``, else the mean of X. In a Pipeline
+        it is the ``mean_`` of the first step that has one, in the units of X.
 
     Raises
     ------
     TypeError
-        If the estimator cannot transform and go back.
+        If the estimator lacks `transform` or `inverse_transform`.
     ValueError
-        If X holds NaN or infinity or has the wrong width.
+        If X holds NaN or infinity, or has another number of features than in `fit`.
 
     Examples
     --------
@@ -75,28 +75,25 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
                 f"{estimator!r} lacks; KernelPCA has it with fit_inverse_transform=True, a "
                 "Pipeline if all of its steps do."
             )
-    restored = np.asarray(estimator.inverse_transform(estimator.transform(X)))
+    reconstructed = np.asarray(estimator.inverse_transform(estimator.transform(X)))
     rows = as_dense(check_array(X, dtype=FLOAT_DTYPES, accept_sparse="csr"))
     weights = None if sample_weight is None else _check_sample_weight(sample_weight, rows)
     mean = _training_mean(estimator)
     if mean is None:
         mean = np.average(rows, axis=0, weights=weights)
-    lost = np.square(rows - restored).sum(axis=1, dtype=np.float64)
+    errors = np.square(rows - reconstructed).sum(axis=1, dtype=np.float64)
     total = np.square(rows - mean).sum(axis=1, dtype=np.float64)
-    return explained_share(weighted_average(lost, weights), weighted_average(total, weights))
+    return explained_share(weighted_average(errors, weights), weighted_average(total, weights))
 
 
 def _training_mean(estimator: Any) -> np.ndarray | None:
-    """Mean of the training rows in the units of the estimator's input, where it is kept."""
+    """Mean of the training rows in the units of the estimator's input; None if it has none."""
     if not isinstance(estimator, Pipeline):
         return getattr(estimator, "mean_", None)
     for i, (_, step) in enumerate(estimator.steps):
         mean = None if step in (None, "passthrough") else _training_mean(step)
         if mean is not None:
-            before = estimator[:i]
-            if i == 0:
-                return mean
-            return np.asarray(before.inverse_transform(mean[None]))[0]
+            return np.asarray(estimator[:i].inverse_transform(mean[None]))[0] if i else mean
     return None
 
 
@@ -104,18 +101,18 @@ def log_likelihood_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     """Mean log-likelihood of rows, in nats and in the units of X.
 
     A scorer, to be passed as ``scoring=log_likelihood_score``. Unlike `reconstruction_score`
-    it does not rise with every component, so that it can choose their number. In a Pipeline,
-    what the last step says of its own units is brought back to those of X: the logarithm of
-    how much the steps before it stretch volumes is added, so that models behind different
-    scalers compare.
+    it does not increase with every component, so that it can choose their number. In a
+    Pipeline, the log-likelihood of the last step is converted to the units of X, by the log
+    determinants of the steps before it. Models behind different scalers can therefore be
+    compared.
 
     Parameters
     ----------
     estimator : estimator with `score_samples`
         A fitted density, such as `PCA`, `FactorAnalysis`, `GaussianMixture`, `KernelDensity` or
-        any estimator of skae, or a Pipeline that ends in one and whose other steps are affine
-        and can be inverted, such as scalers and PCA with all components. Of a fitted search
-        it is that of its best estimator.
+        any estimator of skae; or a Pipeline that ends in one and whose other steps are affine
+        and invertible, such as scalers and PCA with all components; or a fitted search, whose
+        best estimator is scored.
     X : array-like of shape (n_samples, n_features)
         Rows to score.
     y : None
@@ -126,16 +123,16 @@ def log_likelihood_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     Returns
     -------
     score : float
-        Mean over rows. The density of a row in other units is another number: rows that are
-        multiplied by c lose ``n_features * log(c)``.
+        Mean over rows. It depends on the units of X: if X is multiplied by c, it decreases by
+        ``n_features * log(c)``.
 
     Raises
     ------
     TypeError
-        If the estimator, or the last step, gives no log-likelihoods of rows.
+        If `score_samples` of the estimator, or of the last step, returns no log-likelihoods.
     ValueError
-        If a step before the last changes the number of columns, is not affine or cannot
-        be inverted.
+        If a step before the last changes the number of columns, is not affine or is not
+        invertible.
 
     Examples
     --------
@@ -168,52 +165,56 @@ def log_likelihood_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
 
 
 def _log_likelihood_of_pipeline(pipeline: Pipeline, X: Any, sample_weight: Any) -> float:
-    """What the last step says, plus the logarithms of the volumes of those before it."""
-    X, log_volume = frame_like(check_array(X, dtype=np.float64), X), 0.0
+    """Log-likelihood of the last step plus the log determinants of the steps before it."""
+    X, log_determinant = frame_like(check_array(X, dtype=np.float64), X), 0.0
     for name, step in pipeline.steps[:-1]:
         if step not in (None, "passthrough"):
-            log_volume += _log_volume(step, X, f"step {name!r} ({step!r})")
+            log_determinant += _log_determinant(step, X, f"step {name!r} ({step!r})")
             X = step.transform(X)
     last = pipeline.steps[-1][1]
-    return log_volume + log_likelihood_score(last, X, sample_weight=sample_weight)
+    return log_determinant + log_likelihood_score(last, X, sample_weight=sample_weight)
 
 
-def _log_volume(step: Any, X: Any, label: str) -> float:
-    """Logarithm of how much an affine step stretches volumes."""
+def _log_determinant(step: Any, X: Any, label: str) -> float:
+    """Logarithm of the absolute determinant of an affine step's Jacobian."""
     rows, results = np.asarray(X), np.asarray(step.transform(X))
     if results.shape[1] != rows.shape[1]:
         raise ValueError(
             f"log_likelihood_score: {label} turns {rows.shape[1]} columns into "
-            f"{results.shape[1]}, so that there is no density in the space of the rows; leave "
-            "the reduction to the last step."
+            f"{results.shape[1]}, so that rows have no density in the units of X; reduce the "
+            "number of columns in the last step only."
         )
-    # Around the rows and as far as they spread, where rounding and clipping show.
-    centre, spread = rows.mean(axis=0), rows.std(axis=0)
-    spread[spread == 0] = 1.0
-    along = np.diag(spread)
-    probes = frame_like(np.vstack([centre, centre + along, centre - along]), X)
-    origin, forth, back = np.split(np.asarray(step.transform(probes)), [1, 1 + len(along)])
-    slopes = forth - origin
-    predicted = np.vstack([origin + (rows - centre) / spread @ slopes, origin - slopes])
-    _check_affine(np.vstack([results, back]), predicted, slopes, label)
-    return float(np.linalg.slogdet(slopes / spread[:, None])[1])
+    # Finite differences over one standard deviation: smaller ones would not notice clipping.
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    std[std == 0] = 1.0
+    shifts = np.diag(std)
+    probes = frame_like(np.vstack([mean, mean + shifts, mean - shifts]), X)
+    origin, forward, backward = np.split(np.asarray(step.transform(probes)), [1, 1 + len(shifts)])
+    jacobian = forward - origin  # in standard deviations of its inputs
+    predicted = np.vstack([origin + (rows - mean) / std @ jacobian, origin - jacobian])
+    _check_affine(np.vstack([results, backward]), predicted, label)
+    _check_invertible(jacobian, label)
+    return float(np.linalg.slogdet(jacobian / std[:, None])[1])
 
 
-def _check_affine(
-    reached: np.ndarray, predicted: np.ndarray, slopes: np.ndarray, label: str
-) -> None:
-    """Refuse a step that leads elsewhere than its slopes say, or from which none leads back."""
-    allowed = AFFINE * np.ptp(reached, axis=0) + ROUNDING * np.abs(reached).max(axis=0)
-    if (np.abs(reached - predicted).max(axis=0) > allowed).any():
+def _check_affine(results: np.ndarray, predicted: np.ndarray, label: str) -> None:
+    """Refuse a step whose results differ from those that its Jacobian predicts."""
+    allowed = AFFINE_TOLERANCE * np.ptp(results, axis=0)
+    allowed += ROUNDING_TOLERANCE * np.abs(results).max(axis=0)
+    if (np.abs(results - predicted).max(axis=0) > allowed).any():
         raise ValueError(
-            f"log_likelihood_score: {label} is not affine on these rows, so that it stretches "
-            "volumes here more than there; use an affine scaler that does not clip, such as "
+            f"log_likelihood_score: {label} is not affine on these rows, so that its determinant "
+            "is not the same everywhere; use an affine scaler that does not clip, such as "
             "StandardScaler."
         )
+
+
+def _check_invertible(jacobian: np.ndarray, label: str) -> None:
+    """Refuse a step that loses information, whatever the units of its columns."""
     tiny = np.finfo(float).tiny
-    balanced = slopes / np.maximum(np.abs(slopes).max(axis=0), tiny)
+    balanced = jacobian / np.maximum(np.abs(jacobian).max(axis=0), tiny)
     balanced /= np.maximum(np.abs(balanced).max(axis=1, keepdims=True), tiny)
     if np.linalg.matrix_rank(balanced) < len(balanced):
         raise ValueError(
-            f"log_likelihood_score: {label} cannot be undone; leave out what merges columns."
+            f"log_likelihood_score: {label} is not invertible; leave out steps that merge columns."
         )

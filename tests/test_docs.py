@@ -114,24 +114,34 @@ def is_public(thing):
 PUBLIC = [thing for thing in ALL if is_public(thing)]
 
 
-@pytest.mark.parametrize("thing", ALL, ids=label_of)
-def test_every_name_says_what_it_is(thing):
+def says_what_it_is(thing):
+    """Whether the docstring begins with a sentence."""
     summary = sections(thing)["Summary"].strip().splitlines()
-    assert summary
-    assert summary[0].endswith((".", ":"))
+    return bool(summary) and summary[0].endswith((".", ":"))
 
 
-@pytest.mark.parametrize("thing", [t for t in PUBLIC if takes_parameters(t)], ids=label_of)
-def test_every_parameter_is_explained(thing):
-    missing = set(parameters_of(thing)) - explained(sections(thing).get("Parameters", ""))
-    assert not missing
+def unexplained_parameters(thing):
+    return set(parameters_of(thing)) - explained(sections(thing).get("Parameters", ""))
 
 
-@pytest.mark.parametrize("thing", [t for t in PUBLIC if inspect.isfunction(t)], ids=label_of)
-def test_every_result_is_explained(thing):
-    returned = inspect.signature(thing).return_annotation
-    context = inspect.isgeneratorfunction(inspect.unwrap(thing))  # of a `with` that yields nothing
-    assert context or returned in (None, "None") or sections(thing).get("Returns", "").strip()
+def explains_its_result(function):
+    returned = inspect.signature(function).return_annotation
+    context = inspect.isgeneratorfunction(inspect.unwrap(function))  # a `with` that yields nothing
+    return context or returned in (None, "None") or sections(function).get("Returns", "").strip()
+
+
+def test_every_name_says_what_it_is():
+    assert [label_of(thing) for thing in ALL if not says_what_it_is(thing)] == []
+
+
+def test_every_parameter_is_explained():
+    missing = {label_of(t): unexplained_parameters(t) for t in PUBLIC if takes_parameters(t)}
+    assert {label: names for label, names in missing.items() if names} == {}
+
+
+def test_every_result_is_explained():
+    functions = [thing for thing in PUBLIC if inspect.isfunction(thing)]
+    assert [label_of(f) for f in functions if not explains_its_result(f)] == []
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)

@@ -6,90 +6,64 @@ import ast
 from pathlib import Path
 
 import pytest
+from reading_path import changes_of_file, reading_path
 
 import skae
 
 ROOT = Path(skae.__file__).parent
-# A module imports only from modules above it in this list. Packages stand together.
+# Modules of one line never import each other; a module imports from lines above its own only.
 LAYERS = [
-    "_data.version",
-    "_data.warnings",
-    "_data.array_api",
-    "_data.threads",
-    "_data.moments",
-    "_data.rollback",
-    "_data.optional_imports",
-    "_data.scores",
-    "_data.parameter_checks",
-    "_data.seeds_and_devices",
-    "_data.dtypes_and_batch_sizes",
-    "_data.frames",
+    "_data.frames _data.moments _data.optional_imports _data.rollback _data.scores "
+    "_data.threads _data.version _data.warnings",
+    "_data.array_api _data.parameter_checks _data.pca",
+    "_data.dtypes_and_batch_sizes _data.seeds_and_devices",
     "_data.input_errors",
     "_data.input_checks",
-    "_data.sample_weight",
-    "_data.pca",
-    "_data.dataset",
+    "_data.dataset _data.sample_weight",
     "_data.batches",
-    "noise",
-    "densities",
+    "_data",
+    "densities noise",
     "networks.dense",
-    "networks.sparse",
-    "networks.supervised",
-    "networks.linear_vae",
-    "networks.serialization",
-    "networks.inference",
+    "networks.linear_vae networks.sparse networks.supervised",
+    "networks.inference networks.serialization",
     "networks",
     "losses",
-    "metrics",
-    "export",
-    "displays.plotting",
-    "displays.curves",
-    "displays.latent_space",
-    "displays.latent_grid",
-    "displays.reconstructions",
-    "displays.dimension_search",
+    "export metrics",
+    "displays._plotting",
+    "displays.dimension_search displays.explained_variance displays.latent_grid "
+    "displays.latent_space displays.loss_curve displays.reconstruction",
     "displays",
-    "_training.pickling",
-    "_training.callbacks",
-    "_training.optimizers",
-    "_training.gradients",
+    "_training.callbacks _training.gradients _training.lr_schedule _training.optimizers "
+    "_training.pickling _training.validation_split",
+    "_training.best_weights",
     "_training.net",
     "_training.batched",
     "_training.trainer",
     "_training",
-    "_latent.transform",
+    "_latent.n_components _latent.transform",
     "_latent.ordering",
-    "_latent.covariance",
     "_latent.sampling",
-    "_latent.n_components",
-    "_latent.partial_fit",
+    "_latent.covariance",
     "_latent",
-    "_estimators.docstrings",
-    "_estimators.base",
-    "_estimators.autoencoder",
-    "_estimators.vae",
-    "_estimators.denoising",
-    "_estimators.sparse",
-    "_estimators.stacked",
-    "_estimators.supervised.label_propagation",
-    "_estimators.supervised.targets",
-    "_estimators.supervised.fine_tuning",
+    "_estimators.base _estimators.docstrings _estimators.supervised "
+    "_estimators.supervised.label_propagation _estimators.supervised.targets",
+    "_estimators.partial_fit _estimators.supervised.fine_tuning",
+    "_estimators.dense _estimators.sparse _estimators.vae",
+    "_estimators.autoencoder _estimators.denoising _estimators.stacked",
     "_estimators.supervised.estimators",
-    "_estimators.supervised",
     "_estimators",
-    "_model_selection.selection_rules",
-    "_model_selection.candidate_fits",
-    "_model_selection.dimension_search",
-    "_model_selection.table_reader",
-    "_model_selection.significance",
-    "_model_selection.report",
-    "_model_selection.comparison",
+    "_model_selection.candidate_fits _model_selection.html_report "
+    "_model_selection.selection_rules _model_selection.significance "
+    "_model_selection.table_file",
+    "_model_selection.column_types _model_selection.latent_dimension_search "
+    "_model_selection.verdict",
+    "_model_selection.comparison_result",
     "_model_selection.compare",
     "_model_selection",
-    "_data",
     "__init__",
     "__main__",
 ]
+LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer.split()}
 FILES = sorted(ROOT.rglob("*.py"))
 GLOBAL_STATE = {
     "torch.manual_seed",
@@ -134,13 +108,13 @@ def imported_layers(path):
     for name in imported_modules(ast.walk(tree_of(path))):
         if name.split(".")[0] == "skae":
             name = name.removeprefix("skae.")
-            while name not in LAYERS:
+            while name not in LAYER_OF:
                 name = name.rpartition(".")[0]
             yield name
 
 
 def test_every_file_has_a_layer():
-    assert sorted(map(label_of, FILES)) == sorted(LAYERS)
+    assert sorted(map(label_of, FILES)) == sorted(LAYER_OF)
 
 
 def test_the_top_of_the_package_fits_on_a_screen():
@@ -156,9 +130,8 @@ def test_imports_are_absolute(path):
 
 @each_file
 def test_imports_go_down_only(path):
-    own = LAYERS.index(label_of(path))
-    not_below = [name for name in imported_layers(path) if LAYERS.index(name) >= own]
-    assert not not_below
+    own = LAYER_OF[label_of(path)]
+    assert not [name for name in imported_layers(path) if LAYER_OF[name] >= own]
 
 
 @each_file
@@ -179,13 +152,23 @@ def test_global_state_is_left_alone(path):
     assert not dotted & GLOBAL_STATE
 
 
+def test_a_fit_can_be_followed(record_property):
+    """From `fit` through the training to the density; the report says how far one has to read."""
+    path = reading_path()
+    record_property("functions in a fit", len(path))
+    record_property("changes of file in a fit", changes_of_file(path))
+    steps = ["BaseAutoencoder.fit", "train_networks", "BestWeights.on_train_end", "Mixture.fit"]
+    functions = [function for _, function in path]
+    assert sorted(steps, key=functions.index) == steps
+
+
 @pytest.mark.parametrize(
     ("module", "admitted"),
     [
         ("metrics", set()),
         ("export", {"_as_module", "__name__"}),
-        *((f"displays/{path.stem}", {"__name__"}) for path in sorted(ROOT.glob("displays/[a-z]*"))),
-        ("_model_selection/compare", {"__name__"}),
+        *((f"displays/{path.stem}", {"__name__"}) for path in ROOT.glob("displays/*.py")),
+        ("_model_selection/compare", {"__module__", "__name__"}),
     ],
 )
 def test_public_modules_use_estimators_by_their_public_methods(module, admitted):

@@ -13,7 +13,8 @@ from sklearn.datasets import load_diabetes, load_wine
 
 import skae
 from skae.__main__ import main
-from skae._model_selection.table_reader import TableError, prepare, read_frame
+from skae._model_selection.column_types import prepare_table
+from skae._model_selection.table_file import TableError, read_frame
 
 SMALL = ["--n-components", "2", "--cv", "2", "--n-jobs", "1", "--quiet"]
 
@@ -126,10 +127,16 @@ WRONG = {
     "not Parquet": (["binary.parquet"], "binary.parquet cannot be read"),
     "separator": (["semicolons.csv"], "pass --separator ';'"),
     "target": (["wine.csv", "--target", "Target"], "no column 'Target': did you mean target?"),
-    "far target": (["wine.csv", "--target", "zzz"], "no column 'zzz': it has alcohol, malic"),
+    "far target": (
+        ["wine.csv", "--target", "zzz"],
+        "no column 'zzz': its columns are alcohol, malic",
+    ),
     "drop": (["wine.csv", "--drop", "alcool"], "did you mean alcohol"),
     "both": (["wine.csv", "--drop", "target", "--target", "target"], "both the target and"),
-    "no column": (["constant.csv"], "no column is left to compress. a: dropped, constant"),
+    "no column": (
+        ["constant.csv"],
+        "the table has no column that can be compressed. Dropped: a (constant); b (no values).",
+    ),
     "no target value": (["gaps.csv", "--target", "empty"], "'empty' has no value"),
     "few rows": (["wine.csv", "--cv", "61"], "cv=61 must lie between 2 and the number of rows, 60"),
     "sizes": (["wine.csv", "--n-components", "99"], "n_components=[99] must hold"),
@@ -142,13 +149,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_errors_are_told_in_a_line(case, wine_file, tmp_path, monkeypatch, capsys):
+def test_errors_are_printed_in_one_line(case, wine_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.csv").touch()
     for name in ("binary.csv", "binary.parquet"):
         (tmp_path / name).write_bytes(bytes(range(128, 256)))
     (tmp_path / "semicolons.csv").write_text("a;b\n1,5;2\n3;4,5\n")
-    (tmp_path / "constant.csv").write_text("a\n1\n1\n1\n")
+    (tmp_path / "constant.csv").write_text("a,b\n1,\n1,\n1,\n")
     (tmp_path / "gaps.csv").write_text("a,b,empty\n1,2,\n3,4,\n5,7,\n")
     (tmp_path / "names.csv").write_text("a,b,y\n1,2,p\n2,3,q\n3,4,r\n5,9,s\n")
     arguments, says = WRONG[case]
@@ -199,7 +206,7 @@ def read_back(frame, tmp_path):
 
 
 def test_every_sort_of_column_has_an_answer(tmp_path):
-    table = prepare(read_back(odd_frame(), tmp_path))
+    table = prepare_table(read_back(odd_frame(), tmp_path))
     assert table.categorical == ["colour"]
     assert table.numeric == [
         "number",
@@ -211,17 +218,17 @@ def test_every_sort_of_column_has_an_answer(tmp_path):
         "row",
         "<script>",
     ]
-    told = dict(table.notes)
-    assert told["dropped, constant"] == "constant"
-    assert told["dropped, without any value"] == "empty"
-    assert told["dropped, text that differs in every row"] == "id"
-    assert told["missing numbers"].endswith("gaps (6), endless (1), flag with gaps (5)")
-    assert told["missing categories"].endswith("colour")
-    assert told["looks like a row number"].startswith("row;")
+    notes = dict(table.notes)
+    assert notes["dropped: constant"] == "constant"
+    assert notes["dropped: no values"] == "empty"
+    assert notes["dropped: a different text in every row"] == "id"
+    assert notes["missing numbers"].endswith("gaps (6), endless (1), flag with gaps (5)")
+    assert notes["missing categories"].endswith("colour")
+    assert notes["looks like a row number"].startswith("row;")
 
 
 def test_values_of_columns(tmp_path):
-    table = prepare(read_back(odd_frame(), tmp_path))
+    table = prepare_table(read_back(odd_frame(), tmp_path))
     assert np.diff(table.X["day"]).tolist() == [1.0] * 39  # over the 29th of February
     assert set(table.X["flag"]) == {0.0, 1.0}
     assert set(table.X["colour"]) == {"red", "green", "(missing)"}
@@ -232,7 +239,7 @@ def test_values_of_columns(tmp_path):
 
 
 def test_gaps_take_the_median_of_training_rows(tmp_path):
-    table = prepare(read_back(odd_frame(), tmp_path))
+    table = prepare_table(read_back(odd_frame(), tmp_path))
     fitted = table.preprocessor().fit(table.X[:20])
     gaps = fitted.transform(table.X[21:22])[0, 1]  # row 21 has a gap
     median = table.X[:20].assign(gaps=table.X["gaps"][:20].median())
@@ -252,10 +259,10 @@ def test_types_of_parquet_are_known():
             "list": [[1]] * 12,
         }
     )
-    table = prepare(frame)
+    table = prepare_table(frame)
     assert table.numeric == ["moment", "duration", "date", "whole", "flag"]
     assert table.categorical == ["kind"]
-    assert dict(table.notes)["dropped, neither numbers nor text"] == "list"
+    assert dict(table.notes)["dropped: neither numbers nor text"] == "list"
     assert all(table.X[name].dtype == float for name in table.numeric)
     assert np.ptp(table.X["duration"]) == pytest.approx(11 / 24)
 
@@ -263,18 +270,18 @@ def test_types_of_parquet_are_known():
 def test_rare_categories_are_one_column(tmp_path):
     i = np.arange(400)
     frame = pd.DataFrame({"number": np.sin(i), "many": [f"c{j % 100}" for j in i]})
-    rows = prepare(frame).preprocessor().fit_transform(frame)
+    rows = prepare_table(frame).preprocessor().fit_transform(frame)
     assert rows.shape[1] == 1 + 20
 
 
 def test_rows_without_target_are_dropped_and_counted():
     frame = odd_frame().assign(y=[None, "a", "b", "b"] * 10)
-    table = prepare(frame, "y", drop=["row"])
+    table = prepare_table(frame, "y", drop=["row"])
     assert len(table.X) == len(table.y) == 30
     assert set(table.y) == {"a", "b"}
-    told = dict(table.notes)
-    assert told["rows dropped"] == "10 of 40, whose 'y' is missing"
-    assert told["left out as asked"] == "row"
+    notes = dict(table.notes)
+    assert notes["rows dropped"] == "10 of 40, because 'y' is missing"
+    assert notes["dropped as requested"] == "row"
     assert "y" not in [*table.numeric, *table.categorical]
 
 

@@ -1,4 +1,4 @@
-"""Arrays of other namespaces than numpy's: in, out, and as attributes."""
+"""Arrays of other libraries (the array API standard): in, out, and as fitted attributes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,19 @@ from sklearn import get_config
 from sklearn.utils._array_api import _convert_to_numpy, device, get_namespace
 from torch import Tensor
 
+from skae._data.rollback import all_or_nothing
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Place(NamedTuple):
-    """Where arrays are: in a namespace other than numpy's, on one of its devices.
-
-    Attributes
-    ----------
-    namespace : module
-        Of the array API standard.
-    device : object
-    """
+    """Where arrays are: a namespace of the array API standard other than numpy, and a device."""
 
     namespace: Any
     device: Any
 
     def bring(self, array: Any) -> Any:
-        """Bring an array here.
-
-        Parameters
-        ----------
-        array : ndarray, or an array that is here
-
-        Returns
-        -------
-        array of the namespace
-            Of the widest float that the device has.
-        """
+        """Bring a numpy array here, in the widest float type that the device has."""
         if not isinstance(array, np.ndarray):
             return array
         if "torch" in self.namespace.__name__:
@@ -49,16 +34,7 @@ class Place(NamedTuple):
 
 
 def place_of(array: Any) -> Place | None:
-    """Where an array is, if scikit-learn is to follow arrays and it is none of numpy's.
-
-    Parameters
-    ----------
-    array : object
-
-    Returns
-    -------
-    Place or None
-    """
+    """Where an array is; None if scikit-learn does not dispatch on arrays, or if it is numpy's."""
     if isinstance(array, np.ndarray) or not get_config()["array_api_dispatch"]:
         return None
     if not (isinstance(array, Tensor) or hasattr(array, "__array_namespace__")):
@@ -70,16 +46,7 @@ def place_of(array: Any) -> Place | None:
 
 
 def to_numpy(array: Any) -> Any:
-    """Bring an array of any namespace to numpy.
-
-    Parameters
-    ----------
-    array : object
-
-    Returns
-    -------
-    ndarray; anything that is no array of the standard, as it is
-    """
+    """Convert an array of any library to numpy; anything else is returned as it is."""
     if isinstance(array, Tensor):
         return array.detach().cpu().numpy()
     place = place_of(array)
@@ -87,102 +54,41 @@ def to_numpy(array: Any) -> Any:
 
 
 def widest(dtype: torch.dtype, device: Any) -> torch.dtype:
-    """Float type that a device has for numbers of some type.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-    device : torch.device
-
-    Returns
-    -------
-    torch.dtype
-    """
+    """Float type that a device has for numbers of some type: MPS has no float64."""
     narrow = torch.device(device).type == "mps" and dtype == torch.float64
     return torch.float32 if narrow else dtype
 
 
 def tensor_on(device: Any, array: Any) -> Tensor:
-    """Bring numbers to a device, in their own type as far as the device has it.
-
-    Parameters
-    ----------
-    device : torch.device or str
-    array : ndarray or Tensor
-
-    Returns
-    -------
-    Tensor
-    """
+    """Bring an array or a tensor to a device, in its own type if the device has it."""
     is_tensor = isinstance(array, Tensor)
     tensor = array if is_tensor else torch.from_numpy(np.ascontiguousarray(array))
     return tensor.to(device, widest(tensor.dtype, device))
 
 
-# -- arithmetic of numpy's arrays and torch's tensors alike ------------------------
+# -- arithmetic of numpy arrays and torch tensors ----------------------------------
 
 
 def like(constant: Any, rows: Any) -> Any:
-    """Constants where rows are, to compute with them.
-
-    Parameters
-    ----------
-    constant : ndarray
-    rows : ndarray or Tensor
-
-    Returns
-    -------
-    ndarray or Tensor
-    """
+    """Bring a constant numpy array to where rows are, to compute with both."""
     return tensor_on(rows.device, constant) if isinstance(rows, Tensor) else constant
 
 
 def product(rows: Any, matrix: np.ndarray) -> Any:
-    """Product of rows and a constant matrix, in the precision of the latter.
-
-    Parameters
-    ----------
-    rows : ndarray or Tensor of shape (n_rows, n_columns)
-    matrix : ndarray of shape (n_columns, n_columns_out)
-
-    Returns
-    -------
-    ndarray or Tensor of shape (n_rows, n_columns_out)
-    """
+    """Product of rows (n_rows, n_columns) and a constant matrix, in the matrix's precision."""
     other = like(matrix, rows)
     return (rows.to(other.dtype) if isinstance(rows, Tensor) else rows) @ other
 
 
 def in_type_of(result: Any, rows: Any) -> Any:
-    """Result in the float type of the rows it came from.
-
-    Parameters
-    ----------
-    result, rows : ndarray or Tensor
-
-    Returns
-    -------
-    ndarray or Tensor
-    """
+    """Convert a result to the float type of the rows that it was computed from."""
     if isinstance(result, Tensor):
         return result.to(rows.dtype)
     return result.astype(rows.dtype, copy=False)
 
 
 def empty_like(rows: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
-    """Empty array where rows are.
-
-    Parameters
-    ----------
-    rows : ndarray or Tensor
-    shape : tuple of int
-    dtype : type, default=None
-        float64, as far as the device has it; that of the rows if not given.
-
-    Returns
-    -------
-    ndarray or Tensor of this shape
-    """
+    """Empty array where rows are, in their type unless `dtype` is given."""
     if not isinstance(rows, Tensor):
         return np.empty(shape, dtype=dtype or rows.dtype)
     wide = widest(rows.dtype if dtype is None else torch.float64, rows.device)
@@ -193,24 +99,15 @@ def empty_like(rows: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
 
 
 def array_api_fit(method: Method) -> Method:
-    """Let `fit` or `partial_fit` take arrays of any namespace, and leave attributes there.
+    """Let `fit` or `partial_fit` take arrays of any library, and leave attributes in it.
 
-    Tensors of torch are trained on where they are; other arrays come to numpy first.
-
-    Parameters
-    ----------
-    method : callable
-        Its first argument is X.
-
-    Returns
-    -------
-    callable
+    `fit` trains on torch's tensors where they are; other arrays are converted to numpy first.
     """
 
     @wraps(method)
     def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
-        place = place_of(X)
-        if place is None and not is_fitted_elsewhere(self):
+        place = None if isinstance(X, np.ndarray) else place_of(X)
+        if place is None and isinstance(vars(self).get("mean_"), np.ndarray | None):
             return method(self, X, *args, **kwargs)
         rows = X if isinstance(X, Tensor) and method.__name__ == "fit" else to_numpy(X)
         with _attributes_in_numpy(self):
@@ -223,31 +120,12 @@ def array_api_fit(method: Method) -> Method:
 
 
 def array_api(method: Method) -> Method:
-    """Let a method of a fitted estimator return arrays where those are that it was fitted to.
-
-    Parameters
-    ----------
-    method : callable
-        Computes with torch's tensors as with numpy's arrays.
-
-    Returns
-    -------
-    callable
-    """
+    """Let a fitted method that computes with tensors and numpy arrays return the input's kind."""
     return _following(method, native=True)
 
 
 def array_api_by_numpy(method: Method) -> Method:
-    """Let a method that computes with numpy return arrays where it was given some.
-
-    Parameters
-    ----------
-    method : callable
-
-    Returns
-    -------
-    callable
-    """
+    """Let a fitted method that computes with numpy alone return the input's kind."""
     return _following(method, native=False)
 
 
@@ -273,7 +151,7 @@ def _following(method: Method, *, native: bool) -> Method:
 
 
 def _check_place(estimator: Any, X: Any, method: str) -> Place | None:
-    """Where results belong; refuse rows that are elsewhere than those of the fit."""
+    """Where results belong; an error if X is not where the training rows were."""
     if not get_config()["array_api_dispatch"] or not hasattr(estimator, "mean_"):
         return None
     fitted, given = place_of(estimator.mean_), place_of(X)
@@ -291,16 +169,7 @@ def _check_place(estimator: Any, X: Any, method: str) -> Place | None:
 
 
 def is_fitted_elsewhere(estimator: Any) -> bool:
-    """Whether a fitted estimator's arrays are not numpy's.
-
-    Parameters
-    ----------
-    estimator : estimator
-
-    Returns
-    -------
-    bool
-    """
+    """Whether the arrays of a fitted estimator are not numpy's."""
     mean = vars(estimator).get("mean_")
     return mean is not None and not isinstance(mean, np.ndarray)
 
@@ -314,16 +183,7 @@ def _arrays(estimator: Any) -> dict[str, np.ndarray]:
 
 
 def attributes_in_numpy(estimator: Any) -> dict[str, Any]:
-    """Attributes of an estimator, its arrays brought to numpy.
-
-    Parameters
-    ----------
-    estimator : estimator
-
-    Returns
-    -------
-    dict
-    """
+    """Attributes of an estimator, with all arrays converted to numpy."""
     parameters = estimator.get_params(deep=False)
     return {
         name: value if name in parameters else _plain(value)
@@ -332,7 +192,7 @@ def attributes_in_numpy(estimator: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays in numpy; they are known by their type, whether or not arrays are followed."""
+    """Convert an array to numpy, whether or not scikit-learn dispatches on arrays."""
     if isinstance(value, Tensor):
         return to_numpy(value)
     if isinstance(value, np.ndarray) or not hasattr(value, "__array_namespace__"):
@@ -341,7 +201,7 @@ def _plain(value: Any) -> Any:
 
 
 def _numpy_copy(estimator: Any) -> Any:
-    """Return an estimator with the same attributes, in numpy."""
+    """Copy of an estimator with its arrays in numpy."""
     twin: Any = object.__new__(type(estimator))
     vars(twin).update(attributes_in_numpy(estimator), _is_numpy_copy=True)
     return twin
@@ -349,12 +209,7 @@ def _numpy_copy(estimator: Any) -> Any:
 
 @contextmanager
 def _attributes_in_numpy(estimator: Any) -> Iterator[None]:
-    """Let an estimator learn in numpy; if it fails, its attributes are as they were."""
-    before = vars(estimator).copy()
-    vars(estimator).update(attributes_in_numpy(estimator))
-    try:
+    """Let an estimator be fitted in numpy inside the block; restore it after an error."""
+    with all_or_nothing(estimator):
+        vars(estimator).update(attributes_in_numpy(estimator))
         yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

@@ -1,4 +1,4 @@
-"""Training rows batch by batch: from one tensor, or from outside of memory."""
+"""Batches of training rows, from memory or from out of core."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from skae._data.dtypes_and_batch_sizes import (
     rows_per_batch,
 )
 
-Batch = tuple[Tensor, Tensor | None]  # rows and their weights, whose mean over all rows is one
+Batch = tuple[Tensor, Tensor | None]  # rows, and weights whose mean over all rows is one
 
 
 class Source(Protocol):
-    """Where training rows come from.
+    """Training rows that batches are taken from.
 
     Attributes
     ----------
     sample : Tensor of shape (n_sample, n_features)
-        All rows, or some that stand for all.
+        All rows, or some that represent all.
     weights : Tensor of shape (n_sample,), or None
-        Of the sample.
+        Weights of the sample.
     """
 
     sample: Tensor
@@ -40,20 +40,14 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
-        """Yield all rows once, in a new order, in batches of some sizes."""
+        """Yield all rows once, in a new order, in batches of the given sizes."""
 
     def to(self, device: str) -> Source:
-        """Return the same rows, which come to a device."""
+        """Return the same rows for another device."""
 
 
 class InMemorySource:
-    """Rows in one tensor.
-
-    Parameters
-    ----------
-    sample : Tensor of shape (n_rows, n_features)
-    weights : Tensor of shape (n_rows,), default=None
-    """
+    """All rows in one tensor (n_rows, n_features), with weights (n_rows,) or None."""
 
     def __init__(self, sample: Tensor, weights: Tensor | None = None):
         self.sample, self.weights = sample, weights
@@ -62,32 +56,12 @@ class InMemorySource:
         return len(self.sample)
 
     def to(self, device: str) -> InMemorySource:
-        """Move the rows.
-
-        Parameters
-        ----------
-        device : str
-
-        Returns
-        -------
-        InMemory
-        """
+        """Return the same rows on another device."""
         weights = None if self.weights is None else self.weights.to(device)
         return InMemorySource(self.sample.to(device), weights)
 
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
-        """All rows once, in a new order.
-
-        Parameters
-        ----------
-        sizes : list of int
-            Rows of each batch.
-        generator : torch.Generator
-
-        Yields
-        ------
-        rows, weights
-        """
+        """Yield all rows once, in a new order, in batches of the given sizes."""
         order = torch.randperm(len(self), generator=generator).to(self.sample.device)
         # Rows are put in order some batches at a time, which bounds the memory.
         n_together = max(1, ORDERED_BYTES // (sizes[0] * self.sample[:1].nbytes))
@@ -105,17 +79,16 @@ class InMemorySource:
 
 
 class OutOfCoreSource:
-    """Rows that are read, or made dense, when their turn comes.
+    """Rows that are read, or made dense, batch by batch.
 
-    Rows that lie side by side are read together, in pieces that come in a new order each
-    time; the rows of as many pieces as fit into 16 MiB are mixed with each other. A batch is
-    valid until the next one is asked for.
+    Neighbouring rows are read together, as chunks in a new order in each epoch. The rows of as
+    many chunks as fit into the shuffle buffer are mixed. A batch is valid until the next one.
 
     Parameters
     ----------
     rows : Dataset
     left_out : ndarray of int
-        Indices of rows that are not trained on, sorted.
+        Sorted indices of rows that are not trained on.
     dtype : torch.dtype
     scaled : bool, default=True
         Whether weights are scaled to a mean of one.
@@ -141,51 +114,31 @@ class OutOfCoreSource:
         return len(self.rows) - len(self.left_out)
 
     def to(self, device: str) -> OutOfCoreSource:
-        """Return the same rows for another device.
-
-        Parameters
-        ----------
-        device : str
-
-        Returns
-        -------
-        Outside
-        """
+        """Return the same rows for another device."""
         other = copy.copy(self)
         other.device, other.sample = device, self.sample.to(device)
         other.weights = None if self.weights is None else self.weights.to(device)
         return other
 
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
-        """All rows once, in a new order.
-
-        Parameters
-        ----------
-        sizes : list of int
-            Rows of each batch.
-        generator : torch.Generator
-
-        Yields
-        ------
-        rows, weights
-        """
-        pieces = self._of_sizes(sizes, self._buffers(generator))
+        """Yield all rows once, in a new order, in batches of the given sizes."""
+        parts = self._of_sizes(sizes, self._buffers(generator))
         for size in sizes:
-            rows, weights = next(pieces)
-            while len(rows) < size:  # the pool ends; the next one takes its memory
-                before, their = rows.clone(), weights
-                rows, weights = next(pieces)
-                rows = torch.cat([before, rows])
-                if weights is not None and their is not None:
-                    weights = torch.cat([their, weights])
+            rows, weights = next(parts)
+            while len(rows) < size:  # the buffer ends; the next one takes its memory
+                first, first_weights = rows.clone(), weights
+                rows, weights = next(parts)
+                rows = torch.cat([first, rows])
+                if weights is not None and first_weights is not None:
+                    weights = torch.cat([first_weights, weights])
             yield rows, weights
 
     @staticmethod
-    def _of_sizes(sizes: list[int], pools: Iterator[Batch]) -> Iterator[Batch]:
-        """Cut pools where batches end, and where pools do."""
+    def _of_sizes(sizes: list[int], buffers: Iterator[Batch]) -> Iterator[Batch]:
+        """Cut buffers where batches end; a batch may be in two parts."""
         wanted = iter(sizes)
         size = next(wanted)
-        for rows, weights in pools:
+        for rows, weights in buffers:
             start = 0
             while start < len(rows):
                 stop = min(start + size, len(rows))
@@ -196,41 +149,37 @@ class OutOfCoreSource:
                     size = next(wanted, 0)
 
     def _buffers(self, generator: torch.Generator) -> Iterator[Batch]:
-        """All rows, mixed within each pool, which is overwritten by the next."""
-        pool = torch.empty((CHUNKS_PER_BUFFER * self.n_chunk, self.rows.shape[1]), dtype=self.dtype)
-        pieces = list(gen_batches(len(self.rows), self.n_chunk))
-        order = torch.randperm(len(pieces), generator=generator).tolist()
+        """Yield all rows, mixed within each buffer; the next one overwrites it."""
+        n_rows = CHUNKS_PER_BUFFER * self.n_chunk
+        buffer = torch.empty((n_rows, self.rows.n_inputs), dtype=self.dtype)
+        chunks = list(gen_batches(len(self.rows), self.n_chunk))
+        order = torch.randperm(len(chunks), generator=generator).tolist()
         for start in range(0, len(order), CHUNKS_PER_BUFFER):
-            index = np.concatenate(
-                [self._kept(pieces[i]) for i in order[start : start + CHUNKS_PER_BUFFER]]
-            )
+            some = order[start : start + CHUNKS_PER_BUFFER]
+            index = np.concatenate([self._kept(chunks[i]) for i in some])
             if len(index) == 0:
                 continue
             index = index[torch.randperm(len(index), generator=generator).numpy()]
-            weights = None
-            if self.rows.weights is not None:
-                weights = torch.from_numpy(self.rows.weights[index] / self.mean_weight)
-                weights = weights.to(self.device, self.dtype)
-            # Pools of their own would leave holes in the memory of the process.
-            yield self.rows.fill(pool[: len(index)], index).to(self.device), weights
+            # One buffer for all: new ones would fragment the memory of the process.
+            rows = self.rows.fill(buffer[: len(index)], index)
+            yield rows.to(self.device), self._weights_of(index)
 
-    def _kept(self, piece: slice) -> np.ndarray:
-        """Indices of the rows of a piece that are trained on."""
-        start, stop = np.searchsorted(self.left_out, [piece.start, piece.stop])
-        return np.setdiff1d(np.arange(piece.start, piece.stop), self.left_out[start:stop])
+    def _weights_of(self, index: np.ndarray) -> Tensor | None:
+        if self.rows.weights is None:
+            return None
+        weights = torch.from_numpy(self.rows.weights[index] / self.mean_weight)
+        return weights.to(self.device, self.dtype)
+
+    def _kept(self, chunk: slice) -> np.ndarray:
+        """Indices of the rows of a chunk that are trained on."""
+        start, stop = np.searchsorted(self.left_out, [chunk.start, chunk.stop])
+        return np.setdiff1d(np.arange(chunk.start, chunk.stop), self.left_out[start:stop])
 
 
 class BatchIterator:
-    """All rows of a source once a pass, in batches.
+    """Batches of all rows of a source, in a new order in each epoch.
 
     A short last batch is kept; a last batch of one row joins the batch before it.
-
-    Parameters
-    ----------
-    source : InMemory or Outside
-    batch_size : int
-    generator : torch.Generator
-        Draws a new order of the rows for each pass.
     """
 
     def __init__(self, source: Source, batch_size: int, generator: torch.Generator):

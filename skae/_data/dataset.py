@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from skae._data import pca
 from skae._data.array_api import like
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES, rows_per_batch
-from skae._data.input_checks import as_numpy, is_memory_mapped, take_rows
+from skae._data.input_checks import is_memory_mapped, read_rows, take_rows
 
 
 class Dataset:
@@ -34,6 +34,9 @@ class Dataset:
         A standardized row is ``(x - center) / scale``.
     weights : ndarray of shape (n_rows,), float64, default=None
         Number of rows that each stands for, as `check_weights` returns it; None is one.
+    extra : ndarray of shape (n_rows, n_extra), default=None
+        Columns that network and objective are given behind the features, as they are: targets,
+        conditions, masks. They are not standardized, and PCA does not see them.
 
     Attributes
     ----------
@@ -51,8 +54,10 @@ class Dataset:
         center: np.ndarray,
         scale: float = 1.0,
         weights: np.ndarray | None = None,
+        extra: np.ndarray | None = None,
     ):
         self.X, self.center, self.scale, self.weights = X, center, scale, weights
+        self.extra = extra
         self.shape = X.shape
         self.widest = X.shape[1]
         self.known_statistics: dict[str, np.ndarray] | None = None
@@ -63,7 +68,7 @@ class Dataset:
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Standardized rows, float64."""
-        rows = as_numpy(take_rows(self.X, part)) - self.center
+        rows = read_rows(self.X, part) - self.center
         rows /= self.scale
         return rows
 
@@ -77,22 +82,22 @@ class Dataset:
         """Weights of some rows."""
         return None if self.weights is None else self.weights[part]
 
+    @property
+    def n_inputs(self) -> int:
+        """Columns that the network is given: features, and extra columns behind them."""
+        return self.shape[1] + (0 if self.extra is None else self.extra.shape[1])
+
     # -- blocks of bounded memory --------------------------------------------------
 
     def parts(self) -> Iterator[slice]:
         """Slices of all rows."""
         yield from gen_batches(len(self), rows_per_batch(self.widest))
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Standardized rows of each slice, float64."""
-        for part in self.parts():
-            yield self[part]
-
-    def weighted_blocks(self) -> Iterator[np.ndarray]:
-        """The same, each row times the root of its weight, so that its square is weighted."""
+    def blocks(self, *, weighted: bool = False) -> Iterator[np.ndarray]:
+        """Standardized rows of each slice, float64; times the roots of their weights if asked."""
         for part in self.parts():
             block = self[part]
-            if self.weights is not None:
+            if weighted and self.weights is not None:
                 block *= np.sqrt(self.weights[part])[:, None]
             yield block
 
@@ -103,23 +108,26 @@ class Dataset:
     # -- some rows -----------------------------------------------------------------
 
     def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """Some standardized rows in one tensor, on the device of X if X is a tensor."""
-        if isinstance(self.X, Tensor):
-            return self._tensor_in_place(index, dtype)
-        return self.fill(torch.empty((len(index), self.shape[1]), dtype=dtype), index)
+        """Some standardized rows, extra columns included, on the device of X if X is a tensor."""
+        device = self.X.device if isinstance(self.X, Tensor) else "cpu"
+        return self.fill(
+            torch.empty((len(index), self.n_inputs), dtype=dtype, device=device), index
+        )
 
     def fill(self, result: Tensor, index: np.ndarray) -> Tensor:
-        """Write some standardized rows to a tensor (n_rows, n_features), and return it."""
+        """Write some standardized rows to a tensor (n_rows, n_inputs), and return it."""
+        n_features = self.shape[1]
         for part in gen_batches(len(index), rows_per_batch(self.widest)):
-            result[part] = torch.from_numpy(self[index[part]])
+            result[part, :n_features] = self._standardized_tensor(index[part])
+        if self.extra is not None:
+            result[:, n_features:] = torch.from_numpy(self.extra[index])
         return result
 
-    def _tensor_in_place(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
-        result = self.X.new_empty((len(index), self.shape[1]), dtype=dtype)
-        for part in gen_batches(len(index), rows_per_batch(self.shape[1])):
-            rows = take_rows(self.X, index[part])
-            result[part] = (rows - like(self.center, rows)) / self.scale
-        return result
+    def _standardized_tensor(self, index: np.ndarray) -> Tensor:
+        if not isinstance(self.X, Tensor):
+            return torch.from_numpy(self[index])
+        rows = take_rows(self.X, index)
+        return (rows - like(self.center, rows)) / self.scale
 
     def tensor_of_weights(
         self, index: np.ndarray, dtype: torch.dtype, *, scaled: bool = True
@@ -130,9 +138,11 @@ class Dataset:
         weights = self.weights[index]
         return torch.from_numpy(weights / (weights.mean() if scaled else 1.0)).to(dtype)
 
-    def subset(self, index: np.ndarray) -> Self:
+    def subset(self, index: np.ndarray) -> Dataset:
         """Dataset of some rows, which are copied."""
-        return type(self)(take_rows(self.X, index), self.center, self.scale, self.weights_of(index))
+        extra = None if self.extra is None else self.extra[index]
+        X, weights = take_rows(self.X, index), self.weights_of(index)
+        return Dataset(X, self.center, self.scale, weights, extra)
 
     def evenly_spaced(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spaced; rows may repeat by their weights."""
@@ -147,8 +157,8 @@ class Dataset:
 
     def unweighted_subset(self, n_rows: int) -> Dataset:
         """Dataset of evenly spaced rows without weights: heavier rows are taken more often."""
-        X = take_rows(self.X, self.evenly_spaced(n_rows))
-        return Dataset(X, self.center, self.scale)
+        rows = self.subset(self.evenly_spaced(n_rows))
+        return Dataset(rows.X, rows.center, rows.scale, extra=rows.extra)
 
     def first_varying_rows(self, index: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Rows to add to those at `index` so that fewer features are constant there.
@@ -158,15 +168,15 @@ class Dataset:
         constant = np.flatnonzero(constant_columns(self.X, index))
         if len(constant) == 0:
             return others[:0]
-        first = as_numpy(take_rows(self.X, index[:1]))[0, constant]
-        differs = as_numpy(take_rows(self.X, others)[:, constant]) != first
+        first = read_rows(self.X, index[:1])[0, constant]
+        differs = read_rows(self.X, others)[:, constant] != first
         return others[np.unique(differs.argmax(axis=0)[differs.any(axis=0)])]
 
     # -- statistics ----------------------------------------------------------------
 
-    def with_scale(self, scale: float) -> Self:
+    def with_scale(self, scale: float) -> Dataset:
         """Same rows and center with another scale."""
-        other = type(self)(self.X, self.center, scale, self.weights)
+        other = Dataset(self.X, self.center, scale, self.weights, self.extra)
         if "scatter" in vars(self) and pca.is_precise(self.scatter):
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
@@ -197,7 +207,9 @@ class Dataset:
         largest = max(float(np.abs(block).max()) for block in self.blocks())
         if largest == 0:
             return 1.0
-        squares = sum(float(np.square(block / largest).sum()) for block in self.weighted_blocks())
+        squares = sum(
+            float(np.square(block / largest).sum()) for block in self.blocks(weighted=True)
+        )
         return largest * math.sqrt(squares / n_entries)
 
     @property
@@ -228,14 +240,13 @@ def constant_columns(X: Any, index: np.ndarray | None = None) -> Any:
         low, high = min_max_axis(X if index is None else X[index], axis=0)
         return low == high
 
-    def some(part: slice) -> np.ndarray:
-        return as_numpy(take_rows(X, part if index is None else index[part]))
-
-    first = some(slice(1))[0]
-    constant = (some(slice(100)) == first).all(axis=0)
-    for part in gen_batches(len(X if index is None else index), rows_per_batch(X.shape[1])):
+    order = np.arange(X.shape[0]) if index is None else index
+    first = read_rows(X, order[:1])[0]
+    constant = (read_rows(X, order[:100]) == first).all(axis=0)
+    for part in gen_batches(len(order), rows_per_batch(X.shape[1])):
         suspects = np.flatnonzero(constant)
         if len(suspects) == 0:
             break
-        constant[suspects] = (some(part)[:, suspects] == first[suspects]).all(axis=0)
+        rows = read_rows(X, part if index is None else index[part])
+        constant[suspects] = (rows[:, suspects] == first[suspects]).all(axis=0)
     return constant

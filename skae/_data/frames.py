@@ -1,4 +1,4 @@
-"""Frames: rows that come out are wrapped as `set_output` says, codes that go in are checked."""
+"""Data frames: methods return them as `set_output` says, and column names are checked."""
 
 from __future__ import annotations
 
@@ -19,20 +19,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def wrap_in_frame(method: Method) -> Method:
-    """Let a method that returns rows in input units return them as `set_output` says.
+    """Let a method that returns rows return a frame, if `set_output` asks for frames.
 
-    scikit-learn does so for `transform` alone. Columns have the names of the features, and the
-    index is that of the frame that came in, where one did. What a method calls on ``self`` is
-    wrapped too, so that what computes with arrays calls methods without this decorator.
-
-    Parameters
-    ----------
-    method : callable
-        Method of an estimator; returns an array of shape (n_rows, n_features_in_).
-
-    Returns
-    -------
-    callable
+    scikit-learn does so for `transform` alone. The columns have the names of the features; the
+    index is that of the input, if it is a frame. Calls on ``self`` inside are wrapped too.
     """
 
     @wraps(method)
@@ -49,20 +39,9 @@ def wrap_in_frame(method: Method) -> Method:
 
 
 def check_code_names(estimator: Any, Z: Any) -> None:
-    """Refuse codes in a frame that has the columns `transform` names, but in disorder.
+    """Raise an error if codes in a frame have the columns that `transform` names in another order.
 
-    Names of the caller's own are taken as they come.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-    Z : array-like of shape (n_samples, n_components)
-
-    Raises
-    ------
-    ValueError
-        If some of the names are missing or in another order, as scikit-learn says it of rows.
+    Other names are not checked.
     """
     names = _get_feature_names(Z)
     if names is None:
@@ -73,17 +52,7 @@ def check_code_names(estimator: Any, Z: Any) -> None:
 
 
 def frame_like(rows: np.ndarray, X: Any) -> Any:
-    """Rows in a frame of the make and columns of another, or as they are if that is none.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_columns)
-    X : array-like of shape (n_samples, n_columns)
-
-    Returns
-    -------
-    frame or ndarray of shape (n_rows, n_columns)
-    """
+    """Rows in a frame of the same library and columns as X; as they are if X is no frame."""
     adapter = ADAPTERS_MANAGER.adapters.get(type(X).__module__.split(".")[0])
     if adapter is None or not hasattr(X, "columns"):
         return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,16 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         rows = rows.copy()
         rows.sum_duplicates()
     return rows
+
+
+@contextmanager
+def errors_about_validation_rows() -> Iterator[None]:
+    """Say in errors of the block that it is `X_val` that is wrong."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"X_val does not suit X: {error}") from error
 
 
 def check_codes(Z: Any, n_components: int, *, accept_sparse: str | bool = False) -> Any:
@@ -76,6 +88,13 @@ def as_dense(X: Any) -> Any:
 def as_numpy(X: Any) -> np.ndarray:
     """Rows as a dense numpy array, float64 or float32."""
     return to_numpy(as_dense(X))
+
+
+def read_rows(X: Any, index: Any) -> np.ndarray:
+    """Some rows as a dense numpy array, float64 or float32."""
+    if isinstance(X, np.ndarray) and X.dtype in FLOAT_DTYPES:
+        return X[index]
+    return as_numpy(take_rows(X, index))
 
 
 def take_rows(X: Any, index: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Moments of rows that arrive in blocks."""
+"""Mean and scatter matrix of rows that arrive block by block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Moments:
-    """Number, mean and scatter matrix of the rows seen so far.
+    """Number, mean and scatter matrix of the rows so far.
 
     Parameters
     ----------
@@ -23,7 +23,6 @@ class Moments:
         Sum of the weights of the rows.
     mean : ndarray of shape (n_columns,)
     scatter : ndarray of shape (n_columns, n_columns) or (n_columns,)
-        Sum over rows of the products of every two columns' distances from their means.
 
     References
     ----------
@@ -53,17 +52,7 @@ class Moments:
         return moments
 
     def add(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Self:
-        """Count more rows in.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows, n_columns)
-        weights : ndarray of shape (n_rows,), default=None
-
-        Returns
-        -------
-        self : Moments
-        """
+        """Add rows (n_rows, n_columns), with weights (n_rows,) if there are any."""
         w = np.ones(len(rows)) if weights is None else weights
         count = float(w.sum())
         mean = w @ rows / count
@@ -79,25 +68,11 @@ class Moments:
         return self
 
     def covariance(self) -> np.ndarray:
-        """Sample covariance; of a single row, zero.
-
-        Returns
-        -------
-        ndarray of the shape of `scatter`
-        """
+        """Sample covariance, in the shape of `scatter`; zero for a single row."""
         return self.scatter / max(1.0, self.count - 1)
 
     def limit(self, count: float) -> Self:
-        """Let the rows seen so far count for at most so many.
-
-        Parameters
-        ----------
-        count : float
-
-        Returns
-        -------
-        self : Moments
-        """
+        """Let the rows so far count as at most `count` rows."""
         if self.count > count:
             self.scatter *= count / self.count
             self.count = count

@@ -26,7 +26,7 @@ def scatter_matrix(dataset: Any) -> np.ndarray:
     """Sum over rows of the products of every two features, (n_features, n_features)."""
     total = np.zeros((dataset.shape[1], dataset.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"), algebra_threads(dataset.shape):
-        for block in dataset.weighted_blocks():
+        for block in dataset.blocks(weighted=True):
             total += block.T @ block
     return total
 
@@ -43,7 +43,7 @@ def squares_along(dataset: Any, components: np.ndarray) -> tuple[np.ndarray, flo
         return along, max(0.0, float(np.trace(dataset.scatter) - along.sum()))
     along, residual = np.zeros(len(components)), 0.0
     with algebra_threads(dataset.shape):
-        for block in dataset.weighted_blocks():
+        for block in dataset.blocks(weighted=True):
             codes = block @ components.T
             along += np.square(codes).sum(axis=0)
             residual += float(np.square(block - codes @ components).sum())

@@ -1,7 +1,7 @@
-"""How many threads a piece of work gets.
+"""Threads of a computation.
 
-Threads that share a sum round it differently from one. So little work has one thread, however
-many there are: it is hardly slower, and its bits are the same on every worker.
+Several threads round a sum differently than one. So a small computation gets one thread on
+every machine: it is hardly slower, and its bits are the same everywhere.
 """
 
 from __future__ import annotations
@@ -21,53 +21,27 @@ LITTLE_ALGEBRA = 200_000_000  # of a decomposition of all rows: some tenths of a
 
 @contextmanager
 def limited_threads(n_threads: int) -> Iterator[None]:
-    """Use at most `n_threads` of the caller's torch threads inside the block, one for BLAS.
-
-    Parameters
-    ----------
-    n_threads : int
-    """
+    """Use at most `n_threads` of torch's threads inside the block, and one of BLAS."""
     with _TORCH_THREADS.at_most(n_threads), _ONE_BLAS_THREAD:
         yield
 
 
 def algebra_threads(shape: tuple[int, int]) -> AbstractContextManager[Any]:
-    """Use one thread of BLAS inside the block if decompositions of a table are little work.
-
-    Parameters
-    ----------
-    shape : tuple of two int
-        Of the table.
-
-    Returns
-    -------
-    context manager
-    """
+    """Use one thread of BLAS inside the block if decomposing a table of this shape is fast."""
     n_products = shape[0] * shape[1] * min(shape)
     return _ONE_BLAS_THREAD if n_products < LITTLE_ALGEBRA else nullcontext()
 
 
 def inference_threads(n_products: int) -> AbstractContextManager[Any]:
-    """Use one thread of torch inside the block if a network has little to do.
-
-    Parameters
-    ----------
-    n_products : int
-        Number of rows times number of weights.
-
-    Returns
-    -------
-    context manager
-    """
+    """Use one thread of torch inside the block if rows times weights are few."""
     return _TORCH_THREADS.at_most(1) if n_products < LITTLE_INFERENCE else nullcontext()
 
 
 class _TorchThreads:
-    """Limits torch's threads, and undoes it.
+    """Limits torch's threads, and lifts the limit after the block.
 
-    The limit is a thread's own, but a new thread begins with the one that was set last, in
-    whichever thread. One that begins while another is limited would keep that limit for good
-    and hand it on.
+    The limit belongs to a thread. But a new thread starts with the limit that any thread has set
+    last: it would keep the limit of a block that is running elsewhere.
     """
 
     def __init__(self) -> None:
@@ -96,10 +70,9 @@ class _TorchThreads:
 
 
 class _OneBlasThread:
-    """Limits numpy's BLAS to one thread while any block is inside.
+    """Limits numpy's BLAS to one thread while any block is running.
 
-    The limit is the process's own: of blocks in several threads, the first sets it and the
-    last lifts it.
+    The limit belongs to the process: the first block sets it, and the last one lifts it.
     """
 
     def __init__(self) -> None:
@@ -125,5 +98,5 @@ _ONE_BLAS_THREAD = _OneBlasThread()
 
 @cache
 def _thread_pools() -> ThreadpoolController:
-    """Find the thread pools of this process, once: it takes some milliseconds."""
+    """Find the thread pools of this process, once: this takes some milliseconds."""
     return ThreadpoolController()

@@ -22,7 +22,7 @@ from torch import nn
 
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset, constant_columns
-from skae._data.input_checks import as_numpy
+from skae._data.input_checks import as_numpy, errors_about_validation_rows
 from skae._data.parameter_checks import Interval, integers_in, warn_if_overcomplete
 from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
@@ -384,10 +384,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
     def _check_validation_rows(self, X_val: Any) -> Any:
         """Validate the user's validation rows."""
-        try:
+        with errors_about_validation_rows():
             X_val = self._check_rows(X_val)
-        except ValueError as error:
-            raise ValueError(f"X_val does not suit X: {error}") from error
         self._check_parameters(X_val)
         return X_val
 

@@ -394,19 +394,8 @@ class LayerActivations(Dataset):
             codes = layer(codes)
         return codes.cpu().double().numpy()
 
-    def tensor(self, index: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """Codes of some rows in one tensor.
-
-        Parameters
-        ----------
-        index : ndarray of shape (n_rows,)
-        dtype : torch.dtype
-
-        Returns
-        -------
-        Tensor of shape (n_rows, n_codes)
-        """
-        return self.fill(torch.empty((len(index), self.shape[1]), dtype=dtype), index)
+    def _standardized_tensor(self, index: np.ndarray) -> Tensor:
+        return torch.from_numpy(self[index])
 
     def subset(self, index: np.ndarray) -> LayerActivations:
         """Choose rows, which are copied.

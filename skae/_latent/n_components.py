@@ -154,13 +154,14 @@ class ComponentTrials:
 
     def _n_epochs(self, candidate: Any, trainer: Trainer) -> int | None:
         """Best number of epochs by cross-validation; None if that is not used or finds none."""
-        if not trainer.cross_validates(len(self.rows)):
-            return None
-        network = self._initial_network(candidate, self.rows)
-        if not candidate._needs_training(network, self.rows):
-            return 0
+        network = nn.Identity()  # only the networks of folds are trained
         make_network = partial(self._initial_network, candidate)
-        (length,) = cross_validate([TrainingJob(trainer, network, self.rows, make_network)])
+        job = TrainingJob(trainer, network, self.rows, make_network)
+        if not job.cross_validates():
+            return None
+        if not candidate._needs_training(make_network(self.rows), self.rows):
+            return 0
+        (length,) = cross_validate([job])
         return None if length is None else length.n_epochs
 
     def _sse(self, candidate: Any, trainer: Trainer, fold: int, n_epochs: int | None) -> float:

@@ -147,7 +147,8 @@ class OrderedTransformer(LatentTransformer):
             codes = self._codes(block)
             for i in range(k):  # later components are at their mean
                 kept = codes * (np.arange(k) <= i) if i < k - 1 else codes
-                sse[i] += np.square(block - self._decode(kept, block)).sum()
+                errors = self._differences(block, self._decode(kept, block))
+                sse[i] += np.square(errors).sum()
         return scaled_increments(sse, sst, explained)
 
     def _sse(self, rows: Dataset) -> float:
@@ -155,15 +156,15 @@ class OrderedTransformer(LatentTransformer):
         sse = 0.0
         for part in self._batch_slices(len(rows)):
             block = rows[part]
-            errors = np.square(block - self._reconstruct(block))
-            sse += weighted_sum(errors, rows.weights_of(part))
+            errors = self._differences(block, self._reconstruct(block))
+            sse += weighted_sum(np.square(errors), rows.weights_of(part))
         return sse
 
     def _sst(self, rows: Dataset) -> float:
         """Sum of squared differences between standardized rows and the training mean."""
         mean = (self.mean_ - self._center) / self._scale
         return sum(
-            weighted_sum(np.square(rows[part] - mean), rows.weights_of(part))
+            weighted_sum(np.square(self._differences(rows[part], mean)), rows.weights_of(part))
             for part in self._batch_slices(len(rows))
         )
 

@@ -75,7 +75,7 @@ class GenerativeTransformer(OrderedTransformer):
         block = rows[rows.evenly_spaced(min(RESIDUAL_ROWS, affordable))]
         if self._is_at_pca():
             return (block - block @ self.components_.T @ self.components_) * self._scale
-        return (block - self._reconstruct(block)) * self._scale
+        return self._differences(block, self._reconstruct(block)) * self._scale
 
     def _codes_for_density(self, rows: Dataset) -> np.ndarray:
         """Codes of evenly spaced rows, to fit a density to."""

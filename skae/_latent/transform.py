@@ -60,6 +60,10 @@ class LatentTransformer(
         """Map outputs of the decoder to standardized rows."""
         return decoded.sigmoid() if self._decodes_logits() else decoded
 
+    def _differences(self, rows: Any, others: Any) -> Any:
+        """Rows minus others. A kind whose rows have missing values returns zeros there."""
+        return rows - others
+
     # -- one batch -------------------------------------------------------------------
 
     def _standardize(self, X: Any) -> Any:
@@ -210,7 +214,7 @@ class LatentTransformer(
         def errors(part: np.ndarray) -> np.ndarray:
             # Of standardized rows: with a large mean, float32 rows would lose digits.
             rows = self._standardize(part)
-            squares = (rows - self._reconstruct(rows)) ** 2 * self._scale**2
+            squares = self._differences(rows, self._reconstruct(rows)) ** 2 * self._scale**2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)
 
         return self._map_batches(errors, X, self.n_features_in_ if per_feature else 1)
@@ -239,7 +243,9 @@ class LatentTransformer(
         """
         X, weights = check_weights(sample_weight, self._check_rows(X))
         distances = self._map_batches(
-            lambda part: ((part - like(self.mean_, part)) ** 2).sum(axis=1, keepdims=True),
+            lambda part: (self._differences(part, like(self.mean_, part)) ** 2).sum(
+                axis=1, keepdims=True
+            ),
             X,
             1,
             np.float64,

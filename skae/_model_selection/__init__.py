@@ -1,1 +1,1 @@
-"""Choosing: the search for a dimension, and the comparison with other reducers."""
+"""The search for the number of components, and the comparison of PCA and autoencoders."""

@@ -1,4 +1,4 @@
-"""PCA and autoencoders on one table: who restores held-out rows better, and is it worth it."""
+"""Cross-validated comparison of PCA and autoencoders on one table."""
 
 from __future__ import annotations
 
@@ -22,37 +22,51 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
 from skae._data.optional_imports import import_optional
+from skae._data.parameter_checks import integers_in
 from skae._data.scores import explained_share
 from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
-from skae._model_selection.comparison import Comparison
+from skae._model_selection.comparison_result import Comparison
 
 DEFAULT_SIZES = (2, 4, 8)
-TRUSTED_ROWS = 1000  # trustworthiness takes memory and time that are quadratic in the rows
-NEIGHBORS = 5
+TRUSTWORTHINESS_ROWS = 1000  # its time and memory are quadratic in the number of rows
+N_NEIGHBORS = 5
 PENALTIES = tuple(np.logspace(-3, 3, 13))
-MANY_VALUES, ROWS_PER_VALUE = 20, 10  # a whole-numbered target beyond both holds no classes
-
-Pair = tuple[str, int]
+# Integer targets with more values than this, and fewer rows per value, are a regression.
+MAX_CLASSES, MIN_ROWS_PER_CLASS = 20, 10
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is predicted from codes, and by what.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
-    downstream : estimator or None
-        Unfitted.
-    label : str
-        What its score is called.
-    """
+class _Target:
+    """Values to predict from codes, of shape (n_samples,) or (n_samples, n_outputs), and how."""
 
     values: np.ndarray | None = None
-    downstream: Any = None
-    label: str = ""
+    downstream: Any = None  # unfitted
+    score_label: str = ""
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all estimators of a comparison share."""
+
+    X: Any
+    target: _Target
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    preprocessor: Any
+    seed: int
+
+    def fold(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Training and held-out rows of a fold, behind the preprocessor."""
+        train, test = (_safe_indexing(self.X, part) for part in self.folds[i])
+        if self.preprocessor is not None:
+            fitted = clone(self.preprocessor)
+            train, test = fitted.fit_transform(train), fitted.transform(test)
+        return check_array(train), check_array(test)
+
+    def shape(self) -> tuple[int, int]:
+        """Number of training rows in the smallest fold, and of columns behind the preprocessor."""
+        return min(len(train) for train, _ in self.folds), self.fold(0)[0].shape[1]
 
 
 def compare(
@@ -70,40 +84,39 @@ def compare(
 ) -> Comparison:
     """Compare PCA and autoencoders on one table by cross-validation, and give a verdict.
 
-    Every estimator gets the same folds, the same seed and the same preprocessing, fitted on
-    the training part of each fold; the held-out part judges.
+    All estimators get the same folds, the same seed and the same preprocessing, which is fitted
+    to the training part of each fold. All scores are measured on the held-out part.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Rows without missing values; anything that `preprocessor` takes.
+        Rows without missing values, unless `preprocessor` imputes them.
     y : array-like of shape (n_samples,), default=None
-        What to predict from the codes. Numbers with fractions are a regression, everything
-        else classes; so are whole numbers, unless there are more than 20 of them with fewer
-        than ten rows each on average.
+        Target to predict from the codes. Numbers with fractions are a regression, everything
+        else is a classification. So are integers, unless they have more than 20 distinct
+        values with fewer than ten rows each on average.
     n_components : int or sequence of int, default=None
-        Sizes of the code. None is 2, 4 and 8, as far as they are smaller than the number of
+        Numbers of components. None is those of 2, 4 and 8 that are smaller than the number of
         features.
     estimators : sequence of estimators or dict of str to estimator, default=None
-        Anything with `transform`, `inverse_transform` and a parameter `n_components`, which
-        the last step of a Pipeline may have. The first PCA is what the others are compared
-        with; one is added if there is none. None is PCA, `AutoencoderTransformer` and
-        `VAETransformer`.
-        Parameters `random_state` that are None are set.
+        Estimators with `transform`, `inverse_transform` and a parameter `n_components`, or
+        Pipelines whose last step has it. The others are compared with the first PCA; one is
+        added if there is none. None is PCA, `AutoencoderTransformer` and `VAETransformer`.
+        Every `random_state` that is None is set.
     cv : int, splitter or iterable, default=5
-        An int is as many shuffled folds, stratified for classes. Rows that follow each other
-        in time or belong to groups need a splitter, such as
-        `sklearn.model_selection.TimeSeriesSplit`. At least two folds.
+        An int is the number of shuffled folds, stratified for classes. Time series and groups
+        of rows need a splitter, such as `sklearn.model_selection.TimeSeriesSplit`. At least
+        two folds are needed.
     downstream : estimator, default=None
         Predicts y from codes. None is a `LogisticRegression` (accuracy) or a `RidgeCV` (R²)
         behind a `StandardScaler`.
     preprocessor : "scale", None or transformer, default="scale"
-        Comes before every estimator: a `StandardScaler`, nothing, or a transformer such as
-        a `ColumnTransformer`. Explained variance is measured in the units that it returns.
+        Applied before every estimator: a `StandardScaler`, nothing, or a transformer such as
+        a `ColumnTransformer`. Explained variance is measured in the units of its output.
     n_jobs : int, default=None
-        Fits at once, in processes of their own; -1 is one a core.
+        Number of processes; -1 is one per core.
     random_state : int, RandomState instance or None, default=0
-        Seeds folds, fits and what is drawn.
+        Determines folds, fits and the rows that trustworthiness is measured on.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -116,9 +129,9 @@ def compare(
     Raises
     ------
     ValueError
-        If sizes, folds or the target cannot be used.
+        If `n_components`, `cv` or y are invalid.
     TypeError
-        If an estimator cannot transform and go back.
+        If an estimator lacks `transform` or `inverse_transform`.
     ImportError
         If pandas is absent: ``pip install 'skae[compare]'``.
 
@@ -135,53 +148,54 @@ def compare(
     """
     import_optional("pandas", extra="compare")
     X = _check_table(X, preprocessor)
-    seed = _int_seed(random_state)
+    seed = _to_int_seed(random_state)
     target = _check_target(y, X, downstream)
     folds = _make_folds(X, target, cv, seed)
-    before = _make_preprocessor(preprocessor)
-    sizes = _check_sizes(n_components, _shape_inside(before, X, folds))
+    data = _Data(X, target, folds, _make_preprocessor(preprocessor), seed)
+    sizes = _check_sizes(n_components, *data.shape())
     named, reference = _check_estimators(estimators)
-    candidates = {
-        (name, size): _prepared(estimator, name, size, seed)
+    candidates = [
+        (name, size, _configure(estimator, name, size, seed))
         for name, estimator in named.items()
         for size in sizes
-    }
-    results = _fit_all(candidates, X, target, folds, before, seed, n_jobs, verbose)
+    ]
     return Comparison(
-        results,
+        _fit_all(candidates, data, n_jobs, verbose),
         reference=reference,
-        score_label=target.label,
+        score_label=target.score_label,
         test_ratio=float(np.mean([len(test) / len(train) for train, test in folds])),
-        settings={
-            "rows": X.shape[0],
-            "columns": X.shape[1],
-            "folds": len(folds),
-            "n_components": sizes,
-            "preprocessor": "none" if before is None else type(before).__name__,
-            "downstream": _name_of(target.downstream) if target.downstream else "none",
-            "random_state": seed,
-        },
+        settings=_settings(data, sizes),
     )
 
 
-# -- fits --------------------------------------------------------------------------
+compare.__module__ = "skae"
+
+
+def _settings(data: _Data, sizes: list[int]) -> dict[str, Any]:
+    """Settings of a comparison, for the report."""
+    preprocessor, downstream = data.preprocessor, data.target.downstream
+    return {
+        "rows": data.X.shape[0],
+        "columns": data.X.shape[1],
+        "folds": len(data.folds),
+        "n_components": sizes,
+        "preprocessor": "none" if preprocessor is None else type(preprocessor).__name__,
+        "downstream": "none" if downstream is None else _class_names(downstream),
+        "random_state": data.seed,
+    }
+
+
+# -- fits and scores ---------------------------------------------------------------
 
 
 def _fit_all(
-    candidates: dict[Pair, Any],
-    X: Any,
-    target: Target,
-    folds: list[tuple[np.ndarray, np.ndarray]],
-    preprocessor: Any,
-    seed: int,
-    n_jobs: int | None,
-    verbose: int,
+    candidates: list[tuple[str, int, Any]], data: _Data, n_jobs: int | None, verbose: int
 ) -> list[dict[str, Any]]:
-    """Judge every candidate in every fold: one row of results for each."""
+    """Fit and score every candidate in every fold: one row of results for each."""
     jobs = [
-        delayed(_judge)(pair, candidate, X, target, fold, i, preprocessor, seed)
-        for pair, candidate in candidates.items()
-        for i, fold in enumerate(folds)
+        delayed(_fit_and_score)(*candidate, data, i)
+        for candidate in candidates
+        for i in range(len(data.folds))
     ]
     done: Iterable[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     if verbose:
@@ -189,78 +203,49 @@ def _fit_all(
     return list(done)
 
 
-def _judge(
-    pair: Pair,
-    candidate: Any,
-    X: Any,
-    target: Target,
-    fold: tuple[np.ndarray, np.ndarray],
-    number: int,
-    preprocessor: Any,
-    seed: int,
-) -> dict[str, Any]:
-    """Fit one candidate to the training part of a fold and score the other part."""
-    rows, held_out = _preprocessed(preprocessor, X, fold)
+def _fit_and_score(name: str, size: int, estimator: Any, data: _Data, i: int) -> dict[str, Any]:
+    """Fit one candidate to the training part of fold i and score the held-out part."""
+    rows, held_out = data.fold(i)
     start = time.perf_counter()
-    fitted = clone(candidate).fit(rows)
+    fitted = clone(estimator).fit(rows)
     fit_time = time.perf_counter() - start
     start = time.perf_counter()
     codes = np.asarray(fitted.transform(held_out))
     transform_time = time.perf_counter() - start
-    restored = np.asarray(fitted.inverse_transform(codes))
-    row = {
-        "estimator": pair[0],
-        "n_components": pair[1],
-        "fold": number,
-        "explained_variance": _explained(held_out, restored, rows.mean(axis=0)),
-    }
-    if target.downstream is not None:
-        row["downstream_score"] = _predicted(fitted, rows, codes, target, fold)
-    row["trustworthiness"] = _trust(held_out, codes, seed)
+    reconstructed = np.asarray(fitted.inverse_transform(codes))
+    sse = float(np.square(held_out - reconstructed).sum())
+    total = float(np.square(held_out - rows.mean(axis=0)).sum())
+    row = {"estimator": name, "n_components": size, "fold": i}
+    row["explained_variance"] = explained_share(sse, total)
+    if data.target.downstream is not None:
+        training_codes = np.asarray(fitted.transform(rows))
+        row["downstream_score"] = _downstream_score(
+            data.target, data.folds[i], training_codes, codes
+        )
+    row["trustworthiness"] = _trustworthiness(held_out, codes, data.seed)
     return row | {"fit_time": fit_time, "transform_time": transform_time}
 
 
-def _preprocessed(
-    preprocessor: Any, X: Any, fold: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    train, test = (_safe_indexing(X, part) for part in fold)
-    if preprocessor is not None:
-        fitted = clone(preprocessor)
-        train, test = fitted.fit_transform(train), fitted.transform(test)
-    return tuple(check_array(part) for part in (train, test))
-
-
-def _explained(rows: np.ndarray, restored: np.ndarray, mean: np.ndarray) -> float:
-    """Share of variance around the training mean, for all estimators the same."""
-    return explained_share(
-        float(np.square(rows - restored).sum()), float(np.square(rows - mean).sum())
-    )
-
-
-def _predicted(
-    fitted: Any,
-    rows: np.ndarray,
-    codes: np.ndarray,
-    target: Target,
-    fold: tuple[np.ndarray, np.ndarray],
+def _downstream_score(
+    target: _Target, fold: tuple[np.ndarray, np.ndarray], codes: np.ndarray, held_out: np.ndarray
 ) -> float:
+    """Score of `downstream` on held-out codes, fitted to the others."""
     train, test = (_safe_indexing(target.values, part) for part in fold)
-    model = clone(target.downstream).fit(np.asarray(fitted.transform(rows)), train)
-    return float(model.score(codes, test))
+    return float(clone(target.downstream).fit(codes, train).score(held_out, test))
 
 
-def _trust(rows: np.ndarray, codes: np.ndarray, seed: int) -> float:
-    """Share of neighbours of codes that are neighbours of rows too."""
-    n_neighbors = min(NEIGHBORS, (len(rows) - 1) // 2)
+def _trustworthiness(rows: np.ndarray, codes: np.ndarray, seed: int) -> float:
+    """scikit-learn's trustworthiness, of a sample if there are many rows; NaN of too few."""
+    n_neighbors = min(N_NEIGHBORS, (len(rows) - 1) // 2)
     if n_neighbors < 1:
         return float("nan")
-    if len(rows) > TRUSTED_ROWS:
-        chosen = check_random_state(seed).choice(len(rows), TRUSTED_ROWS, replace=False)
+    if len(rows) > TRUSTWORTHINESS_ROWS:
+        chosen = check_random_state(seed).choice(len(rows), TRUSTWORTHINESS_ROWS, replace=False)
         rows, codes = rows[chosen], codes[chosen]
     return float(trustworthiness(rows, codes, n_neighbors=n_neighbors))
 
 
-# -- what is compared --------------------------------------------------------------
+# -- parameters --------------------------------------------------------------------
 
 
 def _check_table(X: Any, preprocessor: Any) -> Any:
@@ -269,65 +254,46 @@ def _check_table(X: Any, preprocessor: Any) -> Any:
     return X if hasattr(X, "shape") else np.asarray(X)
 
 
-def _int_seed(random_state: Any) -> int:
-    """Settle a seed: an int as it is, so that a fit can be repeated by hand."""
+def _to_int_seed(random_state: Any) -> int:
+    """An int stays as it is, so that users can repeat a fit with it."""
     if isinstance(random_state, Integral):
         return int(random_state)
     return derive_seeds(random_state, 1)[0]
 
 
 def _make_preprocessor(preprocessor: Any) -> Any:
-    if isinstance(preprocessor, str):
-        if preprocessor != "scale":
-            raise ValueError(
-                f"preprocessor={preprocessor!r} must be 'scale', None or a transformer."
-            )
-        return StandardScaler()
-    return preprocessor
+    if not isinstance(preprocessor, str):
+        return preprocessor
+    if preprocessor != "scale":
+        raise ValueError(f"{preprocessor=} must be 'scale', None or a transformer.")
+    return StandardScaler()
 
 
-def _shape_inside(
-    preprocessor: Any, X: Any, folds: list[tuple[np.ndarray, np.ndarray]]
-) -> tuple[int, int]:
-    """Fewest training rows of a fold, and columns behind the preprocessor in the first."""
-    return min(len(train) for train, _ in folds), _preprocessed(preprocessor, X, folds[0])[0].shape[
-        1
-    ]
-
-
-def _check_sizes(n_components: Any, shape: tuple[int, int]) -> list[int]:
-    n_rows, n_columns = shape
+def _check_sizes(n_components: Any, n_rows: int, n_columns: int) -> list[int]:
     if n_columns < 2:
         raise ValueError(
-            f"X has {n_columns} column to compress, and a code is smaller than its rows: at "
-            "least two columns are needed."
+            f"X has {n_columns} column behind the preprocessor, but at least two columns are "
+            "needed to reduce their number."
         )
     if n_components is None:
-        sizes = [size for size in DEFAULT_SIZES if size < n_columns and size <= n_rows]
-        return sizes or [1]
-    sizes = sorted(set(np.atleast_1d(n_components).tolist()))
-    most = min(shape)
-    wrong = [
-        k for k in sizes if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= most
-    ]
-    if wrong or not sizes:
+        return [size for size in DEFAULT_SIZES if size < n_columns and size <= n_rows] or [1]
+    sizes, most = integers_in(n_components), min(n_rows, n_columns)
+    if not sizes or min(sizes) < 1 or max(sizes) > most:
         raise ValueError(
-            f"n_components={n_components!r} must hold integers from 1 to {most}: there are "
-            f"{n_columns} columns and {n_rows} training rows in the smallest fold."
+            f"{n_components=} must hold integers from 1 to {most}: there are {n_columns} columns "
+            f"and {n_rows} training rows in the smallest fold."
         )
-    return sizes
+    return sorted(set(sizes))
 
 
 def _check_estimators(estimators: Any) -> tuple[dict[str, Any], str]:
     """Estimators by name, and the name of the PCA that the others are compared with."""
     if estimators is None:
         estimators = [AutoencoderTransformer(), VAETransformer()]
-    named = dict(estimators) if isinstance(estimators, Mapping) else _named(estimators)
+    named = dict(estimators) if isinstance(estimators, Mapping) else _name_estimators(estimators)
+    methods = "fit", "transform", "inverse_transform"
     for name, estimator in named.items():
-        lacking = [
-            m for m in ("fit", "transform", "inverse_transform") if not hasattr(estimator, m)
-        ]
-        if lacking or isinstance(estimator, type):
+        if isinstance(estimator, type) or not all(hasattr(estimator, m) for m in methods):
             raise TypeError(
                 f"estimators: {name!r} must be an estimator with `fit`, `transform` and "
                 f"`inverse_transform`, which {estimator!r} is not."
@@ -337,14 +303,14 @@ def _check_estimators(estimators: Any) -> tuple[dict[str, Any], str]:
         reference = "PCA" if "PCA" not in named else "plain PCA"
         named = {reference: PCA(svd_solver="full"), **named}
     if len(named) < 2:
-        raise ValueError("estimators holds nothing to compare with PCA.")
+        raise ValueError("estimators holds nothing to compare with PCA; add an estimator.")
     return named, reference
 
 
-def _named(estimators: Iterable[Any]) -> dict[str, Any]:
-    """Names from classes, numbered where several are of one class."""
+def _name_estimators(estimators: Iterable[Any]) -> dict[str, Any]:
+    """Name estimators by their classes, and number those of the same class."""
     estimators = list(estimators)
-    names = [_name_of(estimator) for estimator in estimators]
+    names = [_class_names(estimator) for estimator in estimators]
     numbered = [
         f"{name}-{names[: i + 1].count(name)}" if names.count(name) > 1 else name
         for i, name in enumerate(names)
@@ -352,98 +318,89 @@ def _named(estimators: Iterable[Any]) -> dict[str, Any]:
     return dict(zip(numbered, estimators, strict=True))
 
 
-def _name_of(estimator: Any) -> str:
-    steps = (
-        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    )
+def _class_names(estimator: Any) -> str:
+    """Name of the class; of a Pipeline, those of its steps."""
+    steps = estimator.named_steps.values() if isinstance(estimator, Pipeline) else [estimator]
     return "+".join(type(step).__name__ for step in steps)
 
 
-def _prepared(estimator: BaseEstimator, name: str, size: int, seed: int) -> Any:
-    """Copy of an estimator with a size and seeds."""
-    prepared = clone(estimator)
-    parameters = prepared.get_params(deep=True)
-    prefix = f"{prepared.steps[-1][0]}__" if isinstance(prepared, Pipeline) else ""
+def _configure(estimator: BaseEstimator, name: str, size: int, seed: int) -> Any:
+    """Copy an estimator, and set its number of components and its seeds."""
+    copy = clone(estimator)
+    parameters = copy.get_params(deep=True)
+    prefix = f"{copy.steps[-1][0]}__" if isinstance(copy, Pipeline) else ""
     if f"{prefix}n_components" not in parameters:
         raise ValueError(
-            f"estimators: {name!r} has no parameter `{prefix}n_components`, so that its codes "
-            "cannot be made as large as PCA's."
+            f"estimators: {name!r} has no parameter `{prefix}n_components`, which is needed to "
+            "compare it with a PCA of the same size."
         )
     unseeded = [p for p, v in parameters.items() if p.endswith("random_state") and v is None]
-    return prepared.set_params(**{f"{prefix}n_components": size}, **dict.fromkeys(unseeded, seed))
+    return copy.set_params(**{f"{prefix}n_components": size}, **dict.fromkeys(unseeded, seed))
 
 
-# -- what is predicted, and where --------------------------------------------------
+# -- target and folds --------------------------------------------------------------
 
 
-def _check_target(y: Any, X: Any, downstream: Any) -> Target:
+def _check_target(y: Any, X: Any, downstream: Any) -> _Target:
     if y is None:
         if downstream is not None:
-            raise ValueError(f"downstream={downstream!r} needs y, which is None.")
-        return Target()
+            raise ValueError(f"{downstream=} needs y, which is None; pass y.")
+        return _Target()
     check_consistent_length(X, y)
-    values = _without_gaps(y)
-    if downstream is not None:
-        return Target(values, downstream, "accuracy" if is_classifier(downstream) else "R²")
-    classes = _holds_classes(values)
-    return Target(values, predictor(classes=classes), "accuracy" if classes else "R²")
+    values = _check_values(y)
+    classifies = _is_classification(values) if downstream is None else is_classifier(downstream)
+    downstream = default_predictor(classifies) if downstream is None else downstream
+    return _Target(values, downstream, "accuracy" if classifies else "R²")
 
 
-def predictor(*, classes: bool) -> Pipeline:
-    """Make what predicts targets from codes by default.
-
-    Parameters
-    ----------
-    classes : bool
-        Whether targets are classes, or numbers.
-
-    Returns
-    -------
-    pipeline : Pipeline
-    """
-    linear = LogisticRegression(max_iter=1000) if classes else RidgeCV(alphas=PENALTIES)
+def default_predictor(classifies: bool) -> Pipeline:
+    """Make the default estimator that predicts classes or numbers from codes."""
+    linear = LogisticRegression(max_iter=1000) if classifies else RidgeCV(alphas=PENALTIES)
     return make_pipeline(StandardScaler(), linear)
 
 
-def _without_gaps(y: Any) -> np.ndarray:
+def _check_values(y: Any) -> np.ndarray:
+    """Target without missing values; objects of one type get its dtype."""
     pandas = import_optional("pandas", extra="compare")
     values = np.asarray(y)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if pandas.isna(values).any():
-        raise ValueError("y holds missing values: drop those rows of X and y.")
+        raise ValueError("y holds missing values; drop those rows from X and y.")
     if values.dtype == object and values.ndim == 1:
         values = np.asarray(pandas.Series(values.tolist()))
     return values
 
 
-def _holds_classes(values: np.ndarray) -> bool:
-    numeric = values.dtype.kind in "iuf"
+def _is_classification(values: np.ndarray) -> bool:
     n_values = len(np.unique(values)) if values.ndim == 1 else 0
-    if numeric and n_values > MANY_VALUES and len(values) < ROWS_PER_VALUE * n_values:
+    has_many_values = n_values > MAX_CLASSES and len(values) < MIN_ROWS_PER_CLASS * n_values
+    if values.dtype.kind in "iuf" and has_many_values:
         return False
     kind = type_of_target(values, input_name="y")
     if kind in ("continuous", "continuous-multioutput"):
         return False
     if kind not in ("binary", "multiclass"):
         raise ValueError(
-            f"y is a {kind} target, for which there is no default: pass `downstream`, an "
-            "estimator that predicts it."
+            f"y is a {kind} target, for which there is no default predictor; pass `downstream`, "
+            "an estimator that predicts it."
         )
     if n_values < 2:
-        raise ValueError(f"y has one value only, {values[0]!r}: there is nothing to predict.")
+        raise ValueError(
+            f"y has one value only, {values[0]!r}, so there is nothing to predict; leave y out."
+        )
     return True
 
 
-def _make_folds(X: Any, target: Target, cv: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    classes = target.downstream is not None and is_classifier(target.downstream)
+def _make_folds(X: Any, target: _Target, cv: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    stratifies = target.downstream is not None and is_classifier(target.downstream)
     if isinstance(cv, Integral):
-        _check_n_folds(int(cv), X.shape[0], target.values if classes else None)
-        kind = StratifiedKFold if classes else KFold
-        cv = kind(int(cv), shuffle=True, random_state=seed)
-    folds = list(check_cv(cv, target.values, classifier=classes).split(X, target.values))
+        _check_n_folds(int(cv), X.shape[0], target.values if stratifies else None)
+        splitter = StratifiedKFold if stratifies else KFold
+        cv = splitter(int(cv), shuffle=True, random_state=seed)
+    folds = list(check_cv(cv, target.values, classifier=stratifies).split(X, target.values))
     if len(folds) < 2:
-        raise ValueError(f"cv={cv!r} makes one fold; the verdict needs the spread of two or more.")
+        raise ValueError(f"{cv=} makes one fold, but the verdict needs two or more.")
     return folds
 
 
@@ -455,5 +412,5 @@ def _check_n_folds(n_folds: int, n_rows: int, classes: np.ndarray | None) -> Non
         if counts.max() < n_folds:
             raise ValueError(
                 f"y has {len(values)} classes, none with the {n_folds} rows that cv={n_folds} "
-                "needs; pass fewer folds, or `downstream` if y is a number to be estimated."
+                "needs; pass fewer folds, or `downstream` if y is a number to be predicted."
             )

@@ -125,8 +125,8 @@ class TrainingRun:
 
 def run_batched(runs: list[TrainingRun]) -> list[AutoencoderNet]:
     """Train nets, those of one shape in batches; return them in the same order."""
-    if len(runs) == 1:
-        return [runs[0].run()]
+    if len(runs) < 2:
+        return [each.run() for each in runs]
     nets: list[Any] = [None] * len(runs)
     for batch in _batches_of(runs):
         some = [runs[i] for i in batch]

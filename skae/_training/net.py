@@ -1,4 +1,4 @@
-"""The training engine: a skorch net over batches of rows, and batched inference."""
+"""The skorch net that trains a network on batches of rows, and encodes and decodes by it."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ _COPYING = threading.Lock()  # of the process: a net's own could not be pickled
 class AutoencoderNet(NeuralNet):
     """skorch net that trains an autoencoder.
 
-    What differs from skorch's own loop: batches are cut from large pieces of the rows; losses are
-    recorded once an epoch; hooks that nobody overrides are not called; an interrupt
+    Differences from skorch's own loop: batches are cut from large blocks of rows; losses are
+    recorded once an epoch; hooks that no callback overrides are not called; an interrupt
     propagates; the best weights are kept.
 
     Parameters
@@ -84,31 +84,32 @@ class AutoencoderNet(NeuralNet):
     averaging : float
         Decay of the exponential average of the weights over steps; 0 is no average.
     schedule_free : bool
-        Whether nobody knows when training ends: then the rate only warms up, all steps are
-        averaged, later ones more, and gradients are taken nearer to the average than to the
-        latest weights [1]_. `averaging` must not be 0.
+        Train without knowing the end: the rate only warms up, all steps are averaged, later
+        ones with more weight, and gradients are taken between the latest weights and their
+        average [1]_. `averaging` must not be 0.
     batch_size, max_epochs : int
     patience : int or None
         Epochs without progress until training stops; None never stops.
     tol : float
         Relative decrease of the loss that counts as progress.
     clipping : float
-        Largest norm of the gradient: rows far from the others pull no harder than this.
+        Largest norm of the gradient, so that outlying rows have a bounded effect.
     require_gain : bool
-        Return to the weights before the first step unless others are surely better.
+        Return to the weights before the first step unless others are significantly better.
     n_standard_errors : float
         Standard errors by which they must be better.
     keep_losses : bool
         Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
-        n_held_out), the first row before the first step.
+        n_held_out); the first row is before the first step.
     seed : int
         Of the order of the rows.
     noise : callable, default=None
-        Makes a module, or None, whose result for the rows of a batch the network is given
-        too: corrupted rows, which are encoded instead, or draws for a variational network.
-        It sees the held-out rows once, so that all weights are judged by the same.
+        Makes a module, or None. Its result for a batch is given to the network too: corrupted
+        rows, which are encoded instead, or reparameterisation noise of a variational network.
+        It is applied to the held-out rows once, so that all weights are compared on the same.
     gradient : callable, default=None
-        ``(network, objective, gradient) -> Gradient``: a training step of another kind.
+        ``(network, objective, gradient) -> Gradient``: another training step than
+        backpropagation.
     callbacks : list
         skorch callbacks.
     device : str
@@ -241,21 +242,10 @@ class AutoencoderNet(NeuralNet):
         held_out_weights: Tensor | None = None,
         n_epochs: int | None = None,
     ) -> AutoencoderNet:
-        """Train on rows; choose weights on held-out rows where there are any.
+        """Train; choose the weights by held-out rows where there are any.
 
-        Parameters
-        ----------
-        X : Tensor of shape (n_rows, n_features), InMemory or Outside
-        y : None
-            Not used.
-        held_out : Tensor of shape (n_held_out, n_features), default=None
-        held_out_weights : Tensor of shape (n_held_out,), default=None
-        n_epochs : int, default=None
-            Stop after so many of the `max_epochs` that the schedule is made for.
-
-        Returns
-        -------
-        self : AutoencoderNet
+        X are the rows, of shape (n_rows, n_features), or a source of batches. `n_epochs` stops
+        earlier than the `max_epochs` of the schedule.
         """
         self._take_rows(X, held_out, held_out_weights)
         self.initialize()
@@ -280,19 +270,9 @@ class AutoencoderNet(NeuralNet):
     def partial_fit_epoch(
         self, source: Source, state: dict[str, Any] | None, n_steps_before: int
     ) -> dict[str, Any]:
-        """Train for one epoch from where another call left off.
+        """Train for one epoch from the state that this method returned before; None begins.
 
-        Parameters
-        ----------
-        source : InMemory or Outside
-        state : dict or None
-            As this method returned it; None begins.
-        n_steps_before : int
-
-        Returns
-        -------
-        dict
-            Arrays and numbers: weights, their average and the optimizer's own state.
+        A state is arrays and numbers: weights, their average and the optimizer's own state.
         """
         self._take_rows(source, None, None)
         self.initialize()
@@ -308,7 +288,7 @@ class AutoencoderNet(NeuralNet):
         return state
 
     def _state(self) -> dict[str, Any]:
-        """What training continues from, as arrays and numbers."""
+        """State that training continues from, as arrays and numbers."""
         average = None if self.average_ is None else to_arrays(self.average_)
         return {
             "weights": to_arrays(self.flat_.detached.clone()),
@@ -438,7 +418,7 @@ class AutoencoderNet(NeuralNet):
         return self.gradient_(batch, self._noise_of(batch), weights)
 
     def _noise_of(self, rows: Tensor) -> Tensor | None:
-        """What noise makes of rows; None where there is no noise."""
+        """Result of the noise module for rows; None without noise."""
         if self.noise_ is None:
             return None
         with torch.no_grad():
@@ -473,18 +453,7 @@ class AutoencoderNet(NeuralNet):
 
     @torch.no_grad()
     def evaluate(self, rows: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Objective of each row, under the averaged weights where there is an average.
-
-        Parameters
-        ----------
-        rows : Tensor of shape (n_rows, n_features)
-        noise : Tensor of shape (n_rows, n_columns), default=None
-            What noise made of the rows.
-
-        Returns
-        -------
-        Tensor of shape (n_rows,)
-        """
+        """Objective of each row, under the averaged weights where there is an average."""
         self._set_training(False)
         trained = self.flat_.detached
         before = trained.clone()
@@ -572,17 +541,7 @@ class AutoencoderNet(NeuralNet):
 
     @torch.inference_mode(False)
     def at_precision(self, dtype: torch.dtype) -> Any:
-        """Copy of the network in another floating point type, kept for the next call.
-
-        Parameters
-        ----------
-        dtype : torch.dtype
-
-        Returns
-        -------
-        nn.Module
-            In evaluation mode.
-        """
+        """Copy of the network in another floating point type, frozen, kept for the next call."""
         copies = self.__dict__.setdefault("_copies", {})
         if dtype not in copies:
             with _COPYING:  # threads that come at once find one copy, whole and frozen
@@ -594,20 +553,7 @@ class AutoencoderNet(NeuralNet):
     def infer_rows(
         self, method: str, rows: Any, output_activation: Callable[[Tensor], Tensor] | None = None
     ) -> Any:
-        """Encode or decode rows in their own precision.
-
-        Parameters
-        ----------
-        method : {"encode", "decode"}
-        rows : ndarray or Tensor of shape (n_rows, n_columns), float32 or float64
-        output_activation : callable, default=None
-            Applied to the result.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n_rows, n_columns_out), dtype of `rows`
-            Where the rows are.
-        """
+        """Run the network's "encode" or "decode" on rows in their own precision and place."""
         x = tensor_on(self.device, rows)
         with self._threads_for(x):
             result = getattr(self.at_precision(x.dtype), method)(x)
@@ -619,17 +565,7 @@ class AutoencoderNet(NeuralNet):
 
     @torch.inference_mode()
     def posterior(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the codes of rows, of a variational network.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows, n_features), float32 or float64
-
-        Returns
-        -------
-        mean, log_var : Tensor of shape (n_rows, n_components), dtype of `rows`
-            On the CPU.
-        """
+        """Mean and log-variance of the codes of rows, on the CPU; of a variational network."""
         x = tensor_on(self.device, rows)
         with self._threads_for(x):
             mean, log_var = self.at_precision(x.dtype).posterior(x)
@@ -639,25 +575,14 @@ class AutoencoderNet(NeuralNet):
     def jacobian(
         self, codes: np.ndarray, output_activation: Callable[[Tensor], Tensor]
     ) -> np.ndarray:
-        """Linear maps of the decoder at codes.
-
-        Parameters
-        ----------
-        codes : ndarray of shape (n_rows, n_components)
-        output_activation : callable
-            Applied to what the decoder returns.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_components, n_features)
-        """
+        """Jacobians of the decoder at codes, of shape (n_rows, n_components, n_features)."""
         z = tensor_on(self.device, codes)
         network = self.at_precision(z.dtype)
         with self._threads_for(z):
             return jacobian(lambda z: output_activation(network.decode(z)), z).cpu().numpy()
 
     def _threads_for(self, rows: Tensor) -> AbstractContextManager[Any]:
-        """Limit the threads of the network to what this many rows are worth."""
+        """Use one thread where the network has little to do."""
         if not rows.is_cpu or torch.get_num_threads() == 1:
             return nullcontext()
         return inference_threads(len(rows) * self._n_weights)
@@ -667,21 +592,15 @@ class AutoencoderNet(NeuralNet):
         return self.n_parameters()
 
     def n_parameters(self) -> int:
-        """Number of weights of the network, the anchor's included."""
+        """Number of weights of the network, those of the PCA skip connection included."""
         return sum(p.numel() for p in (*self.module_.parameters(), *self.module_.buffers()))
 
     def widest_layer(self) -> int:
-        """Columns of the widest array that inference makes."""
+        """Columns of the widest array of an inference."""
         return max([max(p.shape) for p in self.module_.parameters() if p.ndim > 1], default=1)
 
     def sizes(self) -> tuple[int, int] | None:
-        """Numbers of features and of components of the network.
-
-        Returns
-        -------
-        tuple of two int, or None
-            None if the network is not one of skae's own.
-        """
+        """Numbers of features and of components; None if the network is not one of skae's own."""
         return sizes_of(self.module_)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -722,19 +641,10 @@ def validation_ratio(
     training: tuple[Tensor, Tensor | None],
     held_out: tuple[Tensor | None, Tensor | None],
 ) -> float:
-    """Mean squared error of the held-out rows over that of training rows, at least 1.
+    """Mean squared error of held-out rows over that of training rows, at least 1.
 
-    Nothing is corrupted here. Without held-out rows nothing is known: 1.
-
-    Parameters
-    ----------
-    module : nn.Module
-        In evaluation mode.
-    training, held_out : tuple of Tensor of shape (n_rows, n_features), or None, and weights
-
-    Returns
-    -------
-    float
+    Rows come with their weights, or None. Nothing is corrupted here. It is 1 without held-out
+    rows, and for networks that do not reconstruct their rows, but predict targets.
     """
     if held_out[0] is None:
         return 1.0
@@ -752,7 +662,7 @@ def validation_ratio(
 
 
 def _settings(kind: type) -> list[str]:
-    """Parameters of a net that are plain, or that its user chose."""
+    """Parameters of a net that are plain values, or that the user chose."""
     others = ("self", "module", "criterion", "noise", "gradient", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
 

@@ -1,4 +1,4 @@
-"""What updates the weights: one vector of parameters, optimizers, learning rates."""
+"""Parameters in one vector, and the optimizers that update it."""
 
 from __future__ import annotations
 
@@ -49,12 +49,7 @@ class FlatParameters:
         return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
 
     def clip(self, largest: float) -> None:
-        """Shrink the gradient to a norm, if its own is larger.
-
-        Parameters
-        ----------
-        largest : float
-        """
+        """Shrink the gradient to a norm, if its own is larger."""
         if self.array is None:
             length = torch.dot(self.gradient, self.gradient).sqrt_()
             self.gradient.mul_((largest / (length + TINY)).clamp_(max=1.0))
@@ -71,16 +66,8 @@ class FlatParameters:
 class BatchedFlatParameters:
     """All parameters of many modules of one shape, one row a module.
 
-    Parameters
-    ----------
-    modules : list of nn.Module
-        They keep their own memory, which `write` fills.
-
-    Attributes
-    ----------
-    values, gradient : Tensor of shape (n_modules, n_parameters)
-    buffers : list of Tensor
-        Of all modules, stacked.
+    The modules keep their own memory, which `write` fills. `values` and `gradient` have shape
+    (n_modules, n_parameters); `buffers` are those of all modules, stacked.
     """
 
     def __init__(self, modules: list[nn.Module]):
@@ -105,17 +92,10 @@ class BatchedFlatParameters:
         return views
 
     def joined(self, values: Tensor) -> nn.Module:
-        """One module whose parameters and buffers have a leading axis.
+        """One module whose parameters and buffers have an axis of modules in front.
 
-        Parameters
-        ----------
-        values : Tensor of shape (n_modules, n_parameters)
-            Memory of the parameters; their gradients are views of `gradient`.
-
-        Returns
-        -------
-        nn.Module
-            It cannot be called, as modules know no such axis.
+        `values` is the memory of the parameters; their gradients are views of `gradient`. The
+        module cannot be called, as torch's modules know no such axis.
         """
         module = copy.deepcopy(self.modules[0])
         views, gradients = self._split(values), self._split(self.gradient)
@@ -129,14 +109,7 @@ class BatchedFlatParameters:
 
     @torch.no_grad()
     def write(self, values: Tensor, buffers: list[Tensor]) -> None:
-        """Give each module its own row of values, and its buffers.
-
-        Parameters
-        ----------
-        values : Tensor of shape (n_modules, n_parameters)
-        buffers : list of Tensor
-            As `buffers`.
-        """
+        """Give each module its own row of values, and its buffers."""
         views = self._split(values)
         for i, module in enumerate(self.modules):
             for p, view in zip(module.parameters(), views, strict=True):
@@ -145,12 +118,7 @@ class BatchedFlatParameters:
                 own.copy_(stacked[i])
 
     def clip(self, largest: float) -> None:
-        """Shrink the gradient of each module to a norm, if its own is larger.
-
-        Parameters
-        ----------
-        largest : float
-        """
+        """Shrink the gradient of each module to a norm, if its own is larger."""
         if self.array is None:
             lengths = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
             self.gradient.mul_((largest / (lengths + TINY)).clamp_(max=1.0))
@@ -162,21 +130,14 @@ class BatchedFlatParameters:
 
 
 def _wide(p: Tensor) -> Tensor:
-    """A matrix, transposed if it is taller than wide: products of many are faster along rows."""
+    """A matrix, transposed if it is taller than wide: batched products are faster along rows."""
     return p.T if p.ndim == 2 and p.shape[0] > p.shape[1] else p
 
 
 class FusedAdamW(torch.optim.AdamW):
     """torch's AdamW for one vector of parameters, its kernel called directly.
 
-    The bookkeeping around the kernel takes several times longer than the kernel itself
-    where the vector is short.
-
-    Parameters
-    ----------
-    params : list of one Parameter
-    **options : dict
-        As of `torch.optim.AdamW`.
+    For short vectors, the bookkeeping around the kernel takes several times longer than it.
     """
 
     def __init__(self, params: list[nn.Parameter], **options: Any):
@@ -212,13 +173,7 @@ class FusedAdamW(torch.optim.AdamW):
         return {"moments": [moment.clone() for (moment,) in self.vectors[2:]], "steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from moments and number of steps.
-
-        Parameters
-        ----------
-        state_dict : dict
-            As `state_dict` returned it.
-        """
+        """Continue from what `state_dict` returned."""
         for (moment,), saved in zip(self.vectors[2:], state_dict["moments"], strict=True):
             moment.copy_(saved)
         self.steps.copy_(state_dict["steps"])
@@ -237,16 +192,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def to_arrays(state: Any) -> Any:
-    """Turn the tensors of a nested state into arrays.
-
-    Parameters
-    ----------
-    state : dict, list, tuple, Tensor or any other value
-
-    Returns
-    -------
-    The same with arrays.
-    """
+    """Arrays for the tensors of a nested dict or list."""
     if isinstance(state, Tensor):
         return state.detach().cpu().numpy().copy()
     if isinstance(state, dict):
@@ -257,16 +203,7 @@ def to_arrays(state: Any) -> Any:
 
 
 def to_tensors(state: Any) -> Any:
-    """Turn the arrays of a nested state into tensors.
-
-    Parameters
-    ----------
-    state : dict, list, tuple, ndarray or any other value
-
-    Returns
-    -------
-    The same with tensors.
-    """
+    """Tensors for the arrays of a nested dict or list."""
     if isinstance(state, np.ndarray):
         return torch.from_numpy(state.copy())
     if isinstance(state, dict):

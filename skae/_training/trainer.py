@@ -76,21 +76,6 @@ class Trainer:
         n_epochs = max(1, round(share * self._length(n_rows)[1]))
         return replace(self, params={**self.params, "max_epochs": n_epochs})
 
-    def cross_validates(self, n_rows: int) -> bool:
-        """Whether folds choose the number of epochs: one split of so few rows would not do."""
-        return (
-            self.require_gain
-            and self.params["early_stopping"]
-            and self.params["lr_schedule"] == "one_cycle"
-            and MIN_ROWS_TO_HOLD_OUT <= n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT
-        )
-
-    def holds_out(self, n_rows: int) -> bool:
-        """Whether there are enough rows to hold some out."""
-        # A random start is nothing to fall back on: a handful of rows would only stop it early.
-        enough = MIN_ROWS_TO_HOLD_OUT if self.require_gain else MIN_ROWS_TO_CROSS_VALIDATE
-        return self.params["early_stopping"] and n_rows >= enough
-
     def run(
         self,
         network: nn.Module,
@@ -244,10 +229,16 @@ class TrainingJob:
     n_epochs: int | None = None
 
     def cross_validates(self) -> bool:
-        """Whether folds choose the number of epochs."""
-        has_folds = self.make_network is not None and self.held_out is None
-        is_open = self.n_epochs is None
-        return has_folds and is_open and self.trainer.cross_validates(len(self.rows))
+        """Whether folds choose the number of epochs: one split of so few rows would not do."""
+        is_open = self.held_out is None and self.n_epochs is None
+        return (
+            is_open
+            and self.make_network is not None
+            and self.trainer.require_gain
+            and self.trainer.params["early_stopping"]
+            and self.trainer.params["lr_schedule"] == "one_cycle"
+            and MIN_ROWS_TO_HOLD_OUT <= len(self.rows) < MIN_ROWS_TO_TRUST_ONE_SPLIT
+        )
 
     def final_run(self, n_epochs: int | None) -> TrainingRun:
         """Set up the training that the fit keeps; None is as many epochs as validation says."""
@@ -259,7 +250,9 @@ class TrainingJob:
         if self.held_out is not None:
             validation = self.held_out, rows_in_memory(self.held_out)
             return trainer.run(self.network, rows, validation=validation)
-        if not trainer.holds_out(len(rows)):
+        # A random start is nothing to fall back on: a handful of rows would only stop it early.
+        enough = MIN_ROWS_TO_HOLD_OUT if trainer.require_gain else MIN_ROWS_TO_CROSS_VALIDATE
+        if not trainer.params["early_stopping"] or len(rows) < enough:
             return trainer.run(self.network, rows)
         fraction = trainer.params["validation_fraction"]
         train, held_out = hold_out(rows, fraction, trainer.split_seed)

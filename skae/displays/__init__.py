@@ -4,11 +4,12 @@ Each has a method `from_estimator`, which computes what is shown and draws it, a
 `plot`, which draws it again. They need matplotlib: ``pip install 'skae[plot]'``.
 """
 
-from skae.displays.curves import ExplainedVarianceDisplay, LossCurveDisplay
 from skae.displays.dimension_search import DimensionSearchDisplay
+from skae.displays.explained_variance import ExplainedVarianceDisplay
 from skae.displays.latent_grid import LatentGridDisplay
 from skae.displays.latent_space import LatentSpaceDisplay
-from skae.displays.reconstructions import ReconstructionDisplay
+from skae.displays.loss_curve import LossCurveDisplay
+from skae.displays.reconstruction import ReconstructionDisplay
 
 __all__ = [
     "DimensionSearchDisplay",

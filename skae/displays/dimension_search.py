@@ -12,21 +12,23 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skae.displays.plotting import (
-    COLOURS,
+from skae.displays._plotting import (
+    COLORS,
     GREY,
     LINE_STYLES,
     MARKERS,
     VERMILLION,
-    axes_for,
-    clear_up,
+    Keywords,
+    shorten,
+    start_plot,
+    style_axes,
     with_defaults,
 )
 
-WIDE_STEPS = 5.0  # ratio of steps between sizes that asks for a logarithmic axis, as scikit-learn's
+LOG_STEP_RATIO = 5.0  # of the widest step between sizes to the narrowest, as in scikit-learn
 MAX_TICKS = 15
 MAX_LABEL = 40  # characters
-OTHER_COLOURS = [colour for colour in COLOURS if colour != VERMILLION]  # which is PCA's
+GROUP_COLORS = [color for color in COLORS if color != VERMILLION]  # which is PCA's
 
 
 class DimensionSearchDisplay:
@@ -41,26 +43,26 @@ class DimensionSearchDisplay:
     errors : array-like of shape (n_candidates,)
         Standard error of each mean.
     groups : sequence of str of shape (n_candidates,), default=None
-        Other parameters of each: those of one group are joined by a line. None is one line.
+        Other parameters of each; a line joins the candidates of a group. None is one line.
     chosen : int, default=None
-        Index of the candidate chosen.
+        Index of the chosen candidate.
     rule : str, default=None
         How it was chosen, for the legend.
     pca_scores, pca_errors : array-like of shape (n_candidates,), default=None
-        The same of PCA.
+        The same for PCA.
     score_name : str, default="score"
     parameter : str, default="n_components"
 
     Attributes
     ----------
     errorbars_ : list of matplotlib ErrorbarContainer
-        One a group, in the order in which they come first.
+        One per group, in order of appearance.
     pca_errorbar_ : matplotlib ErrorbarContainer
         None without PCA.
     band_ : matplotlib Polygon or Rectangle
         From the best mean to one standard error below it; None if all scores are NaN.
     mark_ : matplotlib Line2D
-        Around the candidate chosen; None if there is none.
+        Around the chosen candidate; None if there is none.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
@@ -77,6 +79,8 @@ class DimensionSearchDisplay:
     >>> display.mark_.get_label()
     'chosen: 4'
     """
+
+    __module__ = "skae.displays"
 
     def __init__(
         self,
@@ -117,15 +121,15 @@ class DimensionSearchDisplay:
     ) -> Self:
         """Draw the mean test score against the number of components.
 
-        Bars are one standard error of the mean over the splits, ``std_test_score`` over the
-        root of their number. The band reaches from the best mean to one standard error below
-        it: the smallest size inside is the choice of the one-standard-error rule. The splits
-        share training rows, so that the error is a rough one.
+        Bars are one standard error of the mean over the splits: ``std_test_score`` divided by
+        the square root of their number. The band reaches from the best mean to one standard
+        error below it. The one-standard-error rule chooses the smallest size inside the band.
+        The splits share training rows, so the standard error is only approximate.
 
-        Each combination of the other parameters has a line of its own, and so has each
-        iteration of a halving search. Candidates without the parameter are left out. Where
-        `n_components` is not always an integer, or always a share of variance, candidates
-        stand side by side: integers, shares, then everything else.
+        Each combination of the other parameters and each iteration of a halving search has its
+        own line. Candidates without the parameter are left out. If the values of `n_components`
+        are neither all integers nor all shares of variance, they are evenly spaced: integers
+        first, then shares, then other values.
 
         Parameters
         ----------
@@ -133,14 +137,14 @@ class DimensionSearchDisplay:
             Fitted, such as `sklearn.model_selection.GridSearchCV`. PCA's scores are drawn
             where ``cv_results_`` has ``mean_pca_score``.
         parameter : str, default=None
-            Of the search, such as "pca__n_components". None is the only one whose name is or
-            ends in "n_components".
+            Name of the searched parameter, such as "pca__n_components". None is the only one
+            whose name ends in "n_components".
         metric : str, default=None
-            Which of several scores to show. None is the one that the search refits by.
+            Which score to show if there are several. None is the one that `refit` names.
         ax : matplotlib Axes, default=None
             None makes a figure.
         errorbar_kw, band_kw, mark_kw : dict, default=None
-            Keywords of the curves, of the band and of the mark.
+            Keywords of the curves, the band and the mark.
 
         Returns
         -------
@@ -151,7 +155,7 @@ class DimensionSearchDisplay:
         NotFittedError
             If the search is not fitted.
         ValueError
-            If no parameter fits, or several do; if there is no such metric, or several.
+            If there is no such parameter or metric, or if several match and none is named.
         ImportError
             If matplotlib is absent.
         """
@@ -162,20 +166,19 @@ class DimensionSearchDisplay:
         key = _score_key(search, metric)
         shown = [i for i, params in enumerate(results["params"]) if parameter in params]
         chosen = getattr(search, "best_index_", None)
-        options = {}
-        if "mean_pca_score" in results:
-            options["pca_scores"] = np.asarray(results["mean_pca_score"])[shown]
-            options["pca_errors"] = _errors(search, "pca_score")[shown]
+        scores, errors = _means_and_errors(search, key, shown)
+        pca_scores, pca_errors = _means_and_errors(search, "pca_score", shown)
         display = cls(
             [results["params"][i][parameter] for i in shown],
-            np.asarray(results[f"mean_{key}"])[shown],
-            _errors(search, key)[shown],
+            scores,
+            errors,
             groups=_groups(results, parameter, shown),
             chosen=shown.index(chosen) if chosen in shown else None,
             rule=getattr(search, "rule", None),
+            pca_scores=pca_scores,
+            pca_errors=pca_errors,
             score_name=_score_name(search, key),
             parameter=parameter,
-            **options,
         )
         return display.plot(ax, errorbar_kw=errorbar_kw, band_kw=band_kw, mark_kw=mark_kw)
 
@@ -199,26 +202,24 @@ class DimensionSearchDisplay:
         -------
         display : DimensionSearchDisplay
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
+        ax = start_plot(self, ax)
         x = _positions(self.n_components)
-        self.ax_ = axes_for(ax)
-        self.figure_ = self.ax_.figure
-        self.errorbars_ = _draw_groups(self.ax_, x, self, errorbar_kw)
+        self.errorbars_ = _draw_groups(ax, x, self, errorbar_kw)
         self.pca_errorbar_ = self.mark_ = None
         if self.pca_scores is not None:
-            self.pca_errorbar_ = _draw_pca(self.ax_, x, self, errorbar_kw)
-        self.band_ = _draw_band(self.ax_, self, band_kw)
+            self.pca_errorbar_ = _draw_pca(ax, x, self, errorbar_kw)
+        self.band_ = _draw_band(ax, self, band_kw)
         if self.chosen is not None:
-            self.mark_ = _draw_mark(self.ax_, x, self, mark_kw)
-        _label_sizes(self.ax_, x, self.n_components)
-        self.ax_.set(xlabel=self.parameter.split("__")[-1], ylabel=self.score_name)
-        clear_up(self.ax_)
+            self.mark_ = _draw_mark(ax, x[self.chosen], self, mark_kw)
+        _label_sizes(ax, x, self.n_components)
+        ax.set(xlabel=self.parameter.split("__")[-1], ylabel=self.score_name)
+        style_axes(ax)
         handles = [*self.errorbars_, self.pca_errorbar_, self.mark_, self.band_]
-        self.ax_.legend(handles=[handle for handle in handles if handle is not None])
+        ax.legend(handles=[handle for handle in handles if handle is not None])
         return self
 
 
-# -- what a search says ------------------------------------------------------------
+# -- results of a search -----------------------------------------------------------
 
 
 def _check_parameter(candidates: Sequence[dict[str, Any]], parameter: str | None) -> str:
@@ -265,21 +266,27 @@ def _score_name(search: Any, key: str) -> str:
     return f"mean test {name}".replace("_", " ")
 
 
-def _errors(search: Any, key: str) -> np.ndarray:
-    """Standard errors of means over splits."""
+def _means_and_errors(search: Any, key: str, shown: Sequence[int]) -> tuple[Any, Any]:
+    """Means over splits and their standard errors; None, None if there are no such scores."""
     results = search.cv_results_
+    if f"mean_{key}" not in results:
+        return None, None
     n_splits = sum(bool(re.fullmatch(rf"split\d+_{re.escape(key)}", name)) for name in results)
-    return np.asarray(results[f"std_{key}"], dtype=float) / math.sqrt(n_splits or search.n_splits_)
+    spread = np.asarray(results[f"std_{key}"], dtype=float)[shown]
+    return np.asarray(results[f"mean_{key}"])[shown], spread / math.sqrt(
+        n_splits or search.n_splits_
+    )
 
 
 def _groups(results: dict[str, Any], parameter: str, shown: Sequence[int]) -> list[str]:
-    """Label of what distinguishes candidates beside the parameter."""
-    others = []
-    for i in shown:
-        other = {name: v for name, v in results["params"][i].items() if name != parameter}
-        others.append({**other, **({"iter": results["iter"][i]} if "iter" in results else {})})
-    names = dict.fromkeys(name for other in others for name in other)
-    texts = [{name: _text_of(value) for name, value in other.items()} for other in others]
+    """Labels of the other parameters, if they differ between candidates."""
+    others = [dict(results["params"][i]) for i in shown]
+    for i, other in zip(shown, others, strict=True):
+        del other[parameter]
+        if "iter" in results:
+            other["iter"] = results["iter"][i]
+    texts = [{name: _one_line_repr(value) for name, value in other.items()} for other in others]
+    names = dict.fromkeys(name for text in texts for name in text)
     varying = [name for name in names if len({text.get(name) for text in texts}) > 1]
     return [
         ", ".join(f"{name.split('__')[-1]}={text[name]}" for name in varying if name in text)
@@ -287,126 +294,118 @@ def _groups(results: dict[str, Any], parameter: str, shown: Sequence[int]) -> li
     ]
 
 
-def _text_of(value: Any) -> str:
+def _one_line_repr(value: Any) -> str:
     return " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
 
 
-# -- how it is drawn ---------------------------------------------------------------
+# -- the horizontal axis -----------------------------------------------------------
 
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _is_share(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, Integral)
 
 
-def _are_numbers(n_components: Sequence[Any]) -> bool:
-    """Whether all are sizes or all are shares, so that distances between them mean something."""
-    return all(map(_is_size, n_components)) or all(map(_is_share, n_components))
+def _is_numeric(n_components: Sequence[Any]) -> bool:
+    """Whether all are sizes or all are fractions, so that the axis can be numeric."""
+    return all(map(_is_size, n_components)) or all(map(_is_fraction, n_components))
 
 
-def _in_order(n_components: Sequence[Any]) -> list[Any]:
-    """Distinct values: sizes, shares, then everything else as it comes."""
+def _sorted_values(n_components: Sequence[Any]) -> list[Any]:
+    """Distinct values: sizes, fractions, then other values in order of appearance."""
     values = list(dict.fromkeys(n_components))
-    others = [v for v in values if not (_is_size(v) or _is_share(v))]
-    return [*sorted(filter(_is_size, values)), *sorted(filter(_is_share, values)), *others]
+    others = [v for v in values if not (_is_size(v) or _is_fraction(v))]
+    return [*sorted(filter(_is_size, values)), *sorted(filter(_is_fraction, values)), *others]
 
 
 def _positions(n_components: Sequence[Any]) -> np.ndarray:
-    """Where candidates stand on the axis."""
-    if _are_numbers(n_components):
+    """Positions of candidates on the axis."""
+    if _is_numeric(n_components):
         return np.asarray(n_components, dtype=float)
-    places = {value: i for i, value in enumerate(_in_order(n_components))}
+    places = {value: i for i, value in enumerate(_sorted_values(n_components))}
     return np.array([places[value] for value in n_components], dtype=float)
 
 
 def _label_sizes(ax: Any, x: np.ndarray, n_components: Sequence[Any]) -> None:
-    """Choose the scale of the axis and label the sizes that were tried."""
+    """Choose the scale of the axis and label the values that were searched."""
     from matplotlib.ticker import NullLocator
 
-    values = _in_order(n_components)
-    places, steps = np.unique(x), np.diff(np.unique(x))
-    if _are_numbers(values) and len(steps) > 1 and steps.max() > WIDE_STEPS * steps.min():
+    values, places = _sorted_values(n_components), np.unique(x)
+    steps, is_numeric = np.diff(places), _is_numeric(values)
+    if is_numeric and len(steps) > 1 and steps.max() > LOG_STEP_RATIO * steps.min():
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
-    if len(places) <= MAX_TICKS or not _are_numbers(values):
+    if len(places) <= MAX_TICKS or not is_numeric:
         ax.set_xticks(places, [str(value) for value in values])
 
 
-def _draw_groups(
-    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: dict[str, Any] | None
-) -> list[Any]:
-    """Draw one curve a group."""
-    from matplotlib.lines import Line2D
+# -- drawing -----------------------------------------------------------------------
 
-    groups = [""] * len(x) if display.groups is None else list(display.groups)
+
+def _draw_groups(
+    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: Keywords
+) -> list[Any]:
+    """Draw one curve per group."""
+    groups = np.array([""] * len(x) if display.groups is None else display.groups, dtype=object)
     curves = []
     for i, group in enumerate(dict.fromkeys(groups)):
-        style = with_defaults(
-            errorbar_kw,
-            Line2D,
-            color=OTHER_COLOURS[i % len(OTHER_COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle=LINE_STYLES[i % len(LINE_STYLES)],
-        )
-        name = group if len(group) <= MAX_LABEL else f"{group[: MAX_LABEL - 1]}…"
-        own = np.array([other == group for other in groups])
-        options = {"label": name or "mean over splits", "capsize": 3, **style}
-        curves.append(_draw_curve(ax, x, display.scores, display.errors, own, options))
+        style = {
+            "label": shorten(group, MAX_LABEL) or "mean over splits",
+            "color": GROUP_COLORS[i % len(GROUP_COLORS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": LINE_STYLES[i % len(LINE_STYLES)],
+        }
+        scores, which = (display.scores, display.errors), np.flatnonzero(groups == group)
+        curves.append(_draw_curve(ax, x, scores, which, style, errorbar_kw))
     return curves
 
 
 def _draw_pca(
-    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: dict[str, Any] | None
+    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, errorbar_kw: Keywords
 ) -> Any:
-    """Draw the curve of PCA: once for each size, whatever the other parameters."""
-    from matplotlib.lines import Line2D
-
-    first = np.zeros(len(x), dtype=bool)
-    first[np.unique(x, return_index=True)[1]] = True
+    """Draw the curve of PCA: one point for each size, for all values of other parameters."""
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
-    style = with_defaults(errorbar_kw, Line2D, color=VERMILLION, marker="s", linestyle="--")
-    options = {"label": "PCA", "capsize": 3, **style}
-    return _draw_curve(ax, x, display.pca_scores, errors, first, options)
+    first = np.sort(np.unique(x, return_index=True)[1])
+    style = {"label": "PCA", "color": VERMILLION, "marker": "s", "linestyle": "--"}
+    return _draw_curve(ax, x, (display.pca_scores, errors), first, style, errorbar_kw)
 
 
 def _draw_curve(
-    ax: Any, x: np.ndarray, scores: Any, errors: Any, which: np.ndarray, options: dict[str, Any]
+    ax: Any,
+    x: np.ndarray,
+    scores: tuple[Any, Any],
+    which: np.ndarray,
+    style: dict[str, Any],
+    errorbar_kw: Keywords,
 ) -> Any:
-    """Draw some candidates in the order of their sizes."""
-    order = np.flatnonzero(which)
-    order = order[np.argsort(x[order], kind="stable")]
-    y, spread = (np.asarray(values, dtype=float)[order] for values in (scores, errors))
-    return ax.errorbar(x[order], y, spread, **options)
+    """Draw means and standard errors of some candidates, in the order of their sizes."""
+    order = which[np.argsort(x[which], kind="stable")]
+    means, errors = (np.asarray(values, dtype=float)[order] for values in scores)
+    options = with_defaults(errorbar_kw, "line", capsize=3, **style)
+    return ax.errorbar(x[order], means, errors, **options)
 
 
-def _draw_band(
-    ax: Any, display: DimensionSearchDisplay, band_kw: dict[str, Any] | None
-) -> Any | None:
-    """Draw one standard error below the best mean."""
-    from matplotlib.patches import Rectangle
-
+def _draw_band(ax: Any, display: DimensionSearchDisplay, band_kw: Keywords) -> Any | None:
+    """Shade one standard error below the best mean."""
     scores = np.asarray(display.scores, dtype=float)
     if not np.isfinite(scores).any():
         return None
     best = int(np.nanargmax(scores))
     low = scores[best] - np.nan_to_num(display.errors[best])
-    style = with_defaults(band_kw, Rectangle, facecolor=GREY, alpha=0.2, linewidth=0)
-    return ax.axhspan(low, scores[best], **{"label": "one standard error of the best", **style})
+    style = {"label": "one standard error of the best", "facecolor": GREY}
+    options = with_defaults(band_kw, "patch", alpha=0.2, linewidth=0, **style)
+    return ax.axhspan(low, scores[best], **options)
 
 
-def _draw_mark(
-    ax: Any, x: np.ndarray, display: DimensionSearchDisplay, mark_kw: dict[str, Any] | None
-) -> Any:
-    """Draw a ring around the candidate chosen."""
-    from matplotlib.lines import Line2D
-
+def _draw_mark(ax: Any, x: float, display: DimensionSearchDisplay, mark_kw: Keywords) -> Any:
+    """Draw a ring around the chosen candidate."""
     chosen = display.chosen
-    label = f"chosen: {_text_of(display.n_components[chosen])}"
+    label = f"chosen: {_one_line_repr(display.n_components[chosen])}"
     if isinstance(display.rule, str):
         label = f"{label} ({display.rule.replace('_', ' ')})"
     ring = {"color": "black", "marker": "o", "markersize": 14, "markerfacecolor": "none"}
-    style = with_defaults(mark_kw, Line2D, linestyle="none", label=label, **ring)
-    return ax.plot([x[chosen]], [display.scores[chosen]], **style)[0]
+    options = with_defaults(mark_kw, "line", linestyle="none", label=label, **ring)
+    return ax.plot([x], [display.scores[chosen]], **options)[0]

@@ -1,4 +1,4 @@
-"""Display of what a plane of codes is decoded to."""
+"""Display of decoded codes on a grid in two components."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
 
-from skae.displays.plotting import (
-    axes_for,
+from skae.displays._plotting import (
+    Keywords,
+    as_float_array,
+    axes_or_new,
+    check_components,
     check_count,
+    check_estimator,
     check_image_shape,
-    check_methods,
-    chosen_components,
+    check_matplotlib,
     draw_images,
     feature_names,
     figure_size,
     grid_of_axes,
-    in_array,
-    limits_of,
+    pixel_limits,
+    shorten,
 )
 
-OUTERMOST = 0.02  # quantile that the grid of codes starts at
-N_COLUMNS = 4, 5, 3  # of maps, the first that leaves fewest places empty
+OUTER_QUANTILES = 0.02, 0.98  # of the codes, between which the grid lies
+COLUMN_COUNTS = 4, 5, 3  # for maps: the first one that leaves fewest places empty is taken
 PANEL = 2.0  # inches
 MAX_NAME = 22  # characters
 
 
 class LatentGridDisplay:
-    """What a plane of codes is decoded to: images over the plane, or a map of each feature.
+    """Codes of a grid in two components, decoded: an image for each, or a map of each feature.
 
     Parameters
     ----------
     rows : ndarray of shape (n_steps_up, n_steps_across, n_features)
-        Decoded codes; of one component, ``n_steps_up`` is 1.
+        Decoded codes; with one component, ``n_steps_up`` is 1.
     values : sequence of ndarray of shape (n_steps,)
-        Values of each component that is shown: across, then up.
+        Values of each component on the grid: across, then up.
     components : tuple of int, default=(0, 1)
         Which components these are.
     image_shape : tuple of int, default=None
@@ -45,18 +46,18 @@ class LatentGridDisplay:
     limits : tuple of float, default=None
         Values of the darkest and the lightest pixel. None is the range of `rows`.
     mean, std : array-like of shape (n_features,), default=0 and 1
-        What the maps of features are drawn in.
+        Maps show features less `mean`, divided by `std`.
     feature_names : sequence of str of shape (n_features,), default=None
     max_features : int, default=16
-        Maps drawn at most: of the features that vary most over the plane.
+        Largest number of maps; the features that vary most over the grid are shown.
 
     Attributes
     ----------
     images_ : ndarray of matplotlib AxesImage
-        Of shape (n_steps_up, n_steps_across), where `image_shape` is given; else of shape
-        (n_features_shown,), one map a feature.
+        Of shape (n_steps_up, n_steps_across) if `image_shape` is given; else of shape
+        (n_features_shown,), one map per feature.
     features_ : ndarray of int of shape (n_features_shown,)
-        Which features the maps are of; None with images.
+        Features that have a map; None with images.
     colorbar_ : matplotlib Colorbar
         Of the maps; None with images.
     ax_ : matplotlib Axes
@@ -75,6 +76,10 @@ class LatentGridDisplay:
     >>> display.images_.shape
     (10, 10)
     """
+
+    __module__ = "skae.displays"
+
+    features_: Any
 
     def __init__(
         self,
@@ -120,21 +125,21 @@ class LatentGridDisplay:
         estimator : estimator with `transform` and `inverse_transform`
             Fitted: of skae, PCA, or a Pipeline of steps that can all be inverted.
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
-            Rows whose codes say how far the grid reaches.
+            Rows; their codes determine the extent of the grid.
         components : int or sequence of int, default=None
             One or two components, counted from 0: across, then up. None is the first two,
             or the only one.
         n_steps : int, default=10
             Values of each component, at least 2.
         spacing : {"quantiles", "range"}, default="quantiles"
-            "quantiles" spaces values evenly among the codes of X, from their quantile 0.02 to
-            0.98; "range" evenly from the least code to the greatest.
+            "quantiles" takes evenly spaced quantiles of the codes of X, from 0.02 to 0.98;
+            "range" evenly spaced values from the smallest code to the largest.
         image_shape : tuple of int, default=None
-            (height, width), or (height, width, 3) for colours: each code is drawn as an image,
-            all in the same range, that of X. None draws a map of each feature over the plane,
-            less the mean of X and in standard deviations of X.
+            (height, width), or (height, width, 3) for colours: each decoded code is an image,
+            with the range of X from black to white. None draws a map of each feature over the
+            grid, in standard deviations of X from the mean of X.
         max_features : int, default=16
-            Maps drawn at most: of the features that vary most over the plane.
+            Largest number of maps; the features that vary most over the grid are shown.
         ax : matplotlib Axes or array of Axes, default=None
             For maps, as many axes as maps, or axes that are divided. None makes a figure.
         image_kw : dict, default=None
@@ -149,44 +154,39 @@ class LatentGridDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it cannot transform and go back.
+            If it lacks `transform` or `inverse_transform`.
         ValueError
             If there are no such components, or more than two; if `n_steps`, `spacing` or
             `image_shape` are out of bounds.
         ImportError
             If matplotlib is absent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        check_is_fitted(estimator)
-        check_methods(cls.__name__, estimator, ("transform", "inverse_transform"))
+        check_estimator(cls, estimator, "transform", "inverse_transform")
         check_count("n_steps", n_steps, at_least=2)
-        codes = in_array(estimator.transform(X))
-        shown = chosen_components(components, codes.shape[1], at_most=2)
-        values = [_steps(codes[:, component], n_steps, spacing) for component in shown]
-        n_up = len(values[1]) if len(values) > 1 else 1
-        grid = np.tile(codes.mean(axis=0), (n_up, n_steps, 1))
-        for component, along in zip(shown, np.meshgrid(*values), strict=True):
-            grid[..., component] = along.reshape(n_up, n_steps)
-        decoded = in_array(estimator.inverse_transform(grid.reshape(n_up * n_steps, -1)))
-        rows = in_array(X)
-        options: dict[str, Any] = {}
+        codes = as_float_array(estimator.transform(X))
+        shown = check_components(components, codes.shape[1], at_most=2)
+        values = [_grid_values(codes[:, component], n_steps, spacing) for component in shown]
+        decoded = _decode_grid(estimator, codes.mean(axis=0), shown, values)
+        rows = as_float_array(X)
+        limits = None
         if image_shape is not None:
-            shape = check_image_shape(image_shape, rows.shape[1])
-            options = {"image_shape": shape, "limits": limits_of(rows, shape)}
+            image_shape = check_image_shape(image_shape, rows.shape[1])
+            limits = pixel_limits(rows, image_shape)
         display = cls(
-            decoded.reshape(n_up, n_steps, -1),
+            decoded,
             values,
             components=shown,
+            image_shape=image_shape,
+            limits=limits,
             mean=rows.mean(axis=0),
             std=rows.std(axis=0),
             feature_names=feature_names(estimator, X, rows.shape[1]),
             max_features=check_count("max_features", max_features),
-            **options,
         )
         return display.plot(ax, image_kw=image_kw)
 
     def plot(self, ax: Any = None, *, image_kw: dict[str, Any] | None = None) -> Self:
-        """Draw the plane.
+        """Draw the images or the maps.
 
         Parameters
         ----------
@@ -198,76 +198,98 @@ class LatentGridDisplay:
         -------
         display : LatentGridDisplay
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
+        check_matplotlib(self)
         self.features_ = self.colorbar_ = None
         if self.image_shape is None:
-            maps = _in_deviations(self)
+            maps = _standardize(self)
             self.features_ = _most_varying(maps, self.max_features)
-            self.axes_, self.images_ = _draw_maps(self, maps, self.features_, ax, image_kw)
+            self.axes_, self.images_ = _draw_maps(self, maps[..., self.features_], ax, image_kw)
             self.colorbar_ = _add_colorbar(self.axes_, self.images_)
         else:
-            self.axes_, self.images_ = _draw_plane_of_images(self, ax, image_kw)
+            self.axes_, self.images_ = _draw_grid_of_images(self, ax, image_kw)
         self.ax_ = self.axes_.flat[0]
         self.figure_ = self.ax_.figure
         return self
 
 
-def _steps(codes: np.ndarray, n_steps: int, spacing: str) -> np.ndarray:
+# -- decoding ----------------------------------------------------------------------
+
+
+def _grid_values(codes: np.ndarray, n_steps: int, spacing: str) -> np.ndarray:
     """Values of one component on the grid."""
     if spacing == "quantiles":
-        return np.quantile(codes, np.linspace(OUTERMOST, 1 - OUTERMOST, n_steps))
+        return np.quantile(codes, np.linspace(*OUTER_QUANTILES, n_steps))
     if spacing == "range":
         return np.linspace(codes.min(), codes.max(), n_steps)
     raise ValueError(f"{spacing=} is unknown; choose 'quantiles' or 'range'.")
 
 
-def _draw_plane_of_images(
-    display: LatentGridDisplay, ax: Any, image_kw: dict[str, Any] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw each decoded code as an image at its place in the plane."""
-    n_up, n_across, n_features = display.rows.shape
-    shape = check_image_shape(display.image_shape, n_features)
-    limits = display.limits
-    if limits is None:
-        limits = limits_of(display.rows.reshape(-1, n_features), shape)
-    ax = axes_for(ax, figure_size(n_across * shape[1] / (n_up * shape[0])))
-    images = display.rows.reshape(n_up, n_across, *shape)
-    drawn = draw_images(ax, images[::-1], limits, image_kw)[::-1]  # the greatest code on top
-    ax.set_xticks(range(n_across), _rounded(display.values[0]))
-    ax.set_xlabel(f"component {display.components[0]}")
-    ax.set_yticks([])
-    if len(display.values) > 1:
-        ax.set_yticks(range(n_up)[::-1], _rounded(display.values[1]))
-        ax.set_ylabel(f"component {display.components[1]}")
-    return np.array([[ax]], dtype=object), drawn
+def _decode_grid(
+    estimator: Any, mean: np.ndarray, shown: Sequence[int], values: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Decode codes of the grid, other components at their mean: (n_up, n_across, n_features)."""
+    shape = (len(values[1]) if len(values) > 1 else 1, len(values[0]))
+    grid = np.tile(mean, (*shape, 1))
+    for component, along in zip(shown, np.meshgrid(*values), strict=True):
+        grid[..., component] = along.reshape(shape)
+    decoded = as_float_array(estimator.inverse_transform(grid.reshape(-1, len(mean))))
+    return decoded.reshape(*shape, -1)
 
 
-def _in_deviations(display: LatentGridDisplay) -> np.ndarray:
-    """Decoded rows less the mean, in standard deviations; of constant features, in their unit."""
+def _standardize(display: LatentGridDisplay) -> np.ndarray:
+    """Decoded rows in standard deviations from the mean; constant features in their own unit."""
     std = np.asarray(display.std)
     return (display.rows - display.mean) / np.where(std > 0, std, 1.0)
 
 
-def _draw_maps(
-    display: LatentGridDisplay,
-    maps: np.ndarray,
-    features: np.ndarray,
-    ax: Any,
-    image_kw: dict[str, Any] | None,
+def _most_varying(maps: np.ndarray, max_features: int) -> np.ndarray:
+    """Features that vary most over the grid, in their own order."""
+    spread = maps.std(axis=(0, 1))
+    return np.sort(np.argsort(-spread, kind="stable")[:max_features])
+
+
+# -- images ------------------------------------------------------------------------
+
+
+def _draw_grid_of_images(
+    display: LatentGridDisplay, ax: Any, image_kw: Keywords
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw each feature over the plane, all in the same range."""
-    n_columns = min(len(features), min(N_COLUMNS, key=lambda n: -len(features) % n))
-    n_rows = -(-len(features) // n_columns)
+    """Draw each decoded code as an image at its place on the grid."""
+    n_up, n_across, n_features = display.rows.shape
+    shape = check_image_shape(display.image_shape, n_features)
+    limits = display.limits
+    if limits is None:
+        limits = pixel_limits(display.rows.reshape(-1, n_features), shape)
+    ax = axes_or_new(ax, figure_size(n_across * shape[1] / (n_up * shape[0])))
+    images = display.rows.reshape(n_up, n_across, *shape)
+    drawn = draw_images(ax, images[::-1], limits, image_kw)[::-1]  # the largest code on top
+    ax.set_xticks(range(n_across), _tick_labels(display.values[0]))
+    ax.set_xlabel(f"component {display.components[0]}")
+    ax.set_yticks([])
+    if len(display.values) > 1:
+        ax.set_yticks(range(n_up)[::-1], _tick_labels(display.values[1]))
+        ax.set_ylabel(f"component {display.components[1]}")
+    return np.array([[ax]], dtype=object), drawn
+
+
+# -- maps --------------------------------------------------------------------------
+
+
+def _draw_maps(
+    display: LatentGridDisplay, maps: np.ndarray, ax: Any, image_kw: Keywords
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the map of each feature that is shown, all in the same range."""
+    n_maps = maps.shape[-1]
+    n_columns = min(n_maps, min(COLUMN_COUNTS, key=lambda n: -n_maps % n))
+    n_rows = -(-n_maps // n_columns)
     axes = grid_of_axes(ax, (n_rows, n_columns), (PANEL * n_columns + 1, PANEL * n_rows + 0.4))
-    low, high = maps[..., features].min(), maps[..., features].max()
-    options = {"vmin": low, "vmax": high, "origin": "lower", "aspect": "auto", **(image_kw or {})}
-    images = np.empty(len(features), dtype=object)
-    for i, feature in enumerate(features):
-        images[i] = axes.flat[i].imshow(maps[..., feature], **options)
+    options = {"vmin": maps.min(), "vmax": maps.max(), "origin": "lower", "aspect": "auto"}
+    images = np.empty(n_maps, dtype=object)
+    for i, feature in enumerate(display.features_):
+        images[i] = axes.flat[i].imshow(maps[..., i], **{**options, **(image_kw or {})})
         name = f"x{feature}" if display.feature_names is None else display.feature_names[feature]
-        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-        axes.flat[i].set_title(name, size="small")
-    _label_maps(axes, len(features), display)
+        axes.flat[i].set_title(shorten(name, MAX_NAME), size="small")
+    _label_maps(axes, n_maps, display)
     return axes, images
 
 
@@ -276,19 +298,13 @@ def _add_colorbar(axes: np.ndarray, images: np.ndarray) -> Any:
     return axes.flat[0].figure.colorbar(images[0], ax=list(axes.flat), label=label)
 
 
-def _most_varying(maps: np.ndarray, max_features: int) -> np.ndarray:
-    """Features that vary most over the plane, in the order in which they come."""
-    spread = maps.std(axis=(0, 1))
-    return np.sort(np.argsort(-spread, kind="stable")[:max_features])
-
-
-def _label_maps(axes: np.ndarray, n_shown: int, display: LatentGridDisplay) -> None:
-    """Say at the lower and the left edge which codes these are."""
+def _label_maps(axes: np.ndarray, n_maps: int, display: LatentGridDisplay) -> None:
+    """Label the lowest and the leftmost maps with components, and switch unused axes off."""
     n_columns = axes.shape[1]
     for i, ax in enumerate(axes.flat):
-        if i >= n_shown:
+        if i >= n_maps:
             ax.set_axis_off()
-        is_lowest, is_leftmost = i + n_columns >= n_shown, i % n_columns == 0
+        is_lowest, is_leftmost = i + n_columns >= n_maps, i % n_columns == 0
         _label_ends(ax.xaxis, display.values[0], display.components[0], is_lowest)
         ax.set_yticks([])
         if len(display.values) > 1:
@@ -296,15 +312,15 @@ def _label_maps(axes: np.ndarray, n_shown: int, display: LatentGridDisplay) -> N
 
 
 def _label_ends(axis: Any, values: np.ndarray, component: int, is_outer: bool) -> None:
-    """Label the first and the last step of an axis."""
-    labels = _rounded(values[[0, -1]]) if is_outer else ["", ""]
+    """Label the first and the last value on an axis."""
+    labels = _tick_labels(values[[0, -1]]) if is_outer else ["", ""]
     axis.set_ticks([0, len(values) - 1], labels)
     if is_outer:
         axis.set_label_text(f"component {component}")
 
 
-def _rounded(values: np.ndarray) -> list[str]:
-    """Numbers with as many decimals as their range asks for."""
+def _tick_labels(values: np.ndarray) -> list[str]:
+    """Numbers with two digits at the scale of their range."""
     from matplotlib.ticker import ScalarFormatter
 
     span = float(np.ptp(values)) or 1.0

@@ -1,38 +1,38 @@
-"""Display of the codes of rows."""
+"""Display of codes: scatter plots and histograms of their components."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
 
-from skae.displays.plotting import (
+from skae.displays._plotting import (
     BLUE,
-    COLOURS,
+    COLORS,
     GREY,
     LINE_STYLES,
-    MANY_COLOURS,
+    MANY_COLORS,
     MARKERS,
-    axes_for,
-    check_methods,
-    chosen_components,
-    clear_up,
+    Keywords,
+    as_float_array,
+    axes_or_new,
+    check_components,
+    check_estimator,
+    check_matplotlib,
     grid_of_axes,
-    in_array,
-    place_legend,
+    integer_ticks,
+    style_axes,
     with_defaults,
 )
 
-MAX_CLASSES = 20  # distinct numbers; more are taken for a continuous quantity
+MAX_CLASSES = 20  # numbers with more distinct values are continuous
 N_BINS = 8, 40  # of histograms: at least, at most
-SIZES = 5, 24  # of markers, in square points: at least, at most
-IN_LEGEND = 30
+MARKER_AREAS = 5, 24  # square points: at least, at most
+LEGEND_AREA = 30  # of a marker in the legend
 PANEL = 2.1  # inches
 
 
@@ -42,26 +42,26 @@ class LatentSpaceDisplay:
     Parameters
     ----------
     codes : array-like of shape (n_samples, n_components)
-        As `transform` returns them.
+        As returned by `transform`.
     y : array-like of shape (n_samples,), default=None
-        What colours the rows.
+        Classes or numbers that colour the rows.
     components : int or sequence of int, default=None
         Which columns of the codes to show. None is the first two, or the only one.
 
     Attributes
     ----------
     scatters_ : list of matplotlib PathCollection
-        Panel by panel, from the left and from above, in each one a class.
+        One per panel and class; panels row by row.
     histograms_ : list of matplotlib StepPatch
-        Component by component, in each one a class.
+        One per component and class.
     legend_ : matplotlib Legend
-        Of the classes; None without.
+        Of the classes; None without classes.
     colorbar_ : matplotlib Colorbar
-        Of a continuous `y`; None without.
+        Of a continuous `y`; else None.
     ax_ : matplotlib Axes
         The axes, or the first of them.
     axes_ : ndarray of Axes of shape (n_panels, n_panels)
-        One by one, except for three components and more.
+        Of shape (1, 1) for one or two components.
     figure_ : matplotlib Figure
 
     Examples
@@ -75,6 +75,8 @@ class LatentSpaceDisplay:
     >>> [text.get_text() for text in display.legend_.get_texts()]
     ['0', '1', '2']
     """
+
+    __module__ = "skae.displays"
 
     def __init__(self, codes: Any, y: Any = None, *, components: int | Sequence[int] | None = None):
         self.codes = codes
@@ -102,14 +104,14 @@ class LatentSpaceDisplay:
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
             Rows to encode.
         y : array-like of shape (n_samples,), default=None
-            What colours the rows. Strings, booleans and integers of at most 20 values are
-            classes, with a legend; other numbers are continuous, with a colour bar. Missing
-            values are grey. ``y.astype(str)`` makes classes of any numbers.
+            Classes or numbers that colour the rows. Strings, booleans and integers of at most
+            20 distinct values are classes, with a legend. Other numbers are continuous, with a
+            colour bar. Missing values are grey. ``y.astype(str)`` turns numbers into classes.
         components : int or sequence of int, default=None
             Which components to show, counted from 0. None is the first two, or the only one.
         ax : matplotlib Axes or array of Axes, default=None
-            For three components and more, as many axes as pairs, or axes that are divided.
-            None makes a figure.
+            For three components or more: an array of n_components x n_components axes, or a
+            single one that is divided. None makes a figure.
         scatter_kw, hist_kw : dict, default=None
             Keywords of scatter plots and of histograms.
 
@@ -128,10 +130,8 @@ class LatentSpaceDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        check_is_fitted(estimator)
-        check_methods(cls.__name__, estimator, ("transform",))
-        codes = in_array(estimator.transform(X))
+        check_estimator(cls, estimator, "transform")
+        codes = as_float_array(estimator.transform(X))
         display = cls(codes, y, components=components)
         return display.plot(ax, scatter_kw=scatter_kw, hist_kw=hist_kw)
 
@@ -154,110 +154,63 @@ class LatentSpaceDisplay:
         -------
         display : LatentSpaceDisplay
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        from matplotlib.ticker import MaxNLocator
-
+        check_matplotlib(self)
         codes = np.asarray(self.codes)
-        shown = chosen_components(self.components, codes.shape[1])
-        groups = _groups(self.y, len(codes))
-        self.scatters_, self.histograms_ = [], []
-        if len(shown) == 2:
-            self.axes_ = np.array([[axes_for(ax)]], dtype=object)
-            self.scatters_ = _scatter(self.axes_[0, 0], codes, *shown, groups, scatter_kw)
-        elif len(shown) == 1:
-            self.axes_ = np.array([[axes_for(ax)]], dtype=object)
-            self.histograms_ = _histogram(self.axes_[0, 0], codes, shown[0], groups, hist_kw)
-            self.axes_[0, 0].set_ylabel("rows")
-            self.axes_[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
-        else:
-            size = PANEL * len(shown)
-            self.axes_ = grid_of_axes(ax, (len(shown), len(shown)), (size, size))
-            self.scatters_, self.histograms_ = _pairs(
-                self.axes_, codes, shown, groups, scatter_kw, hist_kw
-            )
+        shown = check_components(self.components, codes.shape[1])
+        groups = _make_groups(self.y, len(codes))
+        self.axes_ = _make_axes(ax, len(shown))
         self.ax_ = self.axes_[0, 0]
         self.figure_ = self.ax_.figure
+        self.scatters_, self.histograms_ = [], []
+        if len(shown) == 1:
+            self.histograms_ = _draw_single_histogram(self.ax_, codes, shown[0], groups, hist_kw)
+        elif len(shown) == 2:
+            self.scatters_ = _draw_scatter(self.ax_, codes, *shown, groups, scatter_kw)
+        else:
+            self.scatters_, self.histograms_ = _draw_pairs(
+                self.axes_, codes, shown, groups, scatter_kw, hist_kw
+            )
         self.legend_ = self.colorbar_ = None
         if groups[0].values is not None and self.scatters_:
-            self.colorbar_ = self.figure_.colorbar(
-                self.scatters_[0], ax=list(self.axes_.flat), label=_name_of(self.y)
-            )
+            self.colorbar_ = _add_colorbar(self)
         elif groups[0].values is None and self.y is not None:
-            self.legend_ = _add_legend(
-                self.axes_,
-                is_own=ax is None,
-                title=_name_of(self.y),
-                markerscale=np.sqrt(IN_LEGEND / _marker_size(len(codes))),
-            )
+            self.legend_ = _add_legend(self, is_new_figure=ax is None)
         return self
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows that look alike: a class, or all rows of a continuous quantity.
+# -- groups of rows ----------------------------------------------------------------
 
-    Parameters
-    ----------
-    label : str
-    rows : ndarray of shape (n_samples,)
-        True for those in the group.
-    colour, marker : str
-    values : ndarray of shape (n_rows_in_group,), default=None
-        That colours stand for, instead of `colour`.
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows of one colour, or with `values` of shape (n_rows_in_group,) that are coloured.
+
+    `rows` is a mask of shape (n_samples,).
     """
 
     label: str
     rows: np.ndarray
-    colour: str = BLUE
+    color: str = BLUE
     marker: str = "o"
     values: np.ndarray | None = None
 
 
-def _groups(y: Any, n_rows: int) -> list[Group]:
-    """Divide rows by what colours them."""
+def _make_groups(y: Any, n_rows: int) -> list[_Group]:
+    """One group a class, or one for continuous numbers; then one for missing values."""
     if y is None:
-        return [Group("", np.ones(n_rows, dtype=bool))]
+        return [_Group("", np.ones(n_rows, dtype=bool))]
     y = column_or_1d(np.asarray(y, dtype=None if hasattr(y, "dtype") else object))
     check_consistent_length(np.empty(n_rows), y)
-    known = ~np.array([is_missing(value) for value in y], dtype=bool)
-    values = np.array(y[known].tolist())  # of objects, the type they have in common
+    known = ~np.array([_is_missing(value) for value in y], dtype=bool)
+    values = np.array(y[known].tolist())  # objects get the dtype that they have in common
     if values.dtype.kind in "iuf" and _is_continuous(values):
-        groups = [Group("", known, values=values)]
+        groups = [_Group("", known, values=values)]
     else:
-        groups = []
-        labels = np.unique(values)
-        for label, looks in zip(labels, _looks(len(labels)), strict=True):
-            rows = known.copy()
-            rows[known] = values == label
-            groups.append(Group(str(label), rows, *looks))
-    if known.all():
-        return groups
-    return [*groups, Group("missing", ~known, GREY, "d")]
+        groups = _group_by_class(values, known)
+    return groups if known.all() else [*groups, _Group("missing", ~known, GREY, "d")]
 
 
-def _looks(n_classes: int) -> Iterator[tuple[str, str]]:
-    """Colours and markers of classes, no two alike."""
-    colours = COLOURS if n_classes <= len(COLOURS) else MANY_COLOURS
-    for i in range(n_classes):
-        yield colours[i % len(colours)], MARKERS[(i + i // len(colours)) % len(MARKERS)]
-
-
-def _marker_size(n_rows: int) -> float:
-    """Area of a marker: smaller where there are many."""
-    return float(np.clip(20_000 / max(1, n_rows), *SIZES))
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a label is unknown.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    bool
-    """
+def _is_missing(value: Any) -> bool:
     return value is None or is_scalar_nan(value) or is_pandas_na(value)
 
 
@@ -266,108 +219,139 @@ def _is_continuous(values: np.ndarray) -> bool:
     return len(distinct) > MAX_CLASSES or bool((distinct % 1 != 0).any())
 
 
-def _scatter(
+def _group_by_class(values: np.ndarray, known: np.ndarray) -> list[_Group]:
+    """One group a class; no two share colour and marker."""
+    labels, codes = np.unique(values, return_inverse=True)
+    colors = COLORS if len(labels) <= len(COLORS) else MANY_COLORS
+    groups = []
+    for i, label in enumerate(labels):
+        rows = known.copy()
+        rows[known] = codes == i
+        marker = MARKERS[(i + i // len(colors)) % len(MARKERS)]
+        groups.append(_Group(str(label), rows, colors[i % len(colors)], marker))
+    return groups
+
+
+# -- drawing -----------------------------------------------------------------------
+
+
+def _make_axes(ax: Any, n_shown: int) -> np.ndarray:
+    """Axes of shape (n_shown, n_shown), or (1, 1) for one or two components."""
+    if n_shown <= 2:
+        return np.array([[axes_or_new(ax)]], dtype=object)
+    return grid_of_axes(ax, (n_shown, n_shown), (PANEL * n_shown, PANEL * n_shown))
+
+
+def _marker_area(n_rows: int) -> float:
+    """Square points: the more rows, the smaller."""
+    return float(np.clip(20_000 / max(1, n_rows), *MARKER_AREAS))
+
+
+def _draw_scatter(
     ax: Any,
     codes: np.ndarray,
     across: int,
     up: int,
-    groups: Sequence[Group],
-    scatter_kw: dict[str, Any] | None,
+    groups: Sequence[_Group],
+    scatter_kw: Keywords,
 ) -> list[Any]:
-    """Draw two components against each other, group by group."""
-    from matplotlib.collections import PathCollection
-
+    """Draw component `up` against component `across`, group by group."""
+    style = {"s": _marker_area(len(codes)), "linewidth": 0, "alpha": 0.8}
+    has_color = bool({"c", "color", "facecolor"} & (scatter_kw or {}).keys())
     drawn = []
     for group in groups:
-        colour = {"color": group.colour} if group.values is None else {"c": group.values}
-        if {"c", "color", "facecolor"} & (scatter_kw or {}).keys():
-            colour = {}
-        style = with_defaults(scatter_kw, PathCollection, linewidth=0, alpha=0.8)
-        options = {
-            "s": _marker_size(len(codes)),
-            "marker": group.marker,
-            "label": group.label,
-            **colour,
-            **style,
-        }
+        color = {"color": group.color} if group.values is None else {"c": group.values}
+        options = {"marker": group.marker, "label": group.label, **({} if has_color else color)}
         rows = codes[group.rows]
+        options = with_defaults(scatter_kw, "collection", **style, **options)
         drawn.append(ax.scatter(rows[:, across], rows[:, up], **options))
     ax.set(xlabel=f"component {across}", ylabel=f"component {up}")
-    clear_up(ax)
+    style_axes(ax)
     return drawn
 
 
-def _histogram(
+def _draw_histogram(
     ax: Any,
     codes: np.ndarray,
     component: int,
-    groups: Sequence[Group],
-    hist_kw: dict[str, Any] | None,
+    groups: Sequence[_Group],
+    hist_kw: Keywords,
 ) -> list[Any]:
-    """Draw how one component is distributed, group by group over the same bins."""
-    from matplotlib.patches import StepPatch
-
+    """Draw the distribution of one component, group by group over the same bins."""
     n_bins = int(np.clip(np.sqrt(len(codes)), *N_BINS))
     edges = np.histogram_bin_edges(codes[:, component], bins=n_bins)
     drawn = []
     for i, group in enumerate(groups):
         counts, _ = np.histogram(codes[group.rows, component], bins=edges)
-        style = with_defaults(
-            hist_kw,
-            StepPatch,
-            facecolor=(group.colour, 0.35),
-            edgecolor=group.colour,
-            linestyle=LINE_STYLES[i % len(LINE_STYLES)],
-            linewidth=1.2,
-            fill=True,
-        )
-        drawn.append(ax.stairs(counts, edges, **{"label": group.label, **style}))
+        style = {"facecolor": (group.color, 0.35), "edgecolor": group.color, "fill": True}
+        style |= {"linestyle": LINE_STYLES[i % len(LINE_STYLES)], "linewidth": 1.2}
+        options = with_defaults(hist_kw, "patch", label=group.label, **style)
+        drawn.append(ax.stairs(counts, edges, **options))
     ax.set(xlabel=f"component {component}")
-    clear_up(ax)
+    style_axes(ax)
     return drawn
 
 
-def _pairs(
+def _draw_single_histogram(ax: Any, *args: Any) -> list[Any]:
+    drawn = _draw_histogram(ax, *args)
+    ax.set_ylabel("rows")
+    integer_ticks(ax.yaxis)
+    return drawn
+
+
+def _draw_pairs(
     axes: np.ndarray,
     codes: np.ndarray,
     shown: Sequence[int],
-    groups: Sequence[Group],
-    scatter_kw: dict[str, Any] | None,
-    hist_kw: dict[str, Any] | None,
+    groups: Sequence[_Group],
+    scatter_kw: Keywords,
+    hist_kw: Keywords,
 ) -> tuple[list[Any], list[Any]]:
-    """Draw histograms on the diagonal and pairs below it."""
+    """Draw histograms on the diagonal and scatter plots below it."""
     scatters, histograms, last = [], [], len(shown) - 1
     for (i, j), ax in np.ndenumerate(axes):
         if i < j:
             ax.set_axis_off()
             continue
         if i == j:
-            histograms += _histogram(ax, codes, shown[i], groups, hist_kw)
+            histograms += _draw_histogram(ax, codes, shown[i], groups, hist_kw)
             ax.set_yticks([])
         else:
-            scatters += _scatter(ax, codes, shown[j], shown[i], groups, scatter_kw)
-            ax.set_ylim(_padded(codes[:, shown[i]]))
-        ax.set_xlim(_padded(codes[:, shown[j]]))
+            scatters += _draw_scatter(ax, codes, shown[j], shown[i], groups, scatter_kw)
+            ax.set_ylim(_padded_range(codes[:, shown[i]]))
+        ax.set_xlim(_padded_range(codes[:, shown[j]]))
         ax.tick_params(labelbottom=i == last, labelleft=j == 0)
         ax.set(xlabel=ax.get_xlabel() * (i == last), ylabel=ax.get_ylabel() * (j == 0))
     return scatters, histograms
 
 
-def _padded(values: np.ndarray) -> tuple[float, float]:
+def _padded_range(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
 
 
-def _name_of(y: Any) -> str | None:
-    """Name of a column of a frame."""
+def _column_name(y: Any) -> str | None:
     name = getattr(y, "name", None)
     return name if isinstance(name, str) else None
 
 
-def _add_legend(axes: np.ndarray, *, is_own: bool, **options: Any) -> Any:
-    """Add the legend of the classes: of pairs, in the empty corner."""
-    if axes.size == 1:
-        return place_legend(axes[0, 0], is_own=is_own, **options)
-    handles, labels = axes[-1, 0].get_legend_handles_labels()
-    return axes[0, -1].legend(handles, labels, loc="upper right", frameon=False, **options)
+def _add_colorbar(display: LatentSpaceDisplay) -> Any:
+    axes = list(display.axes_.flat)
+    label = _column_name(display.y)
+    return display.figure_.colorbar(display.scatters_[0], ax=axes, label=label)
+
+
+def _add_legend(display: LatentSpaceDisplay, *, is_new_figure: bool) -> Any:
+    """Add the legend of the classes: for pairs in the empty corner, else beside a new figure."""
+    scale = np.sqrt(LEGEND_AREA / _marker_area(len(display.codes)))
+    options = {"title": _column_name(display.y), "markerscale": scale}
+    if display.axes_.size > 1:
+        handles, labels = display.axes_[-1, 0].get_legend_handles_labels()
+        corner = display.axes_[0, -1]
+        return corner.legend(handles, labels, loc="upper right", frameon=False, **options)
+    if is_new_figure:
+        options |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+    else:
+        options |= {"loc": "best", "frameon": True}
+    return display.ax_.legend(**options)

@@ -66,6 +66,9 @@ class Codec(Protocol):
         """Map (n_rows, n_components) to (n_rows, n_features)."""
 
 
+Output.__module__ = Codec.__module__ = "skae.networks"  # no fields, members of a protocol
+
+
 class MLP(nn.Sequential):
     """Fully connected network with an activation between its linear layers.
 
@@ -94,6 +97,8 @@ class MLP(nn.Sequential):
     >>> MLP([4, 8, 2])(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
+
+    __module__ = "skae.networks"
 
     def __init__(
         self,
@@ -137,6 +142,8 @@ class Linear(nn.Linear):
     generator : torch.Generator or None
     """
 
+    __module__ = "skae.networks"
+
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None = None):
         super().__init__(n_in, n_out, dtype=torch.float32)
         bound = 1 / math.sqrt(n_in)
@@ -157,6 +164,8 @@ class Autoencoder(nn.Module):
     decoder : nn.Module
         Maps (n_rows, n_components) to (n_rows, n_features).
     """
+
+    __module__ = "skae.networks"
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module):
         super().__init__()
@@ -242,6 +251,8 @@ class AnchoredAutoencoder(Autoencoder):
        depth. UAI. https://proceedings.mlr.press/v161/bachlechner21a.html
     """
 
+    __module__ = "skae.networks"
+
     components: Tensor
     network: Any
 
@@ -274,6 +285,8 @@ class AnchoredAutoencoder(Autoencoder):
 
 class SelfRunning(nn.Module):
     """A network that says itself what it makes of rows while it trains."""
+
+    __module__ = "skae.networks"
 
     def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
         """Encode and decode rows.
@@ -321,6 +334,8 @@ class VariationalAutoencoder(SelfRunning):
     Kingma and Welling (2014), https://arxiv.org/abs/1312.6114; the optimal variance is that
     of Rybkin, Daniilidis and Levine (2021), https://arxiv.org/abs/2006.13202.
     """
+
+    __module__ = "skae.networks"
 
     encoding: Tensor
     decoding: Tensor

@@ -241,6 +241,8 @@ class TopKNetwork(SparseNetwork):
        https://arxiv.org/abs/2406.04093
     """
 
+    __module__ = "skae.networks"
+
     n_kept: Tensor
 
     def __init__(self, network: Any, *, n_active: Tensor, n_kept: Tensor, idle: Tensor):
@@ -274,6 +276,8 @@ class RectifiedNetwork(SparseNetwork):
         What is subtracted before negative values are cut.
     idle : Tensor of shape (n_components,)
     """
+
+    __module__ = "skae.networks"
 
     penalty: Tensor
     threshold: Tensor
@@ -343,6 +347,8 @@ class LogisticNetwork(SparseNetwork):
         than the units differ.
     idle : Tensor of shape (n_components,)
     """
+
+    __module__ = "skae.networks"
 
     activity: Tensor
     floor: Tensor

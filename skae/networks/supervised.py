@@ -34,6 +34,8 @@ class HeadedNetwork(nn.Module):
     n_targets).
     """
 
+    __module__ = "skae.networks"
+
     scale: Tensor
 
     def __init__(

@@ -11,6 +11,8 @@ import pickle
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from unittest import SkipTest
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import estimator_checks_generator
 from torch.overrides import TorchFunctionMode
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
@@ -78,11 +80,13 @@ def tensor(wine):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("estimator", CHECKED, ids=lambda e: repr(e)[:60])
 def test_scikit_learns_array_api_checks_pass(estimator):
-    results = check_estimator(estimator, on_skip=None, on_fail=None)
-    failed = [r for r in results if r["status"] in ("failed", "xfail")]
-    assert [(r["check_name"], r["exception"]) for r in failed] == []
-    passed = [r for r in results if "array_api" in r["check_name"] and r["status"] == "passed"]
-    assert len(passed) >= 5
+    passed = 0
+    for fresh, check in estimator_checks_generator(estimator):
+        if "array_api" in check.func.__name__:  # the others run in test_common.py
+            with suppress(SkipTest):  # of a namespace that is not installed
+                check(fresh)
+                passed += 1
+    assert passed >= 5
 
 
 # -- in and out --------------------------------------------------------------------

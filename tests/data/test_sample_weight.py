@@ -219,8 +219,8 @@ def test_equal_weights_are_none(quick, cancer):
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_rows_that_weigh_more_are_restored_better(kind, digits, early_stopping):
     heavy = np.arange(len(digits)) % 2 == 0
-    heavy = heavy[:700]
-    X = np.where(heavy[:, None], digits[:700], digits[:700, ::-1] ** 3)
+    heavy = heavy[:400]
+    X = np.where(heavy[:, None], digits[:400], digits[:400, ::-1] ** 3)
     lost = []
     for weights in (np.where(heavy, 1, 20), np.where(heavy, 20, 1)):
         estimator = clone(kind).set_params(max_epochs=15, early_stopping=early_stopping)
@@ -243,6 +243,7 @@ def test_weighted_and_repeated_rows_train_to_like_quality(kind, digits):
 
 
 def test_weights_are_routed_through_pipelines_and_searches(quick, cancer, counts):
+    cancer, counts = cancer[:200], counts[:200]
     y = cancer[:, 0] > 0
     with config_context(enable_metadata_routing=True):
         reducer = clone(quick).set_fit_request(sample_weight=True)
@@ -259,6 +260,6 @@ def test_weights_are_routed_through_pipelines_and_searches(quick, cancer, counts
         search = GridSearchCV(alone, {"n_components": [1, 3]}, cv=2)
         search.fit(cancer, sample_weight=counts)
     first = clone(quick).set_params(n_components=3)
-    first.fit(cancer[285:], sample_weight=counts[285:])
-    score = first.score(cancer[:285], sample_weight=counts[:285])
+    first.fit(cancer[100:], sample_weight=counts[100:])
+    score = first.score(cancer[:100], sample_weight=counts[:100])
     assert search.cv_results_["split0_test_score"][1] == pytest.approx(score, rel=1e-6)

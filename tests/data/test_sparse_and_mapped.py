@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import assert_close, fast, is_dense
+from conftest import ESTIMATORS, assert_close, fast, is_dense, name_of
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -144,10 +144,17 @@ def test_all_components_of_rows_outside_are_refused_by_name(thin, make, n_compon
     AutoencoderTransformer(n_components, anchor=None, max_epochs=1).fit(X)
 
 
+@pytest.fixture(scope="module", params=ESTIMATORS, ids=name_of)
+def inside(request, digits):
+    """Every kind, fitted to rows in memory."""
+    return clone(request.param).set_params(n_components=6, max_epochs=12).fit(digits[:1400])
+
+
 @both
-def test_training_from_outside_is_as_good_as_from_memory(kind, digits, make, tmp_path, monkeypatch):
-    kind.set_params(n_components=6, max_epochs=12)
-    inside = clone(kind).fit(digits[:1400])
+def test_training_from_outside_is_as_good_as_from_memory(
+    inside, digits, make, tmp_path, monkeypatch
+):
+    kind = clone(inside)
     monkeypatch.setattr(dataset, "MEMORY_BYTES", 1000)
     X = outside(digits[:1400], make, tmp_path)
     again = clone(kind).fit(X)

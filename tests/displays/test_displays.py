@@ -91,6 +91,11 @@ def drawn_for(display, fitted, search, wine, **options):
 
 
 @each_display
+def test_its_module_is_the_public_one(display):
+    assert display.__module__ == "skae.displays"
+
+
+@each_display
 def test_the_axes_given_are_drawn_on(display, fitted, search, wine):
     figure, (ax, other) = plt.subplots(1, 2)
     drawn = drawn_for(display, fitted, search, wine, ax=ax)
@@ -169,7 +174,7 @@ def test_an_unfitted_estimator_or_search_says_so(kind, display):
 
 @pytest.mark.parametrize("display", [LatentGridDisplay, ReconstructionDisplay])
 @pytest.mark.parametrize("estimator", [DBSCAN(), LogisticRegression()], ids=name_of)
-def test_what_cannot_go_back_is_refused(display, estimator, wine):
+def test_estimators_without_an_inverse_are_refused(display, estimator, wine):
     estimator.fit(wine, load_wine().target)
     with pytest.raises(TypeError, match=rf"{display.__name__} needs.*`transform`.*lacks"):
         display.from_estimator(estimator, wine)
@@ -468,7 +473,9 @@ def test_pairs_take_axes_one_by_one_or_divide_one(fitted, wine):
         )
 
 
-@pytest.mark.parametrize("components", [4, -1, (0, 4), (0, 0), (0.0, 1.0), (), "01", (True, None)])
+@pytest.mark.parametrize(
+    "components", [4, -1, (0, 4), (0, 0), (0.0, 1.0), (), "01", (True, None), True]
+)
 @pytest.mark.parametrize("display", [LatentSpaceDisplay, LatentGridDisplay])
 def test_components_that_are_not_there_are_refused(display, components, fitted, wine):
     with pytest.raises(ValueError, match=r"components=.*distinct integers in \[0, 4\)"):
@@ -581,6 +588,8 @@ def test_colours_are_kept_within_bounds(digits):
     [
         ({"n_steps": 1}, "n_steps=1 must be an integer >= 2"),
         ({"n_steps": 2.5}, "n_steps=2.5"),
+        ({"n_steps": [3]}, "n_steps="),
+        ({"max_features": True}, "max_features=True must be an integer >= 1"),
         ({"spacing": "even"}, "spacing='even'.*'quantiles' or 'range'"),
         ({"components": (0, 1, 2)}, "at most 2"),
         ({"image_shape": (3, 4)}, "12 pixels, but rows have 13 features"),
@@ -625,8 +634,8 @@ def test_the_first_rows_of_any_container_are_shown(as_container, digits):
 
 def test_bars_are_shares_of_variance(pipeline, frame):
     drawn = ReconstructionDisplay.from_estimator(pipeline, frame)
-    restored = pipeline.inverse_transform(pipeline.transform(frame))
-    shares = np.square(frame - restored).mean() / frame.var(ddof=0)
+    reconstructed = pipeline.inverse_transform(pipeline.transform(frame))
+    shares = np.square(frame - reconstructed).mean() / frame.var(ddof=0)
     np.testing.assert_allclose(drawn.errors_, shares)
     names = [text.get_text() for text in drawn.ax_.get_yticklabels()]
     widths = [bar.get_width() for bar in drawn.bars_]
@@ -636,8 +645,8 @@ def test_bars_are_shares_of_variance(pipeline, frame):
 
 def test_errors_weighted_by_variance_are_what_the_score_lacks(fitted, wine):
     drawn = ReconstructionDisplay.from_estimator(fitted, wine)
-    lost = drawn.errors_ @ wine.var(axis=0) / wine.var(axis=0).sum()
-    assert lost == pytest.approx(1 - fitted.score(wine), abs=1e-6)
+    unexplained = drawn.errors_ @ wine.var(axis=0) / wine.var(axis=0).sum()
+    assert unexplained == pytest.approx(1 - fitted.score(wine), abs=1e-6)
 
 
 def test_points_are_the_errors_of_corrupted_rows(fitted, wine):
@@ -646,9 +655,9 @@ def test_points_are_the_errors_of_corrupted_rows(fitted, wine):
     np.testing.assert_allclose(drawn.corrupted_errors_, np.arange(13) < 5, atol=1e-9)
     order = np.argsort(-drawn.errors_)
     np.testing.assert_allclose(drawn.points_.get_xdata(), drawn.corrupted_errors_[order])
-    restored = fitted.reconstruct(corrupted)
+    reconstructed = fitted.reconstruct(corrupted)
     np.testing.assert_allclose(
-        drawn.errors_, np.square(wine - restored).sum(axis=0) / np.square(wine).sum(axis=0)
+        drawn.errors_, np.square(wine - reconstructed).sum(axis=0) / np.square(wine).sum(axis=0)
     )
 
 
@@ -744,7 +753,7 @@ def test_iterations_of_a_halving_search_are_kept_apart(wine):
     ],
     ids=["sizes", "shares", "mixed", "one"],
 )
-def test_whatever_n_components_is_has_a_place(values, places, labels, wine):
+def test_any_value_of_n_components_has_a_position(values, places, labels, wine):
     search = GridSearchCV(PCA(), {"n_components": values}, cv=3).fit(wine)
     drawn = DimensionSearchDisplay.from_estimator(search)
     assert points_and_errors(drawn.errorbars_[0])[0].tolist() == places

@@ -65,6 +65,7 @@ def test_l1_reaches_its_share_on_the_training_rows(digits, n_active, n_rows):
 
 
 def test_the_cost_of_l1_is_solved_for(digits):
+    digits = digits[:900]
     penalties = [
         float(make(sparsity="l1", n_active=n, max_epochs=12).fit(digits).net_.module_.penalty)
         for n in (2, 8, 32)
@@ -91,6 +92,7 @@ def test_kl_reaches_its_mean_activation(digits, rho):
     ids=SPARSITIES,
 )
 def test_sparsity_rises_with_its_parameter(digits, params, name, values):
+    digits = digits[:900]
     models = [make(**params, **{name: value}).fit(digits) for value in values]
     shares = [model.sparsity_ for model in models]
     assert shares == sorted(shares)
@@ -218,7 +220,7 @@ def test_sparse_codes_feed_a_classifier(digits):
 
 
 def test_samples_have_the_activity_of_the_codes(fitted, digits):
-    Z, drawn = fitted.transform(digits), fitted.latent_density_.sample(100_000, 0)
+    Z, drawn = fitted.transform(digits), fitted.latent_density_.sample(50_000, 0)
     assert_close((drawn != 0).mean(axis=0), (Z != 0).mean(axis=0), 0.05)
     assert_close(drawn.mean(axis=0), Z.mean(axis=0), 0.05)
     assert_close(drawn.var(axis=0), Z.var(axis=0), 0.1)

@@ -81,9 +81,13 @@ def few(y, n_labeled, blank=-1):
     [
         {},
         {"freeze": True},
-        {"autoencoder": AutoencoderTransformer(10, hidden_layer_sizes=(), whiten=True)},
         {
-            "autoencoder": DenoisingAutoencoder(10, anchor=None, max_epochs=2),
+            "autoencoder": AutoencoderTransformer(
+                10, hidden_layer_sizes=(), whiten=True, latent_density="gaussian"
+            )
+        },
+        {
+            "autoencoder": DenoisingAutoencoder(10, anchor=None, **FITTED),
             "batch_size": 50,
             "noise": "masking",
         },

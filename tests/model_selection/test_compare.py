@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 from html.parser import HTMLParser
 
@@ -24,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 
 import skae
 from skae import AutoencoderTransformer, VAETransformer
-from skae._model_selection.significance import corrected_interval, paired_differences, verdict_of
+from skae._model_selection.significance import corrected_interval, paired_differences
+from skae._model_selection.verdict import verdict_of
 from skae.metrics import reconstruction_score
 
 MEASURES = {"explained_variance": "explained variance", "downstream_score": "accuracy"}
@@ -65,7 +67,7 @@ def test_pca_does_not_suffice_for_digits():
     estimators = [AutoencoderTransformer(max_epochs=30)]
     found = skae.compare(X[:900] / 16, y[:900], 4, estimators, preprocessor=None)
     assert not found.pca_suffices
-    assert found.verdict.startswith("AutoencoderTransformer restores held-out rows better")
+    assert found.verdict.startswith("AutoencoderTransformer reconstructs held-out rows better")
     assert "accuracy" in found.verdict
 
 
@@ -106,13 +108,29 @@ UP, DOWN, FLAT, WILD = [0.1, 0.11, 0.12], [-0.1, -0.11, -0.12], [0.001] * 3, [0.
 @pytest.mark.parametrize(
     ("gains", "scores", "suffices", "says"),
     [
-        (FLAT, FLAT, True, ["PCA suffices: ", "no gain worth naming"]),
-        (FLAT, UP, False, ["PCA suffices to restore rows", "accuracy is higher: 0.810"]),
-        (UP, UP, False, ["rival restores held-out rows better", "also higher"]),
-        (UP, FLAT, False, ["0.710 of their variance instead of 0.600", "prediction PCA suffices"]),
-        (UP, DOWN, False, ["27 % of what PCA leaves", "accuracy is lower, though: 0.590"]),
-        (UP, WILD, False, ["The folds leave open whether the accuracy gains too"]),
-        (WILD, FLAT, True, ["PCA suffices: ", "cannot tell from chance"]),
+        (FLAT, FLAT, True, ["PCA suffices: ", "accuracy shows no relevant gain"]),
+        (FLAT, UP, False, ["PCA suffices for reconstruction: ", "accuracy is higher: 0.810"]),
+        (UP, UP, False, ["rival reconstructs held-out rows better", "also higher"]),
+        (
+            UP,
+            FLAT,
+            False,
+            [
+                "0.710 of their variance instead of 0.600",
+                "For prediction, PCA suffices nevertheless",
+            ],
+        ),
+        (
+            UP,
+            DOWN,
+            False,
+            [
+                "27 % of the variance that PCA leaves unexplained",
+                "accuracy is lower, however: 0.590",
+            ],
+        ),
+        (UP, WILD, False, ["The accuracy is also higher, but not significantly"]),
+        (WILD, FLAT, True, ["PCA suffices: ", "which is not statistically significant"]),
         (DOWN, FLAT, True, ["PCA suffices: ", "explains no more"]),
     ],
 )
@@ -125,7 +143,7 @@ def test_the_verdict_says_what_the_differences_are(gains, scores, suffices, says
 
 def test_without_correction_the_interval_is_students():
     values = np.random.default_rng(0).normal(size=10)
-    mean, lower, upper = corrected_interval(values, 0.0, level=0.1)
+    mean, lower, upper = corrected_interval(values, 0.0, alpha=0.1)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
     np.testing.assert_allclose([mean, lower, upper], [values.mean(), expected.low, expected.high])
 
@@ -216,7 +234,7 @@ def test_frames_lists_and_text_targets_are_taken(comparison, wine_and_classes):
     pd.testing.assert_frame_equal(found.summary.iloc[:, :4], comparison.summary.iloc[:, :4])
 
 
-def test_a_preprocessor_of_ones_own_sees_frames(wine_and_classes):
+def test_an_own_preprocessor_receives_frames(wine_and_classes):
     X, _ = wine_and_classes
     frame = pd.DataFrame(X).rename(columns=str)
     chosen = ColumnTransformer([("some", StandardScaler(), ["0", "1", "2", "6"])])
@@ -249,7 +267,7 @@ def test_pca_is_added_and_classes_are_named():
     }
 
 
-def test_a_regression_is_told_from_classes(wine_and_classes):
+def test_regression_and_classification_are_distinguished(wine_and_classes):
     X, y = load_diabetes(return_X_y=True)  # whole numbers, 214 of them
     assert skae.compare(X, y, 2, [TruncatedSVD()]).labels["downstream_score"] == "R²"
     X, y = wine_and_classes
@@ -295,7 +313,7 @@ def test_missing_values_are_refused():
         skae.compare(X)
 
 
-def test_one_column_leaves_nothing_to_compress():
+def test_a_single_column_is_refused():
     with pytest.raises(ValueError, match="at least two columns"):
         skae.compare(linear_rows(40, 1))
 
@@ -399,6 +417,20 @@ def test_names_are_text(wine_and_classes):
     page = parsed(found._repr_html_())
     assert "b" not in page.tags
     assert "<b>&\"'" in "".join(page.text)
+
+
+PUBLIC = [skae.compare, skae.Comparison, skae.ComparisonDisplay, skae.LatentDimensionSearch]
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_its_module_is_the_public_one(thing):
+    assert thing.__module__ == "skae"
+
+
+def test_pickles_name_no_private_module(comparison):
+    opcodes = pickletools.genops(pickle.dumps(comparison))
+    names = [argument for _, argument, _ in opcodes if isinstance(argument, str)]
+    assert [name for name in names if name.startswith("skae._")] == []
 
 
 def test_it_is_readable_and_picklable(comparison):

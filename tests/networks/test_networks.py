@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
+import pickle
+import pickletools
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from conftest import ESTIMATORS, fast, is_dense, make_fast
 from sklearn.decomposition import PCA
 from torch import nn
 
+from skae import AutoencoderRegressor, networks
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder, Output
 from skae.networks.dense import has_modes, jacobian, run, shapes_of_two_rows
 
@@ -165,3 +171,48 @@ def test_jacobian_consists_of_difference_quotients():
     steps = h * torch.eye(2, dtype=torch.float64)
     slopes = [(decode(z + s) - decode(z - s)) / (2 * h) for s in steps]
     torch.testing.assert_close(jacobian(decode, z), torch.stack(slopes, dim=1), rtol=0, atol=1e-8)
+
+
+SPARSITIES = [{"sparsity": sparsity} for sparsity in ("topk", "l1", "kl")]
+PUBLIC = [thing for name in networks.__all__ if isinstance(thing := getattr(networks, name), type)]
+INNER = {"Autoencoder", "Codec", "Linear", "MLP", "Output", "SelfRunning"}  # parts, and types
+
+
+def networks_of_every_kind():
+    """Fitted networks of all kinds, and what is inside them."""
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    for kind in ESTIMATORS:
+        for params in SPARSITIES if not is_dense(kind) else [{}]:
+            yield fast(kind, n_components=2, **params).fit(X).net_.module_
+    yield AutoencoderRegressor(make_fast(), max_epochs=1).fit(X, X[:, 0]).net_.module_
+
+
+def globals_in(pickled):
+    """Modules and names that a pickle looks up."""
+    strings, found = [], set()
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL":
+            found.add(tuple(argument.split(" ")))
+        elif opcode.name == "STACK_GLOBAL":
+            found.add(tuple(strings[-2:]))
+        elif isinstance(argument, str):
+            strings.append(argument)
+    return found
+
+
+@pytest.mark.parametrize("protocol", [2, 3])  # which write names in full
+def test_pickles_name_public_paths_only(protocol):
+    kinds = set()
+    for network in networks_of_every_kind():
+        named = globals_in(pickle.dumps(network, protocol))
+        kinds.add(type(network))
+        ours = {(module, name) for module, name in named if module.startswith("skae")}
+        assert ("skae.networks", type(network).__name__) in ours
+        assert {module for module, _ in ours} == {"skae.networks"}
+        assert all(hasattr(networks, name) for _, name in ours)
+    assert {kind.__name__ for kind in kinds} == {kind.__name__ for kind in PUBLIC} - INNER
+
+
+def test_public_classes_say_where_they_are_public():
+    assert {kind.__module__ for kind in PUBLIC} == {"skae.networks"}
+    assert doctest.testmod(networks).attempted > 0

@@ -10,7 +10,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
-from conftest import OwnModule, fast, suited
+from conftest import ESTIMATORS, OwnModule, fast, name_of, suited
 
 N_THREADS = 8
 METHODS = {
@@ -26,11 +26,16 @@ METHODS = {
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
-@pytest.fixture(params=["default", "own network"])
-def fitted(kind, request, wine):
-    """Every public estimator, also around a module of the user's."""
+@pytest.fixture(scope="module", params=ESTIMATORS, ids=name_of)
+def any_kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["default", "own network"])
+def fitted(any_kind, request, wine):
+    """Every public estimator, also around a module of the user's; tests use copies."""
     network = {} if request.param == "default" else {"network": OwnModule}
-    return fast(kind, **suited(kind, network)).fit(wine)
+    return fast(any_kind, **suited(any_kind, network)).fit(wine)
 
 
 @pytest.fixture

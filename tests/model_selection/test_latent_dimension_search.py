@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import pickletools
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from skae._model_selection.selection_rules import elbow, largest, one_standard_e
 from skae.metrics import reconstruction_score
 
 SIZES = [1, 2, 5]
+ONE_DENSITY = make_fast(latent_density="gaussian")  # the default chooses one of several
 
 
 def search_of(estimator=None, n_components=SIZES, **params):
@@ -42,6 +45,12 @@ def labels():
     return load_wine().target
 
 
+@pytest.fixture(scope="module")
+def plain(wine):
+    """Search with default parameters; tests that change it take a copy."""
+    return search_of().fit(wine)
+
+
 # -- what is measured --------------------------------------------------------------
 
 
@@ -50,11 +59,11 @@ def labels():
 @pytest.mark.parametrize(
     "search",
     [
-        search_of(n_components="auto"),
-        search_of(make_pipeline(StandardScaler(), make_fast()), [1, 2], error_score="raise"),
+        search_of(ONE_DENSITY, "auto"),
+        search_of(make_pipeline(StandardScaler(), ONE_DENSITY), [1, 2], error_score="raise"),
         search_of(fast(VAETransformer(random_state=0)), [1], cv=2, rule="elbow", n_seeds=2),
         search_of(PCA(), [1], together=False, error_score="raise"),
-        search_of(n_components=[1], cv=2, downstream=Ridge(), random_state=0),
+        search_of(ONE_DENSITY, [1], cv=2, downstream=Ridge(), random_state=0),
     ],
     ids=["auto", "pipeline", "variational", "pca", "downstream"],
 )
@@ -83,15 +92,14 @@ def test_small_tables_count_epochs_together_too(cancer):
     np.testing.assert_allclose(scores_of(ours), scores_of(theirs), atol=1e-4)
 
 
-def test_pcas_scores_are_pcas(wine):
-    search = search_of().fit(wine)
+def test_pcas_scores_are_pcas(plain, wine):
     for i, k in enumerate(SIZES):
         scores = [
             reconstruction_score(PCA(k).fit(wine[train]), wine[test])
             for train, test in KFold(3).split(wine)
         ]
-        assert search.cv_results_["mean_pca_score"][i] == pytest.approx(np.mean(scores))
-        assert search.cv_results_["std_pca_score"][i] == pytest.approx(np.std(scores))
+        assert plain.cv_results_["mean_pca_score"][i] == pytest.approx(np.mean(scores))
+        assert plain.cv_results_["std_pca_score"][i] == pytest.approx(np.std(scores))
 
 
 def test_behind_a_scaler_the_scaled_rows_count():
@@ -109,7 +117,7 @@ def test_behind_a_scaler_the_scaled_rows_count():
     assert search.score(X) == pytest.approx(search.best_estimator_.score(X))
 
 
-def test_a_downstream_estimator_judges_codes(wine, labels):
+def test_a_downstream_estimator_scores_codes(wine, labels):
     search = search_of(downstream=LogisticRegression(), cv=4).fit(wine, labels)
     scores = []
     for train, test in StratifiedKFold(4).split(wine, labels):
@@ -157,7 +165,7 @@ def test_seeds_are_averaged(wine):
     assert search.best_estimator_.random_state == seeds[0]
 
 
-def test_groups_are_not_torn(wine):
+def test_groups_are_not_split(wine):
     groups = np.arange(len(wine)) % 5
     search = search_of(cv=GroupKFold(5)).fit(wine, groups=groups)
     assert search.n_splits_ == 5
@@ -178,10 +186,10 @@ def test_weights_go_to_the_fits(wine):
 # -- what does not change it -------------------------------------------------------
 
 
-def test_processes_do_not_change_a_bit(wine):
-    one, two = (search_of(n_jobs=n).fit(wine) for n in (1, 2))
-    np.testing.assert_array_equal(scores_of(one), scores_of(two))
-    np.testing.assert_array_equal(one.transform(wine), two.transform(wine))
+def test_processes_do_not_change_a_bit(plain, wine):
+    two = search_of(n_jobs=2).fit(wine)
+    np.testing.assert_array_equal(scores_of(plain), scores_of(two))
+    np.testing.assert_array_equal(plain.transform(wine), two.transform(wine))
 
 
 def test_the_callers_generators_stay_as_they_were(wine):
@@ -247,7 +255,7 @@ def test_the_rule_chooses(rule, wine):
     assert search.n_components_ == search.best_estimator_.n_components_ == [1, 2, 4, 8][expected]
 
 
-def test_a_rule_of_ones_own(wine):
+def test_a_callable_rule(wine):
     search = search_of(rule=lambda results: int(np.argmin(results["mean_test_score"]))).fit(wine)
     assert search.n_components_ == 1
     with pytest.raises(IndexError, match="returned 7, but there are 3"):
@@ -277,10 +285,9 @@ def test_the_best_estimator_does_the_rest(wine):
     assert search.n_features_in_ == 13
 
 
-def test_equal_to_a_fit_of_the_best(wine):
-    search = search_of().fit(wine)
-    alone = clone(make_fast()).set_params(**search.best_params_).fit(wine)
-    np.testing.assert_array_equal(search.transform(wine), alone.transform(wine))
+def test_equal_to_a_fit_of_the_best(plain, wine):
+    alone = clone(make_fast()).set_params(**plain.best_params_).fit(wine)
+    np.testing.assert_array_equal(plain.transform(wine), alone.transform(wine))
     np.testing.assert_array_equal(search_of().fit_transform(wine), alone.transform(wine))
 
 
@@ -316,11 +323,28 @@ def test_inside_a_pipeline_and_a_search(wine, labels):
     assert outer.fit(wine, labels).score(wine, labels) > 0.8
 
 
-def test_pickles_and_clones(wine):
-    search = search_of(downstream=None).fit(wine)
-    again = pickle.loads(pickle.dumps(search))
-    np.testing.assert_array_equal(again.transform(wine), search.transform(wine))
-    assert clone(search).get_params().keys() == search.get_params().keys()
+def test_pickles_and_clones(plain, wine):
+    again = pickle.loads(pickle.dumps(plain))
+    np.testing.assert_array_equal(again.transform(wine), plain.transform(wine))
+    assert clone(plain).get_params().keys() == plain.get_params().keys()
+
+
+PICKLED = [
+    {},
+    {"scoring": reconstruction_score},
+    {"downstream": LogisticRegression()},
+    {"downstream": LogisticRegression(), "scoring": "f1_macro"},
+]
+
+
+@pytest.mark.parametrize("params", PICKLED, ids=str)
+def test_pickles_name_no_private_module_and_score_as_before(params, wine, labels):
+    search = search_of(PCA(), [2], **params).fit(wine, labels)
+    data = pickle.dumps(search)
+    names = {argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)}
+    assert [name for name in names if name.startswith("skae._")] == []
+    assert {"skae", "LatentDimensionSearch"} <= names
+    assert pickle.loads(data).score(wine, labels) == search.score(wine, labels)
 
 
 def test_a_progress_bar_if_verbose(wine, capsys):
@@ -373,8 +397,8 @@ def test_one_failure_does_not_take_the_others_along(wine):
     assert np.isfinite(scores_of(search)[:, 0]).tolist() == [True, False, False]
 
 
-def test_a_search_that_fails_leaves_the_last_one(wine):
-    search = search_of().fit(wine)
+def test_a_search_that_fails_leaves_the_last_one(plain, wine):
+    search = copy.deepcopy(plain)
     before = search.transform(wine)
     with pytest.raises(ValueError, match="n_samples=2"):
         search.fit(wine[:2])

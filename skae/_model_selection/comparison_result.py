@@ -1,4 +1,4 @@
-"""What a comparison found: frames, a verdict, a figure, a report."""
+"""Result of a comparison: frames, verdict, figure and report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from os import PathLike
 from typing import Any
 
 from skae._data.optional_imports import import_optional
-from skae._model_selection.report import fragment, write_report
-from skae._model_selection.significance import paired_differences, verdict_of
+from skae._model_selection.html_report import notebook_html, write_report
+from skae._model_selection.significance import paired_differences
+from skae._model_selection.verdict import verdict_of
 
 KEYS = ["estimator", "n_components"]
 LABELS = {
@@ -16,32 +17,34 @@ LABELS = {
     "fit_time": "fit time, s",
     "transform_time": "transform time, s",
 }
+COMPARED = "explained_variance", "downstream_score"
 SCORES = {"explained_variance", "downstream_score", "trustworthiness"}
 MARKERS = "osD^vPX*"
 
 
 class ComparisonDisplay:
-    """Figure of one measure against the size of the code.
+    """Figure of one measure against the number of components.
 
     Parameters
     ----------
     summary : DataFrame
         Means and standard deviations over folds, as `Comparison.summary` has them.
     measure : str
-        Column that is drawn.
+        Column to draw.
     label : str
-        Of the vertical axis.
+        Label of the vertical axis.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
-        Means over folds, one line an estimator.
+        Means over folds, one line per estimator.
     error_bars_ : list of matplotlib LineCollection
-        One standard deviation over folds to both sides; of scores only, times have a
-        logarithmic axis.
+        Standard deviations over folds; of scores only, because times have a logarithmic axis.
     """
+
+    __module__ = "skae"
 
     def __init__(self, summary: Any, *, measure: str, label: str):
         self.summary = summary
@@ -54,7 +57,7 @@ class ComparisonDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            None makes a figure.
 
         Returns
         -------
@@ -79,7 +82,7 @@ class ComparisonDisplay:
         return self
 
     def _draw(self, name: str, rows: Any, i: int, n_lines: int) -> None:
-        """Draw one estimator, beside the others so that no bar hides another."""
+        """Draw one estimator, shifted so that error bars do not overlap."""
         sizes = sorted(self.summary["n_components"].unique())
         places = [sizes.index(k) + 0.06 * (i - (n_lines - 1) / 2) for k in rows["n_components"]]
         line, _, bars = self.ax_.errorbar(
@@ -104,11 +107,11 @@ class Comparison:
     reference : str
         Estimator that the others are compared with.
     score_label : str
-        What the downstream score is called; empty without one.
+        Name of the downstream score; empty without one.
     test_ratio : float
-        Test rows of a fold for each of its training rows.
+        Number of test rows of a fold divided by the number of its training rows.
     settings : dict of str to object
-        How it was found, for the report.
+        Settings of the comparison, for the report.
 
     Attributes
     ----------
@@ -119,13 +122,15 @@ class Comparison:
         Means over folds, and standard deviations in columns that end in ``_std``.
     differences : DataFrame
         Each estimator minus the reference, over the same folds: `difference` and its interval
-        from `lower` to `upper`, `share_of_left` (the difference divided by what the reference
-        leaves to 1) and `outcome`: "better", "worse", "undecided" or "alike".
+        from `lower` to `upper`, `share_of_left` (the difference divided by 1 minus the score of
+        the reference) and `outcome`: "better", "worse", "undecided" or "alike".
     verdict : str
-        What it comes to, in a sentence or two.
+        The conclusion, in a sentence or two.
     pca_suffices : bool
-        Whether nothing is better than PCA, neither at restoring rows nor downstream.
+        Whether no estimator is better than PCA, neither in explained variance nor downstream.
     """
+
+    __module__ = "skae"
 
     def __init__(
         self,
@@ -140,30 +145,23 @@ class Comparison:
         self.results = pandas.DataFrame(results)
         self.reference = reference
         self.settings = settings
-        self.labels = {
-            name: LABELS.get(name, score_label)
-            for name in self.results.columns
-            if name not in (*KEYS, "fold")
-        }
-        self.summary = self._summarise()
-        measures = {
-            name: self.labels[name]
-            for name in ("explained_variance", "downstream_score")
-            if name in self.labels
-        }
+        names = self.results.columns.drop([*KEYS, "fold"])
+        self.labels = {name: LABELS.get(name, score_label) for name in names}
+        self.summary = self._summarize()
+        compared = [name for name in COMPARED if name in self.labels]
+        measures = {name: self.labels[name] for name in compared}
         rows = paired_differences(self.results, reference, measures, test_ratio)
         self.differences = pandas.DataFrame(rows)
         self.verdict, self.pca_suffices = verdict_of(rows, reference, measures)
 
-    def _summarise(self) -> Any:
+    def _summarize(self) -> Any:
         groups = self.results.groupby(KEYS, sort=False)[list(self.labels)]
-        means, spreads = groups.mean(), groups.std(ddof=1)
-        joined = means.join(spreads.add_suffix("_std"))
+        joined = groups.mean().join(groups.std(ddof=1).add_suffix("_std"))
         ordered = [name + end for name in self.labels for end in ("", "_std")]
         return joined[ordered].reset_index()
 
     def readable(self) -> Any:
-        """Make the summary a table for people: means ± standard deviations, smallest code first.
+        """Format the summary as text: means ± standard deviations, by number of components.
 
         Returns
         -------
@@ -173,7 +171,7 @@ class Comparison:
         table = summary[["n_components", "estimator"]].astype(str)
         table = table.rename(columns={"n_components": "components"})
         for name, label in self.labels.items():
-            if name == "transform_time":  # milliseconds, in `summary`
+            if name == "transform_time":  # too short to be shown; in `summary`
                 continue
             mean, spread = summary[name], summary[f"{name}_std"]
             table[label] = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, spread, strict=True)]
@@ -185,7 +183,7 @@ class Comparison:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            None makes a figure.
         measure : str, default="explained_variance"
             "explained_variance", "downstream_score", "trustworthiness", "fit_time" or
             "transform_time".
@@ -193,7 +191,7 @@ class Comparison:
         Returns
         -------
         display : ComparisonDisplay
-            With what was drawn as `ax_`, `figure_`, `lines_` and `error_bars_`.
+            With the attributes `ax_`, `figure_`, `lines_` and `error_bars_`.
 
         Raises
         ------
@@ -208,14 +206,14 @@ class Comparison:
         return display.plot(ax)
 
     def to_html(self, path: str | PathLike[str]) -> None:
-        """Write the report as one HTML file that needs nothing else.
+        """Write the report as one self-contained HTML file.
 
-        The file is complete or absent: it is written beside its place, then moved there.
+        The file is written under another name and then renamed, so that it is never incomplete.
 
         Parameters
         ----------
         path : str or path
-            In a directory that exists.
+            Its directory must exist.
 
         Raises
         ------
@@ -227,7 +225,7 @@ class Comparison:
         write_report(self, path)
 
     def _repr_html_(self) -> str:
-        return fragment(self)
+        return notebook_html(self)
 
     def __repr__(self) -> str:
         return f"{self.verdict}\n\n{self.readable().to_string(index=False)}"

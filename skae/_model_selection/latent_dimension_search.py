@@ -1,4 +1,4 @@
-"""A search for the number of components that trains all candidates together."""
+"""Cross-validated search for the number of components, with candidates trained as one batch."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ from skae._model_selection.candidate_fits import (
 )
 from skae._model_selection.selection_rules import RULES
 
-LARGEST_AUTO = 64  # of the candidates that "auto" stands for
-FITS_OF_A_JOB = 16
+AUTO_SIZES = np.array([2, 4, 8, 16, 32, 64])
+FITS_PER_JOB = 16
 
 
 def _if_refitted(method: str) -> Callable[[Any], bool]:
-    """Make a check that the best estimator, or the one to be fitted, has a method."""
+    """Check for `available_if`: whether the best estimator has a method, or will have it."""
 
     def check(self: LatentDimensionSearch) -> bool:
         if not self.refit:
             raise AttributeError(
-                f"This LatentDimensionSearch was made with refit=False: `{method}` needs the "
-                "best estimator, fitted to all rows; set refit=True."
+                f"refit=False: `{method}` needs the best estimator, fitted to all rows; set "
+                "refit=True and fit again."
             )
         getattr(getattr(self, "best_estimator_", self.estimator), method)
         return True
@@ -61,7 +61,7 @@ def _if_refitted(method: str) -> Callable[[Any], bool]:
 
 
 def _delegated(method: str) -> Any:
-    """Make a method that is the best estimator's own."""
+    """Make a method that calls the same method of the best estimator."""
 
     def call(self: LatentDimensionSearch, *args: Any, **kwargs: Any) -> Any:
         check_is_fitted(self)
@@ -73,12 +73,12 @@ def _delegated(method: str) -> Any:
         Parameters
         ----------
         *args, **kwargs
-            As its own.
+            Passed on.
 
         Returns
         -------
         object
-            What it returns.
+            Its result.
         """
     return available_if(_if_refitted(method))(call)
 
@@ -86,10 +86,10 @@ def _delegated(method: str) -> Any:
 class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     """Cross-validated search for the number of components.
 
-    What ``GridSearchCV(estimator, {"n_components": [...]})`` does, with two differences: on
-    small tables the candidates of all folds and seeds are trained together, as one network
-    with a leading axis, which takes a fraction of the time; and a stated rule chooses, since
-    the share of variance explained grows with the size.
+    It works like ``GridSearchCV(estimator, {"n_components": [...]})``, with two differences.
+    On small tables the fits of all candidates, folds and seeds are trained as one batch, in a
+    fraction of the time. And an explicit rule chooses the candidate, because the explained
+    share of variance grows with the number of components.
 
     Parameters
     ----------
@@ -97,49 +97,50 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         An estimator of skae, or a Pipeline that ends with one. Any other estimator with
         `n_components`, such as `PCA`, is fitted candidate by candidate.
     n_components : sequence of int, int or "auto", default="auto"
-        Candidates. "auto" is the powers of two from 2 up to 64 that are below the number of
-        features.
+        Candidates. "auto" is the powers of two from 2 to 64 that are smaller than the number
+        of features.
     cv : int, splitter or iterable, default=5
-        As of `GridSearchCV`: an int is that many folds, stratified if `downstream` is a
-        classifier, not shuffled.
+        As in `GridSearchCV`. An int is the number of folds; they are not shuffled, and
+        stratified if `downstream` is a classifier.
     downstream : estimator, default=None
-        A classifier or regressor that is fitted to the codes of each training part; candidates
-        are judged by its score on the codes of the part left out.
+        A classifier or regressor that is fitted to the codes of each training part. Its score
+        on the codes of the held-out part is the score of the candidate.
     scoring : str or callable, default=None
-        ``scorer(estimator, X, y)``. It is given the fitted candidate and rows or, if there is a
-        `downstream`, this estimator and codes. None is the score of `downstream` or,
-        without one, the share of the variance explained of the rows left out, as
-        `skae.metrics.reconstruction_score` has it; behind the steps of a Pipeline, of what its
-        last step is given.
+        ``scorer(estimator, X, y)``. It receives the fitted candidate and rows or, with a
+        `downstream`, this estimator and codes. None is the score of `downstream`. Without
+        `downstream` it is the share of the variance of the held-out rows that is explained, as
+        in `skae.metrics.reconstruction_score`; in a Pipeline it is measured on the input of the
+        last step.
     rule : {"one_standard_error", "largest", "elbow"} or callable, default="one_standard_error"
-        Which candidate is best: the smallest whose mean score is within one standard error
-        of the largest mean; that of the largest mean; where the curve of means bends most.
-        A callable maps `cv_results_` to an index, as GridSearchCV's `refit` does.
+        Which candidate is best. "one_standard_error": the smallest one whose mean score is
+        within one standard error of the largest mean. "largest": the one with the largest mean.
+        "elbow": the one at which the curve of means bends most. A callable maps `cv_results_`
+        to an index, as for `refit` of GridSearchCV.
     n_seeds : int, default=1
-        Fits of each candidate to each training part, from different random states; the score
-        of a split is their mean.
+        Number of fits of each candidate to each training part, from different random states.
+        The score of a split is their mean.
     refit : bool, default=True
-        Fit the best candidate to all rows, for `transform` and the rest.
+        Fit the best candidate to all rows; `transform` and other methods need it.
     together : bool, default=True
-        Train candidates together where that can be done: perceptrons with activation "relu",
-        "tanh", "logistic" or "identity", without callbacks or weights, and small enough
-        that their calls cost much. The others are trained one by one in any case.
+        Train candidates as one batch where possible: multilayer perceptrons with activation
+        "relu", "tanh", "logistic" or "identity", without callbacks or sample weights, and so
+        small that the overhead of calls dominates. Others are trained one by one.
     n_jobs : int, default=None
-        Processes. Candidates of one size form a job.
+        Number of processes. Candidates of one size form a job.
     error_score : "raise" or float, default=np.nan
         Score of a candidate whose fit fails.
     return_train_score : bool, default=False
     random_state : int, RandomState instance or None, default=None
-        Of the fits. None leaves the estimator's own, if `n_seeds` is 1.
+        Determines the seeds of the fits. None keeps the estimator's own if `n_seeds` is 1.
     verbose : int, default=0
         1 shows a progress bar.
 
     Attributes
     ----------
     cv_results_ : dict of str to ndarray
-        As of `GridSearchCV`. A fit's time is its share of the time of those trained with it.
-        Where scores are shares of variance, and rows are dense, "mean_pca_score" and
-        "std_pca_score" have PCA's of the same rows.
+        As in `GridSearchCV`. The fit time of a candidate is its share of the time of its batch.
+        If scores are shares of variance and rows are dense, "mean_pca_score" and
+        "std_pca_score" have the scores of PCA on the same rows.
     best_index_, best_score_, best_params_ : int, float, dict
         Of the candidate that `rule` chose.
     n_components_ : int
@@ -157,8 +158,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     Raises
     ------
     ValueError
-        If the estimator has no `n_components`, a candidate is no positive integer, y is absent
-        where `downstream` needs it, or all fits failed.
+        If the estimator has no `n_components`, a candidate is not a positive integer,
+        `downstream` is given without y, or all fits failed.
 
     See Also
     --------
@@ -177,6 +178,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     >>> search.transform(X).shape
     (178, 8)
     """
+
+    __module__ = "skae"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "get_params", "set_params"])],
@@ -237,7 +240,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     # -- fit -----------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        """Judge all candidates and fit the best one.
+        """Score all candidates and fit the best one.
 
         Parameters
         ----------
@@ -245,8 +248,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n_samples,), default=None
             For `downstream`, `scoring` and the steps of a Pipeline.
         **params : dict
-            ``groups`` for the splitter; what else is as long as X is split and given to
-            `fit` of the candidates.
+            ``groups`` goes to the splitter, the others to `fit` of the candidates. Those that
+            are as long as X are split.
 
         Returns
         -------
@@ -258,43 +261,44 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _search(self, X: Any, y: Any, params: dict[str, Any]) -> None:
-        if isinstance(self.estimator, BaseAutoencoder):
-            check_rows(clone(self.estimator), X, reset=True)  # now, not in every fit
+        self._check_rows(X, y)
         X, y = indexable(X, y)
+        sizes = self._candidate_sizes(X)
+        splits = self._make_splits(X, y, params.pop("groups", None))
+        params = _check_method_params(X, params)
+        scorer = CandidateScorer(self._make_scorer(), self.downstream, self.return_train_score)
+        seeds = self._make_seeds()
+        tasks = [
+            CandidateFit(self._candidate(size, seed), i_size, i_split)
+            for i_size, size in enumerate(sizes)
+            for i_split in range(len(splits))
+            for seed in seeds
+        ]
+        outcomes = self._evaluate(tasks, scorer, X, y, splits, params)
+        self._set_results(sizes, tasks, outcomes, len(splits))
+        if scorer.explains:
+            self._add_pca_scores(sizes, X, y, splits)
+        self._choose(sizes)
+        if self.refit:
+            self._scorer = scorer.scorer
+            self._refit(seeds[0], X, y, params)
+
+    def _check_rows(self, X: Any, y: Any) -> None:
+        """Refuse rows once, before any fit, and a missing y."""
+        if isinstance(self.estimator, BaseAutoencoder):
+            check_rows(clone(self.estimator), X, reset=True)
         if self.downstream is not None and y is None:
             raise ValueError(
                 f"downstream={self.downstream!r} requires y to be passed, but the target y is "
                 "None; pass y, or set downstream=None."
             )
-        names = dimension_names(self.estimator)
-        sizes = self._candidates(X)
-        groups = params.pop("groups", None)
-        classifies = self.downstream is not None and is_classifier(self.downstream)
-        cv = check_cv(self.cv, y, classifier=classifies)
-        splits = list(cv.split(X, y, groups))
-        params = _check_method_params(X, params)
-        judge = CandidateScorer(self._scorer(), self.downstream, self.return_train_score)
-        seeds = self._seeds()
-        tasks = [
-            CandidateFit(self._candidate(names, size, seed), i_size, i_split)
-            for i_size, size in enumerate(sizes)
-            for i_split in range(len(splits))
-            for seed in seeds
-        ]
-        outcomes = self._evaluate(tasks, judge, X, y, splits, params)
-        self._set_results(names, sizes, tasks, outcomes, len(splits))
-        if judge.explains:
-            self._add_pca(sizes, X, y, splits)
-        self._choose(sizes)
-        if self.refit:
-            self._refit(names, seeds[0], judge, X, y, params)
 
-    def _candidates(self, X: Any) -> np.ndarray:
-        """Numbers of components to be judged, increasing."""
+    def _candidate_sizes(self, X: Any) -> np.ndarray:
+        """Numbers of components to be scored, increasing."""
+        _parameter_names(self.estimator)  # raises if there are no components to choose
         if isinstance(self.n_components, str):
-            powers = 2 ** np.arange(1, int(np.log2(LARGEST_AUTO)) + 1)
-            below = powers[powers < width_of(X)]
-            return below if len(below) else np.array([1])
+            powers = AUTO_SIZES[_n_features(X) > AUTO_SIZES]
+            return powers if len(powers) else np.array([1])
         sizes = integers_in(self.n_components)
         if not sizes or min(sizes) < 1:
             raise ValueError(
@@ -303,20 +307,24 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             )
         return np.unique(sizes)
 
-    def _seeds(self) -> list[int | None]:
-        """Random states of the fits; None leaves the estimator's own."""
+    def _make_splits(self, X: Any, y: Any, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        stratifies = self.downstream is not None and is_classifier(self.downstream)
+        return list(check_cv(self.cv, y, classifier=stratifies).split(X, y, groups))
+
+    def _make_seeds(self) -> list[int | None]:
+        """Random states of the fits; None keeps the estimator's own."""
         if self.random_state is None and self.n_seeds == 1:
             return [None]
         return list(derive_seeds(self.random_state, self.n_seeds))
 
-    def _candidate(self, names: tuple[str, str], size: int, seed: int | None) -> Any:
-        """Estimator of some size, not fitted."""
-        dimension, state = names
-        estimator = clone(self.estimator).set_params(**{dimension: int(size)})
-        return estimator if seed is None else estimator.set_params(**{state: seed})
+    def _candidate(self, size: int, seed: int | None) -> Any:
+        """Unfitted estimator with some number of components."""
+        n_components, random_state = _parameter_names(self.estimator)
+        estimator = clone(self.estimator).set_params(**{n_components: int(size)})
+        return estimator if seed is None else estimator.set_params(**{random_state: seed})
 
-    def _scorer(self) -> Callable[..., float] | None:
-        """What judges; None is the share of variance explained."""
+    def _make_scorer(self) -> Callable[..., float] | None:
+        """Scorer of fitted candidates; None is the share of variance explained."""
         if self.downstream is not None:
             return check_scoring(self.downstream, self.scoring)
         return None if self.scoring is None else check_scoring(self.estimator, self.scoring)
@@ -324,7 +332,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     def _evaluate(
         self,
         tasks: list[CandidateFit],
-        judge: CandidateScorer,
+        scorer: CandidateScorer,
         X: Any,
         y: Any,
         splits: list[tuple[np.ndarray, np.ndarray]],
@@ -332,9 +340,9 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     ) -> list[dict[str, Any]]:
         """Scores and times of all tasks, in their order."""
         jobs = list(self._jobs(tasks, X))
-        given = judge, X, y, splits, params, self.together, self.error_score
+        common = scorer, X, y, splits, params, self.together, self.error_score
         done = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            delayed(fit_and_score)([tasks[i] for i in job], *given) for job in jobs
+            delayed(fit_and_score)([tasks[i] for i in job], *common) for job in jobs
         )
         outcomes: list[Any] = [None] * len(tasks)
         with tqdm(total=len(tasks), desc="search", unit="fit", disable=not self.verbose) as bar:
@@ -345,26 +353,25 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         return outcomes
 
     def _jobs(self, tasks: list[CandidateFit], X: Any) -> Iterator[list[int]]:
-        """Indices of tasks that are done in one process, the largest first.
+        """Indices of the tasks of each job, the largest candidates first.
 
-        They do not depend on the number of processes, and neither does the result.
+        Jobs do not depend on the number of processes, so that results do not either.
         """
         for size in sorted({task.size for task in tasks}, reverse=True):
             job = [i for i, task in enumerate(tasks) if task.size == size]
-            n_fits = FITS_OF_A_JOB if self.together and self._is_small(tasks[job[0]], X) else 1
+            n_fits = FITS_PER_JOB if self.together and self._is_batched(tasks[job[0]], X) else 1
             for part in np.array_split(job, -(-len(job) // n_fits)):
                 yield part.tolist()
 
-    def _is_small(self, task: CandidateFit, X: Any) -> bool:
-        """Whether fits of this size are trained together."""
+    def _is_batched(self, task: CandidateFit, X: Any) -> bool:
+        """Whether fits of this size are trained as one batch."""
         last = last_step(task.estimator)
         if not isinstance(last, BaseAutoencoder):
             return False
-        return last._n_fits_per_batch(_num_samples(X), width_of(X)) > 1
+        return last._n_fits_per_batch(_num_samples(X), _n_features(X)) > 1
 
     def _set_results(
         self,
-        names: tuple[str, str],
         sizes: np.ndarray,
         tasks: list[CandidateFit],
         outcomes: list[dict[str, Any]],
@@ -372,23 +379,16 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     ) -> None:
         """Arrange scores and times as GridSearchCV does."""
         _warn_or_raise_about_fit_failures(outcomes, self.error_score)
-        by_split = [
-            mean_over_seeds(
-                [
-                    outcome
-                    for task, outcome in zip(tasks, outcomes, strict=True)
-                    if (task.size, task.split) == (i_size, i_split)
-                ]
-            )
-            for i_size in range(len(sizes))
-            for i_split in range(n_splits)
-        ]
-        candidates = [{names[0]: int(size)} for size in sizes]
+        by_split: dict[tuple[int, int], list[Any]] = {}  # tasks come size by size, split by split
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            by_split.setdefault((task.size, task.split), []).append(outcome)
+        means = [mean_over_seeds(fits) for fits in by_split.values()]
+        candidates = [{_parameter_names(self.estimator)[0]: int(size)} for size in sizes]
         search = GridSearchCV(self.estimator, {}, return_train_score=self.return_train_score)
-        self.cv_results_ = search._format_results(candidates, n_splits, by_split)
+        self.cv_results_ = search._format_results(candidates, n_splits, means)
         self.n_splits_ = n_splits
 
-    def _add_pca(self, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]) -> None:
+    def _add_pca_scores(self, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]) -> None:
         """Add the shares of variance that PCA explains."""
         shares = pca_explained_ratios(self.estimator, sizes, X, y, splits)
         if shares is not None:
@@ -396,45 +396,43 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             self.cv_results_["std_pca_score"] = shares.std(axis=0)
 
     def _choose(self, sizes: np.ndarray) -> None:
-        """Choose by the rule."""
-        results = self.cv_results_
+        """Apply the rule and set the attributes of the best candidate."""
         if callable(self.rule):
-            self.best_index_ = int(self.rule(results))
-            if not 0 <= self.best_index_ < len(sizes):
-                raise IndexError(
-                    f"rule={self.rule!r} returned {self.best_index_}, but there are {len(sizes)} "
-                    "candidates; return an index of cv_results_."
-                )
+            self.best_index_ = self._check_index(int(self.rule(self.cv_results_)), len(sizes))
         else:
-            means = results["mean_test_score"]
-            if not np.isfinite(means).any():
-                raise ValueError(f"No candidate of {sizes.tolist()} has a finite score.")
-            errors = results["std_test_score"] / np.sqrt(self.n_splits_)
-            self.best_index_ = RULES[self.rule](sizes, means, errors)
-        self.best_params_ = results["params"][self.best_index_]
-        self.best_score_ = float(results["mean_test_score"][self.best_index_])
+            self.best_index_ = RULES[self.rule](sizes, *self._finite_scores(sizes))
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.n_components_ = int(sizes[self.best_index_])
 
-    def _refit(
-        self,
-        names: tuple[str, str],
-        seed: int | None,
-        judge: CandidateScorer,
-        X: Any,
-        y: Any,
-        params: dict[str, Any],
-    ) -> None:
-        """Fit the best candidate, and what comes after it, to all rows."""
+    def _check_index(self, index: int, n_candidates: int) -> int:
+        if not 0 <= index < n_candidates:
+            raise IndexError(
+                f"rule={self.rule!r} returned {index}, but there are {n_candidates} candidates; "
+                "return an index of cv_results_."
+            )
+        return index
+
+    def _finite_scores(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean scores, of which at least one is finite, and their standard errors."""
+        means = self.cv_results_["mean_test_score"]
+        if not np.isfinite(means).any():
+            raise ValueError(
+                f"No candidate of {sizes.tolist()} has a finite score; check `scoring` and X."
+            )
+        return means, self.cv_results_["std_test_score"] / np.sqrt(self.n_splits_)
+
+    def _refit(self, seed: int | None, X: Any, y: Any, params: dict[str, Any]) -> None:
+        """Fit the best candidate, and `downstream` to its codes, to all rows."""
         started = time.perf_counter()
-        self.best_estimator_ = self._candidate(names, self.n_components_, seed)
+        self.best_estimator_ = self._candidate(self.n_components_, seed)
         self.best_estimator_.fit(X, y, **params)
         if self.downstream is not None:
             codes = self.best_estimator_.transform(X)
             self.downstream_ = clone(self.downstream).fit(codes, y)
         self.refit_time_ = time.perf_counter() - started
-        self._judge = judge
 
-    # -- what the best estimator does ----------------------------------------------
+    # -- methods and attributes of the best estimator ------------------------------
 
     transform = _delegated("transform")
     inverse_transform = _delegated("inverse_transform")
@@ -467,7 +465,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_if_refitted("transform"))
     def score(self, X: Any, y: Any = None) -> float:
-        """Score of the best estimator by what the search judged by.
+        """Score of the best estimator, measured as in the search.
 
         Parameters
         ----------
@@ -479,7 +477,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         float
         """
         check_is_fitted(self)
-        return self._judge.score(self.best_estimator_, getattr(self, "downstream_", None), X, y)
+        scorer = CandidateScorer(self._scorer, self.downstream, self.return_train_score)
+        return scorer.score(self.best_estimator_, getattr(self, "downstream_", None), X, y)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Choose the container of what `transform` returns.
@@ -499,16 +498,16 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
 
     @property
     def n_features_in_(self) -> int:
-        """Number of features of the rows that the best estimator was fitted to."""
+        """Number of features of the rows to which the best estimator was fitted."""
         return self._best("n_features_in_")
 
     @property
     def feature_names_in_(self) -> np.ndarray:
-        """Names of these features, if they have any."""
+        """Names of these features, if X had any."""
         return self._best("feature_names_in_")
 
     def _best(self, attribute: str) -> Any:
-        """Attribute of the best estimator; absent as long as there is none."""
+        """Attribute of the best estimator; an AttributeError before `fit`."""
         if "best_estimator_" not in vars(self):
             raise AttributeError(f"LatentDimensionSearch has no `{attribute}` before `fit`.")
         return getattr(self.best_estimator_, attribute)
@@ -526,44 +525,21 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-def width_of(X: Any) -> int:
-    """Number of features of rows; 1 where they are nothing that has any.
-
-    Parameters
-    ----------
-    X : array-like
-
-    Returns
-    -------
-    int
-    """
+def _n_features(X: Any) -> int:
+    """Number of features; 1 if X has none, which the estimator will report."""
     try:
         return _num_features(X)
     except TypeError:
-        return 1  # the estimator will say what is wrong
+        return 1
 
 
-def dimension_names(estimator: Any) -> tuple[str, str]:
-    """Names of the parameters for the number of components and for the random state.
-
-    Parameters
-    ----------
-    estimator : estimator or Pipeline
-
-    Returns
-    -------
-    tuple of two str
-
-    Raises
-    ------
-    ValueError
-        If there is no number of components.
-    """
+def _parameter_names(estimator: Any) -> tuple[str, str]:
+    """Names of `n_components` and `random_state` of an estimator, or of a Pipeline's last step."""
     last = last_step(estimator)
     if not (hasattr(last, "get_params") and "n_components" in last.get_params(deep=False)):
         raise ValueError(
-            f"estimator={estimator!r} has no parameter n_components; give an estimator of skae, "
-            "another that has it, or a Pipeline that ends with one."
+            f"estimator={estimator!r} has no parameter n_components; pass an estimator of skae, "
+            "another one with this parameter, or a Pipeline that ends with one."
         )
     prefix = "" if last is estimator else f"{estimator.steps[-1][0]}__"
     return f"{prefix}n_components", f"{prefix}random_state"

@@ -1,0 +1,239 @@
+"""The report of a comparison: one self-contained HTML file, for screens of any width."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from skae._data.optional_imports import import_optional
+from skae._data.version import __version__
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 66rem; padding: 1.25rem 1rem 3rem; background: #fff;
+  color: #1c2430; font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p, li, dd { overflow-wrap: anywhere; max-width: 46rem; }
+.verdict { margin: 0; padding: .9rem 1.1rem; max-width: none; font-size: 1.1rem;
+  border-left: .35rem solid #1f5fa8; background: #eef4fb; }
+.note { color: #4d5866; font-size: .9rem; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .8rem .35rem 0; text-align: right; white-space: nowrap; }
+th { vertical-align: bottom; border-bottom: 2px solid #1c2430; }
+td { border-bottom: 1px solid #d9dee5; }
+.text { text-align: left; }
+.figures { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+figure { margin: 0; }
+img { display: block; width: 100%; height: auto; }
+figcaption { color: #4d5866; font-size: .9rem; }
+pre { overflow-x: auto; padding: .7rem .9rem; background: #f3f5f7; font-size: .9rem; }
+dl { display: grid; grid-template-columns: fit-content(16rem) 1fr; gap: .3rem 1.2rem; margin: 0; }
+dt { font-weight: 600; }
+dd { margin: 0; }
+summary { cursor: pointer; font-weight: 600; margin-top: 2rem; }
+@media (max-width: 34rem) {
+  table { font-size: .82rem; }
+  th { white-space: normal; min-width: 4.5rem; }
+  th, td { padding-right: .6rem; }
+  .text { white-space: normal; overflow-wrap: anywhere; min-width: 7.8rem; }
+  dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
+}
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p class="verdict">{verdict}</p>
+{body}
+<details>
+<summary>Every fold</summary>
+{folds}</details>
+</main>
+</body>
+</html>
+"""
+FIGURES = {
+    "explained_variance": "Explained share of the variance of held-out rows. 1 is a perfect "
+    "reconstruction, 0 is the mean of the training rows.",
+    "downstream_score": "How well the target of held-out rows is predicted from their codes.",
+    "trustworthiness": "How many nearest neighbours of a code are also neighbours of its row.",
+    "fit_time": "Seconds per fit, on a logarithmic scale.",
+}
+TEXT_COLUMNS = {"estimator", "measure", "outcome"}
+PACKAGES = ("numpy", "scikit-learn", "torch", "pandas")
+RULE = (
+    "Differences are paired over the folds. Their standard errors are those of Nadeau and Bengio "
+    "(2003), because the training parts of the folds overlap. The 95 % intervals of one measure "
+    "hold simultaneously (Bonferroni). Alike: the difference is smaller than 5 % of 1 minus the "
+    "score of {reference}, or smaller than 0.01 for a downstream score. Otherwise better or worse "
+    "if the interval excludes zero, undecided if it does not."
+)
+
+
+def notebook_html(comparison: Any) -> str:
+    """Verdict and summary as an HTML fragment."""
+    return (
+        f"<div><p><strong>{escape(comparison.verdict)}</strong></p>"
+        f"{_table(comparison.readable())}</div>"
+    )
+
+
+def write_report(
+    comparison: Any,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "PCA or an autoencoder?",
+    preparation: Sequence[tuple[str, str]] = (),
+    command: str | None = None,
+) -> None:
+    """Write the report to a file; `preparation` lists what was done to columns and rows."""
+    import_optional("matplotlib", extra="compare")
+    _write_atomically(_page(comparison, title, preparation, command), Path(path))
+
+
+def _write_atomically(text: str, path: Path) -> None:
+    """Write to a temporary file and rename it, so that no reader sees an incomplete file."""
+    temporary = path.with_name(f".{uuid4().hex}.part")
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# -- the page ----------------------------------------------------------------------
+
+
+def _page(
+    comparison: Any, title: str, preparation: Sequence[tuple[str, str]], command: str | None
+) -> str:
+    reference = comparison.reference
+    sections = {
+        "Summary": f"{_table(comparison.readable())}"
+        '<p class="note">Means over folds ± standard deviations between folds.</p>',
+        "Figures": f'<div class="figures">\n{_figures(comparison)}</div>',
+        f"Differences from {reference}": f"{_table(_differences(comparison))}"
+        f'<p class="note">{escape(RULE.format(reference=reference))}</p>',
+        "Preparation of the table": _definitions(preparation) if preparation else "",
+        "Settings": _definitions(_settings(comparison)),
+        "Command": f"<pre><code>{escape(command)}</code></pre>" if command else "",
+    }
+    body = "\n".join(f"<h2>{escape(name)}</h2>\n{html}" for name, html in sections.items() if html)
+    return PAGE.format(
+        title=escape(title),
+        style=STYLE,
+        verdict=escape(comparison.verdict),
+        body=body,
+        folds=_table(_folds(comparison)),
+    )
+
+
+def _table(frame: Any) -> str:
+    """Write a frame as an HTML table in a box that scrolls; columns of text are aligned left."""
+    classes = [' class="text"' if name in TEXT_COLUMNS else "" for name in frame.columns]
+
+    def cells(tag: str, values: Iterable[Any]) -> str:
+        scope = ' scope="col"' if tag == "th" else ""
+        return "".join(
+            f"<{tag}{scope}{kind}>{escape(str(value))}</{tag}>"
+            for kind, value in zip(classes, values, strict=True)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in frame.to_numpy().tolist())
+    return (
+        '<div class="table" tabindex="0" style="overflow-x: auto">\n'
+        f"<table>\n<thead><tr>{cells('th', list(frame.columns))}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+    )
+
+
+def _definitions(items: Iterable[tuple[str, str]]) -> str:
+    """Write a list of terms and explanations."""
+    body = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>\n" for term, text in items)
+    return f"<dl>\n{body}</dl>"
+
+
+# -- its contents ------------------------------------------------------------------
+
+
+def _figures(comparison: Any) -> str:
+    return "".join(
+        f'<figure>\n<img alt="{escape(_alt_text(comparison, measure))}" '
+        f'src="{_svg_uri(comparison, measure)}">\n'
+        f"<figcaption>{escape(caption)}</figcaption>\n</figure>\n"
+        for measure, caption in FIGURES.items()
+        if measure in comparison.labels
+    )
+
+
+def _svg_uri(comparison: Any, measure: str) -> str:
+    """Draw a figure as SVG in a data URI, without pyplot, whose state is the user's."""
+    figure_type = import_optional("matplotlib.figure", extra="compare").Figure
+    figure = figure_type(figsize=(5, 3.6), layout="constrained")
+    comparison.plot(figure.subplots(), measure=measure)
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _alt_text(comparison: Any, measure: str) -> str:
+    """Describe a figure for readers who cannot see it."""
+    rows = comparison.summary[["estimator", "n_components", measure]].itertuples(index=False)
+    values = "; ".join(f"{name}, {size}: {value:.3f}" for name, size, value in rows)
+    return f"{comparison.labels[measure]} by estimator and number of components. {values}."
+
+
+def _differences(comparison: Any) -> Any:
+    frame = comparison.differences
+    shown = frame[["n_components", "estimator"]].rename(columns={"n_components": "components"})
+    shown["measure"] = frame["measure"].map(comparison.labels)
+    shown["difference"] = frame["difference"].map(_signed)
+    shown["interval"] = frame["lower"].map(_signed) + " to " + frame["upper"].map(_signed)
+    shares = (100 * frame["share_of_left"]).map(lambda value: f"{_signed(value, 1)} %")
+    shown[f"share of 1 minus {comparison.reference}'s score"] = shares
+    shown["outcome"] = frame["outcome"]
+    return shown
+
+
+def _signed(value: float, n_digits: int = 3) -> str:
+    """Number with a sign and a true minus; zero has none."""
+    rounded = round(value, n_digits)
+    return f"{rounded:+.{n_digits}f}".replace("-", "−") if rounded else f"{0:.{n_digits}f}"
+
+
+def _settings(comparison: Any) -> Iterator[tuple[str, str]]:
+    """Settings and versions as text."""
+    for name, value in comparison.settings.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield name.replace("_", " "), text
+    versions = [f"skae {__version__}", f"Python {platform.python_version()}"]
+    yield "versions", ", ".join(versions + [f"{name} {version(name)}" for name in PACKAGES])
+
+
+def _folds(comparison: Any) -> Any:
+    frame = comparison.results.rename(columns=comparison.labels)
+    return frame.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)

@@ -1,0 +1,205 @@
+"""Display of the share of variance that each component explains."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from skae._data.scores import explained_share
+from skae.densities import SpikeAndSlab
+from skae.displays._plotting import (
+    BLUE,
+    VERMILLION,
+    Keywords,
+    as_float_array,
+    check_estimator,
+    check_methods,
+    integer_ticks,
+    split_last,
+    start_plot,
+    style_axes,
+    with_defaults,
+)
+
+
+class ExplainedVarianceDisplay:
+    """Share of variance that each further component explains, beside PCA's.
+
+    Parameters
+    ----------
+    shares : array-like of shape (n_components,)
+        What each component adds to the explained share of variance.
+    pca_explained_ratios : array-like of shape (n_pca_components,), default=None
+        The same for PCA. None draws none.
+    name : str, default="estimator"
+        Name of the estimator in the legend.
+
+    Attributes
+    ----------
+    bars_, pca_bars_ : matplotlib BarContainer
+        What each component adds. `pca_bars_` and `pca_line_` are None without PCA.
+    line_, pca_line_ : matplotlib Line2D
+        Cumulated shares.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.displays import ExplainedVarianceDisplay
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> autoencoder = AutoencoderTransformer(8, max_epochs=10, random_state=0).fit(X)
+    >>> display = ExplainedVarianceDisplay.from_estimator(autoencoder, X)
+    >>> bool(abs(display.shares.sum() - autoencoder.score(X)) < 1e-9)
+    True
+    """
+
+    __module__ = "skae.displays"
+
+    def __init__(self, shares: Any, pca_explained_ratios: Any = None, *, name: str = "estimator"):
+        self.shares = shares
+        self.pca_explained_ratios = pca_explained_ratios
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        X_train: Any = None,
+        ax: Any = None,
+        bar_kw: dict[str, Any] | None = None,
+        line_kw: dict[str, Any] | None = None,
+    ) -> Self:
+        """Compute and draw the share of the variance of rows that each component explains.
+
+        The first j components are kept. The others are set to their mean over the training
+        rows, which is zero except for sparse codes. These codes are decoded, and the share is
+        one minus the squared error over the squared distance to the *training* mean. With all
+        components this is ``score(X)`` for any rows X; on the training rows, the bars are
+        ``explained_variance_ratio_``. A nonlinear autoencoder that is fitted with j components
+        explains more than the first j components of a larger code.
+
+        PCA is scikit-learn's with as many components, fitted to `X_train` and measured on X as
+        well. By default it is fitted to X itself. That is fair if X are the training rows. If
+        they are new rows, it favours PCA: pass the training rows as `X_train`.
+
+        In a Pipeline all shares are measured on the input of its last step.
+
+        Parameters
+        ----------
+        estimator : estimator with `transform`, `inverse_transform` and `mean_`
+            Fitted: an estimator of skae, PCA or a Pipeline that ends in one.
+        X : array-like or sparse matrix or array of shape (n_samples, n_features)
+            Rows whose variance is explained. They are decoded once for each component.
+        X_train : array-like or sparse matrix or array of shape (n_train, n_features), default=None
+            Rows that PCA is fitted to.
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+        bar_kw, line_kw : dict, default=None
+            Keywords of all bars and of both lines.
+
+        Returns
+        -------
+        display : ExplainedVarianceDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it lacks a method or `mean_`.
+        ImportError
+            If matplotlib is absent.
+        """
+        check_estimator(cls, estimator)
+        before, last = split_last(estimator)
+        check_methods(cls, last, "transform", "inverse_transform", "mean_")
+        X, train = (
+            rows if before is None or rows is None else before.transform(rows)
+            for rows in (X, X_train)
+        )
+        shares = _explained_shares(last, X)
+        train = as_float_array(X if train is None else train)
+        pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
+        pca_explained_ratios = _explained_shares(pca, as_float_array(X))
+        display = cls(shares, pca_explained_ratios, name=type(last).__name__)
+        return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        bar_kw: dict[str, Any] | None = None,
+        line_kw: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw bars of what each component adds, and lines of their sums.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        bar_kw, line_kw : dict, default=None
+            As for `from_estimator`.
+
+        Returns
+        -------
+        display : ExplainedVarianceDisplay
+        """
+        ax = start_plot(self, ax)
+        self.pca_bars_ = self.pca_line_ = None
+        self.bars_, self.line_ = _draw_shares(ax, self.shares, self.name, False, bar_kw, line_kw)
+        if self.pca_explained_ratios is not None:
+            self.pca_bars_, self.pca_line_ = _draw_shares(
+                ax, self.pca_explained_ratios, "PCA", True, bar_kw, line_kw
+            )
+        _finish_axes(ax)
+        return self
+
+
+def _finish_axes(ax: Any) -> None:
+    ax.set(xlabel="components kept", ylabel="explained share of variance")
+    integer_ticks(ax.xaxis, min_n_ticks=1)
+    ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
+    style_axes(ax)
+    ax.legend()
+
+
+def _explained_shares(estimator: Any, X: Any) -> np.ndarray:
+    """What each component adds to the explained share of variance of rows."""
+    codes = as_float_array(estimator.transform(X))
+    rows, mean = as_float_array(X), _mean_code(estimator)
+    total = np.square(rows - estimator.mean_).sum()
+    explained = [0.0]
+    for n_kept in range(1, codes.shape[1] + 1):
+        kept = np.where(np.arange(codes.shape[1]) < n_kept, codes, mean)
+        sse = np.square(rows - as_float_array(estimator.inverse_transform(kept))).sum()
+        explained.append(explained_share(sse, total))
+    return np.diff(explained)
+
+
+def _mean_code(estimator: Any) -> Any:
+    """Mean of the training codes, which is zero for dense codes."""
+    density = getattr(estimator, "latent_density_", None)
+    return density.expectation() if isinstance(density, SpikeAndSlab) else 0.0
+
+
+def _draw_shares(
+    ax: Any, shares: Any, name: str, is_pca: bool, bar_kw: Keywords, line_kw: Keywords
+) -> tuple[Any, Any]:
+    """Draw bars of shares and a line of their sums; PCA's bars are not filled."""
+    color, marker, linestyle = (VERMILLION, "s", "--") if is_pca else (BLUE, "o", "-")
+    bar_style: dict[str, Any] = {
+        "edgecolor": color,
+        "facecolor": "none" if is_pca else (color, 0.45),
+    }
+    bar_style |= {"label": f"{name}, each", "width": 0.4}
+    line_style = {"color": color, "marker": marker, "linestyle": linestyle}
+    line_style |= {"label": f"{name}, cumulated"}
+    kept, shift = np.arange(1, len(shares) + 1), 0.2 if is_pca else -0.2
+    bars = ax.bar(kept + shift, shares, **with_defaults(bar_kw, "patch", **bar_style))
+    line_options = with_defaults(line_kw, "line", **line_style)
+    return bars, ax.plot(kept, np.cumsum(shares), **line_options)[0]
