@@ -292,7 +292,7 @@ def test_some_rows_stand_for_very_many():
     random = np.random.default_rng(0)
     rows = Dataset(random.normal(size=(120_000, 2)), np.zeros(2))
     codes = LayerActivations(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
-    assert len(codes.some()) == 50_000
+    assert len(codes.representative_rows()) == 50_000
     whole = codes[:].std(axis=0)
     np.testing.assert_allclose(codes.feature_statistics()["std"], whole, rtol=0.02)
 

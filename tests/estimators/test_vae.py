@@ -355,7 +355,7 @@ def make_network(dtype, *, per_feature=False, bernoulli=False, d=7, k=3):
         encoding=0.3 * draw(k, d),
         decoding=0.3 * draw(k, d),
         log_variances=draw(k),
-        centre=draw(d) if bernoulli else None,
+        center=draw(d) if bernoulli else None,
         offset=draw(d) if bernoulli else None,
         noise_variance=None if bernoulli else variance,
     ).train()
