@@ -1,4 +1,4 @@
-"""Densities of codes, and of what a decoder leaves over: what samples are drawn from."""
+"""Densities of codes and of residuals, which samples are drawn from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_FACTORS = 8  # of a residual's covariance
 
 
 class Density(Protocol):
-    """What the latent density of an estimator can do, whatever it was made from."""
+    """Interface of the latent density of an estimator."""
 
     def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
         """Draw codes of shape (n_samples, n_components), float64."""
@@ -38,8 +38,8 @@ class Gaussian:
     ----------
     mean : ndarray of shape (n_components,)
     covariance : ndarray of shape (n_components, n_components)
-        Components whose variance is below 1e-12 of the largest are taken for constant:
-        samples have them at their mean, and the log-density leaves them out.
+        Components whose variance is below 1e-12 of the largest count as constant: samples have
+        their mean, and the log-density leaves them out.
 
     Examples
     --------
@@ -55,9 +55,9 @@ class Gaussian:
         self.varies = varying(np.diag(self.covariance))
 
     def _normal(self) -> Any:
-        """Distribution of the components that vary, as scipy has it; None if there are none.
+        """Distribution of the components that vary, or None.
 
-        Made when it is asked for: files would hold scipy's own classes else.
+        It is not kept: pickles would hold classes of scipy.
         """
         if not self.varies.any():
             return None
@@ -104,13 +104,14 @@ class Gaussian:
 class Mixture:
     """Gaussian mixture whose number of components is chosen by BIC.
 
-    scikit-learn's `GaussianMixture` on standardised codes, with 1, 2, 4, 8, 16 components,
-    each on 50 rows at least, until the Bayesian information criterion rises.
+    scikit-learn's `GaussianMixture` on standardised codes, with 1, 2, 4, 8 or 16
+    components and at least 50 rows each: the number doubles until the Bayesian information
+    criterion rises.
 
     Parameters
     ----------
     random_state : int, RandomState instance or None, default=None
-        Of the initial components.
+        Seeds the initial components.
 
     Attributes
     ----------
@@ -289,9 +290,9 @@ class SpikeAndSlab:
     Parameters
     ----------
     activity : ndarray of shape (n_components,)
-        Probability of each unit to be other than zero.
+        Probability that each unit is not zero.
     mean, variance : ndarray of shape (n_components,)
-        Of a unit that is not zero.
+        Of each unit's values other than zero.
     support : {"real", "positive", "unit"}
         Where such values lie: their distribution is normal, gamma, or (between 0 and 1) beta.
 
@@ -328,7 +329,7 @@ class SpikeAndSlab:
         return self.activity * self.mean
 
     def _slab(self) -> Any:
-        """Distribution of values other than zero; a narrow one where they do not vary."""
+        """Distribution of values other than zero; a narrow one if they do not vary."""
         scale = np.maximum(np.abs(self.mean), np.finfo(float).tiny)
         variance = np.maximum(self.variance, NEGLIGIBLE * scale**2)
         if self.support == "real":
@@ -358,7 +359,7 @@ class SpikeAndSlab:
         return np.where(random.uniform(size=shape) < self.activity, codes, 0.0)
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
-        """Log-density of codes: of a zero, the logarithm of its probability.
+        """Log-density of codes; for a zero it is the logarithm of its probability.
 
         Parameters
         ----------
@@ -367,7 +368,7 @@ class SpikeAndSlab:
         Returns
         -------
         ndarray of shape (n_samples,)
-            In nats; minus infinity where a unit is active that never was.
+            In nats; minus infinity if a unit is active that was never active in training.
         """
         with np.errstate(divide="ignore"):
             silent, active = np.log1p(-self.activity), np.log(self.activity)
@@ -376,12 +377,12 @@ class SpikeAndSlab:
 
 
 class Residual:
-    """Normal distribution of what a decoder leaves over: a few factors and a variance a feature.
+    """Normal distribution of residuals: a few factors, and a variance for each feature.
 
     Parameters
     ----------
     random_state : int, RandomState instance or None, default=None
-        Of scikit-learn's PCA, which finds the factors.
+        Seeds scikit-learn's PCA, which finds the factors.
 
     Attributes
     ----------
@@ -399,7 +400,7 @@ class Residual:
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
-            Differences between rows and their reconstructions.
+            Residuals: differences between rows and their reconstructions.
 
         Returns
         -------
@@ -415,7 +416,7 @@ class Residual:
         return self
 
     def of_moments(self, mean: np.ndarray, variances: np.ndarray) -> Residual:
-        """Take mean and variances as they are, without factors.
+        """Set mean and variances, without factors.
 
         Parameters
         ----------
@@ -448,7 +449,7 @@ class Residual:
 
 
 def varying(variances: np.ndarray) -> np.ndarray:
-    """Components that vary: others are never divided by.
+    """Which components vary; the standard deviations of others are not divided by.
 
     Parameters
     ----------
@@ -462,13 +463,13 @@ def varying(variances: np.ndarray) -> np.ndarray:
 
 
 def drawn_from(estimator: Any, n_samples: int, random_state: Any) -> np.ndarray:
-    """Draw from a fitted density of any make, by a given generator, leaving it as it was.
+    """Draw codes from a fitted density of any library, without changing it.
 
     Parameters
     ----------
     estimator : estimator with `sample`
-        One that takes `random_state` in `sample` (as `KernelDensity`) or has it as a
-        parameter (as `GaussianMixture`); another draws as it likes.
+        `random_state` is used if `sample` takes it (`KernelDensity`) or if it is a parameter
+        (`GaussianMixture`); otherwise the estimator's own generator is.
     n_samples : int
     random_state : int, RandomState instance or None
 
@@ -485,4 +486,4 @@ def drawn_from(estimator: Any, n_samples: int, random_state: Any) -> np.ndarray:
             estimator.random_state = random
         drawn = estimator.sample(n_samples)
     codes = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn, dtype=float)
-    return random.permutation(codes)  # mixtures draw one component after the other
+    return random.permutation(codes)  # mixtures return one component after the other

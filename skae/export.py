@@ -14,7 +14,7 @@ from torch import nn
 from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
 from skae.networks.dense import MLP
-from skae.networks.inference import Affine, Cast, Corrected, Standardise
+from skae.networks.inference import Affine, Cast, Corrected, Standardize
 from skae.networks.serialization import activation_name
 from skae.networks.sparse import KeepLargest, Rectify, Squash
 
@@ -173,7 +173,7 @@ class _Graph:
 
 def _write_standardise(graph: _Graph, x: str, step: Any) -> str:
     # One factor per feature, as onnxruntime would fuse a scalar into the next product in float32.
-    return graph.add("Div", graph.add("Sub", x, step.shift), step.scale.expand_as(step.shift))
+    return graph.add("Div", graph.add("Sub", x, step.center), step.scale.expand_as(step.center))
 
 
 def _write_affine(graph: _Graph, x: str, step: Any) -> str:
@@ -220,7 +220,7 @@ def _write_squash(graph: _Graph, x: str, step: Any) -> str:
 
 WRITERS: dict[type[nn.Module], Callable[[_Graph, str, Any], str]] = {
     Cast: lambda graph, x, step: graph.cast(x, step.dtype),
-    Standardise: _write_standardise,
+    Standardize: _write_standardise,
     Affine: _write_affine,
     Corrected: _write_corrected,
     KeepLargest: _write_largest,

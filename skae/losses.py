@@ -1,4 +1,4 @@
-"""Objectives: named terms per row, weighed and reduced in one place."""
+"""Objectives: named terms per row, weighted and averaged in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from skae.networks.dense import Output
 
 Term = Callable[[Output, Tensor], Tensor]
-SMALLEST_ACTIVITY = 1e-6  # and the distance of the largest from 1, so that logarithms exist
+SMALLEST_ACTIVITY = 1e-6  # and smallest distance from 1, so that logarithms are finite
 
 
 def squared_error(output: Output, x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def gaussian_nll(output: Any, x: Tensor) -> Tensor:
     Parameters
     ----------
     output : Output
-        Its noise variance is that of every feature, or one a feature.
+        Its noise variance is one number, or one number per feature.
     x : Tensor of shape (n_rows, n_features)
 
     Returns
@@ -113,16 +113,55 @@ def kl_by_component(mean: Tensor, log_var: Tensor) -> Tensor:
     Tensor of shape (n_rows, n_components)
         ``(σ² + μ² - log σ² - 1) / 2``, in nats.
     """
-    return 0.5 * (log_var.exp() + mean.square() - log_var - 1)
+    return kl_of_moments(log_var.exp() + mean.square(), log_var)
+
+
+def kl_with_gradient(
+    mean: Any, log_var: Any, exp: Callable[[Any], Any] = torch.exp
+) -> tuple[Any, Any]:
+    """Return the same divergence and twice its derivative by the log-variance.
+
+    Its derivative by the mean is the mean. With another `exp`, it is for arrays of numpy too.
+
+    Parameters
+    ----------
+    mean, log_var : Tensor or ndarray of shape (..., n_rows, n_components)
+    exp : callable, default=torch.exp
+        Exponential function of such arrays.
+
+    Returns
+    -------
+    divergence, twice_derivative : Tensor or ndarray of shape (..., n_rows, n_components)
+    """
+    excess = exp(log_var) - 1
+    return 0.5 * (excess - log_var + mean * mean), excess
+
+
+def kl_of_moments(squares: Any, log_var: Any) -> Any:
+    """Mean divergence of normal posteriors from the standard normal prior, from their moments.
+
+    Parameters
+    ----------
+    squares : Tensor or ndarray
+        Means of ``σ² + μ²``.
+    log_var : Tensor or ndarray
+        Means of ``log σ²``.
+
+    Returns
+    -------
+    Tensor or ndarray
+        In nats.
+    """
+    return 0.5 * (squares - log_var - 1)
 
 
 class KL:
-    """Divergence of posterior from prior, of each component at least some free nats.
+    """Divergence of the posterior from the prior, at least `free_bits` per component.
 
     Parameters
     ----------
     free_bits : float, default=0.0
-        Nats of each component that cost nothing, in each row.
+        Nats per component and row that are not penalised.
 
     References
     ----------
@@ -152,7 +191,7 @@ class KL:
 
 
 def code_cost(output: Any, x: Tensor) -> Tensor:
-    """What the code costs, as the network weighs it; nothing where it does not say.
+    """Penalty of the code that the network returns, or zero if it returns none.
 
     Parameters
     ----------
@@ -169,7 +208,8 @@ def code_cost(output: Any, x: Tensor) -> Tensor:
 class ActivityKL:
     """Divergence of each unit's mean activation over the rows from a target, summed over units.
 
-    That of a Bernoulli distribution of mean ρ from one of the unit's mean, the same for all rows.
+    It is the divergence of a Bernoulli distribution of mean ρ from one of the unit's mean, and
+    the same for all rows.
 
     Parameters
     ----------
@@ -201,25 +241,25 @@ class ActivityKL:
         rho = self.rho
         mean = output.activity.clamp(SMALLEST_ACTIVITY, 1 - SMALLEST_ACTIVITY)
         divergence = rho * (rho / mean).log() + (1 - rho) * ((1 - rho) / (1 - mean)).log()
-        return divergence.sum().clamp(min=0).expand(len(x))  # rounding could have it negative
+        return divergence.sum().clamp(min=0).expand(len(x))  # never negative by rounding
 
 
 class Emphasised:
-    """A term that weighs corrupted entries differently from those that noise left alone.
+    """A term with another weight for corrupted entries than for the others.
 
     Parameters
     ----------
     term : callable
         A sum over features that is zero where the reconstruction is exact.
     emphasis : float
-        Weight of a corrupted entry; the others weigh 1.
+        Weight of a corrupted entry; that of the others is 1.
     """
 
     def __init__(self, term: Term, emphasis: float):
         self.term, self.emphasis = term, emphasis
 
     def __call__(self, output: Output, x: Tensor) -> Tensor:
-        """Sum over features, weighed by entry; without corruption the term itself.
+        """Sum over features, each entry weighted; without corruption the term itself.
 
         Parameters
         ----------
@@ -247,19 +287,19 @@ LOSSES: dict[str, Term] = {
 
 
 class Objective(nn.Module):
-    """Weighted sum of terms, averaged over rows: the only place that weighs and reduces.
+    """Weighted sum of terms, averaged over rows.
 
     Parameters
     ----------
     terms : mapping of str to callable
-        Each maps (Output, rows) to one number a row.
+        Each maps (Output, rows) to one number per row.
     weights : mapping of str to float, default=None
-        Factors of the terms that are not weighed 1.
+        Weights of the terms; 1 if not given.
     warm_up : mapping of str to int, default=None
-        Epochs over which the weight of a term rises from 0 while training; what is judged is
-        weighed in full.
+        Epochs over which the weight of a term rises from 0 in training; evaluation uses the full
+        weight.
     positive : bool, default=True
-        Whether no row can lose less than nothing, so that losses have logarithms.
+        Whether losses of rows cannot be negative, so that they have logarithms.
 
     Examples
     --------
@@ -287,19 +327,19 @@ class Objective(nn.Module):
         self.factors: dict[str, float] = {}
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set how far the weights that warm up have risen.
+        """Set the weights that warm up to those of an epoch.
 
         Parameters
         ----------
         epoch : int
-            From 0 on.
+            Counted from 0.
         """
         self.factors = {
             name: min(1.0, epoch / n_epochs) for name, n_epochs in self.warm_up.items() if n_epochs
         }
 
     def per_row(self, output: Output, x: Tensor) -> dict[str, Tensor]:
-        """Terms before weighing, one number a row each.
+        """Terms before weighting, one number per row each.
 
         Parameters
         ----------
@@ -334,14 +374,14 @@ class Objective(nn.Module):
         return sum(others, start=first)
 
     def forward(self, output: Output, x: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean over rows of the weighted sum of terms, as far as weights have risen.
+        """Mean over rows of the weighted sum of terms, with weights that warm up.
 
         Parameters
         ----------
         output : Output
         x : Tensor of shape (n_rows, n_features)
         weights : Tensor of shape (n_rows,), default=None
-            Of the rows; their mean over all training rows is one.
+            Weights of the rows; their mean over all training rows is one.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Noises: what corrupts rows while a network trains, and leaves them alone afterwards."""
+"""Noise that corrupts rows in training, and reparameterisation noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Features(NamedTuple):
-    """What noises need to know of each feature, in the units of the rows.
+    """Statistics of each feature that noise depends on, in the units of the rows.
 
     Attributes
     ----------
@@ -38,15 +38,15 @@ class Noise(nn.Module):
 
     Shape
     -----
-    Input and output (..., n_rows, n_features); the input is not written to. Tables along
-    leading axes are corrupted by the same draws.
+    Input and output (..., n_rows, n_features); the input is not written to. All tables along
+    leading axes get the same random numbers.
     """
 
     mean: Tensor
     std: Tensor
     low: Tensor
     high: Tensor
-    largest: ClassVar[float] = 1.0  # level that makes sense: a share, unless a noise says else
+    largest: ClassVar[float] = 1.0  # level; of most kinds it is a share
     level_is: ClassVar[str] = "a share of the entries"
 
     def __init__(self, level: float, features: Features, generator: torch.Generator | None = None):
@@ -154,8 +154,8 @@ class SaltPepperNoise(Noise):
 class SwapNoise(Noise):
     """Replaces a share of the entries by the same feature's value in another row.
 
-    Each feature keeps its own distribution, whatever it looks like, and only what features
-    say of each other is disturbed. Rows are swapped within a batch; a single row has no other.
+    Each feature keeps its own distribution; only the dependence between features is disturbed.
+    Rows are swapped within a batch. A single row is not changed.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class SwapNoise(Noise):
         n_rows = x.shape[-2]
         if n_rows == 1:
             return x
-        # Some rows further, around the end: never the row itself.
+        # At least one row further, modulo the number of rows: never the row itself.
         steps = (1 + self.uniform(x) * (n_rows - 1)).long().clamp_(max=n_rows - 1)
         others = (torch.arange(n_rows, device=x.device)[:, None] + steps) % n_rows
         swapped = x.gather(-2, others.expand(x.shape))
@@ -184,12 +184,12 @@ NOISES: dict[str, type[Noise]] = {
 
 
 def check_noise(noise: Any, noise_level: float) -> None:
-    """Refuse a level that a noise does not admit.
+    """Raise an error if the level is too large for the kind of noise.
 
     Parameters
     ----------
     noise : str, nn.Module or None
-        Key of ``NOISES``, or anything else, which has no level.
+        Key of ``NOISES``; anything else has no level.
     noise_level : float
 
     Raises
@@ -206,10 +206,10 @@ def check_noise(noise: Any, noise_level: float) -> None:
 def make_noise(
     noise: Any,
     noise_level: float,
-    ranges: Callable[[], dict[str, np.ndarray]],
+    feature_statistics: Callable[[], dict[str, np.ndarray]],
     generator: torch.Generator | None = None,
 ) -> nn.Module | None:
-    """Make what corrupts rows in one training.
+    """Make the noise of one training run.
 
     Parameters
     ----------
@@ -217,25 +217,25 @@ def make_noise(
         Key of ``NOISES``, or a module, which is copied.
     noise_level : float
         Not used by a module.
-    ranges : callable
-        Returns what ``Features`` hold, as arrays by name.
+    feature_statistics : callable
+        Returns the fields of ``Features`` as arrays by name.
     generator : torch.Generator, default=None
 
     Returns
     -------
     nn.Module or None
-        None where nothing is corrupted.
+        None if nothing is corrupted.
     """
     if isinstance(noise, nn.Module):
         return copy.deepcopy(noise)
     if noise is None or noise_level == 0:
         return None
-    features = {name: torch.from_numpy(value) for name, value in ranges().items()}
+    features = {name: torch.from_numpy(value) for name, value in feature_statistics().items()}
     return NOISES[noise](noise_level, Features(**features), generator)
 
 
-class Draws(nn.Module):
-    """Standard normal numbers for the codes of rows, whatever the rows.
+class ReparameterizationNoise(nn.Module):
+    """Standard normal noise for the codes of a batch; it depends on the number of rows alone.
 
     Parameters
     ----------
@@ -245,8 +245,8 @@ class Draws(nn.Module):
 
     Shape
     -----
-    Input (..., n_rows, n_features), output (..., n_rows, n_components): the same for all tables
-    along leading axes.
+    Input (..., n_rows, n_features), output (..., n_rows, n_components). All tables along leading
+    axes get the same numbers.
     """
 
     def __init__(self, n_components: int, generator: torch.Generator):
@@ -254,7 +254,7 @@ class Draws(nn.Module):
         self.n_components, self.generator = n_components, generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Draw numbers.
+        """Draw noise for rows.
 
         Parameters
         ----------
@@ -270,7 +270,7 @@ class Draws(nn.Module):
 
 
 def joined(noises: Sequence[nn.Module]) -> nn.Module | None:
-    """One noise for tables along a leading axis, of noises that draw alike.
+    """Join the noises of several tables into one for tables along a leading axis.
 
     Parameters
     ----------
@@ -280,14 +280,14 @@ def joined(noises: Sequence[nn.Module]) -> nn.Module | None:
     Returns
     -------
     nn.Module or None
-        None if they are not all of one of the kinds above, of one level and one seed.
+        None if they differ in kind, level or seed, or if the kind is the user's.
     """
     first: Any = noises[0]
-    if type(first) not in (*NOISES.values(), Draws):
+    if type(first) not in (*NOISES.values(), ReparameterizationNoise):
         return None
     each: Any = noises
-    alike = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in each}
-    if len(alike) > 1:
+    kinds = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in each}
+    if len(kinds) > 1:
         return None
     one = copy.copy(first)
     one._buffers = {

@@ -13,6 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
@@ -47,6 +48,13 @@ def make_fast(**params):
 
 def name_of(estimator):
     return type(estimator).__name__
+
+
+class Fail(Callback):
+    """Ends training after an epoch, with an error."""
+
+    def on_epoch_end(self, net, **kwargs):
+        raise RuntimeError("a callback failed")
 
 
 class OwnModule(nn.Module):
@@ -103,6 +111,16 @@ def assert_close(actual, desired, tolerance):
     np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * scale)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let `-n 2` give whole modules to a worker, where tests share fits, until one is idle."""
+    if config.option.dist == "load":
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+    return None
+
+
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that train")
 
@@ -116,6 +134,12 @@ def device(request):
 def kind(request):
     """Every public estimator, as its defaults are."""
     return clone(request.param)
+
+
+@pytest.fixture
+def quick(kind):
+    """Every public estimator, trained for a moment; fitted to no rows yet."""
+    return fast(kind)
 
 
 @pytest.fixture(params=filter(is_dense, ESTIMATORS), ids=name_of)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from skae.losses import LOSSES, Objective, absolute_error, huber, squared_error
+from skae.losses import (
+    LOSSES,
+    Objective,
+    absolute_error,
+    huber,
+    kl_by_component,
+    kl_of_moments,
+    kl_with_gradient,
+    squared_error,
+)
 from skae.networks import Output
 
 RNG = np.random.default_rng(0)
@@ -80,3 +89,20 @@ def test_objective_keeps_no_reference_to_the_callers_mappings():
     objective = Objective(terms, weights)
     terms.clear(), weights.clear()
     assert (list(objective.terms), objective.weights) == (["a"], {"a": 2.0})
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_divergences_agree_and_have_their_derivatives(make):
+    mean, log_var = RNG.normal(size=(2, 7, 3))
+    expected = 0.5 * (np.exp(log_var) + mean**2 - log_var - 1)
+    exp = np.exp if make is np.asarray else torch.exp
+    divergence, twice = kl_with_gradient(make(mean), make(log_var), exp)
+    np.testing.assert_allclose(divergence, expected, rtol=1e-12)
+    of_moments = kl_of_moments(make(np.exp(log_var) + mean**2), make(log_var))
+    np.testing.assert_allclose(of_moments, expected, rtol=1e-12)
+    leaves = [torch.tensor(a, requires_grad=True) for a in (mean, log_var)]
+    term = kl_by_component(*leaves)
+    np.testing.assert_allclose(term.detach(), expected, rtol=1e-12)
+    by_mean, by_log_var = torch.autograd.grad(term.sum(), leaves)
+    np.testing.assert_allclose(by_mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(2 * by_log_var, twice, rtol=1e-9)

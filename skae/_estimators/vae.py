@@ -33,7 +33,7 @@ from skae.networks.dense import (
     VariationalAutoencoder,
 )
 from skae.networks.linear_vae import LinearOptimum
-from skae.noise import Draws
+from skae.noise import ReparameterizationNoise
 
 ACTIVE = 0.01  # KL divergence, in nats, above which a component is active
 SMALLEST_SLOPE = 0.05  # of the logistic function, where the linear decoder of logits starts
@@ -235,7 +235,7 @@ class VAETransformer(IncrementalAutoencoder):
         )
 
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module:
-        return Draws(self.n_components_, generator)
+        return ReparameterizationNoise(self.n_components_, generator)
 
     def _starts_at_optimum(self) -> bool:
         return (

@@ -21,7 +21,7 @@ from skae._data.frames import check_code_names, wrap_in_frame
 from skae._data.input_checks import as_dense, check_codes, check_rows
 from skae._data.sample_weight import check_weights
 from skae._data.scores import explained_share
-from skae.networks.inference import Affine, Cast, Standardise, decoder_of, encoder_of, rules_of
+from skae.networks.inference import Affine, Cast, Standardize, decoder_of, encoder_of, rules_of
 
 
 class LatentTransformer(
@@ -270,7 +270,7 @@ class LatentTransformer(
             from_code = (self._rotation / self._code_scale).T
             steps.append(Affine(tensor(from_code), tensor(self._code_mean)))
         else:
-            steps.append(Standardise(tensor(self._center), tensor(self._scale)))
+            steps.append(Standardize(tensor(self._center), tensor(self._scale)))
             steps.append(encoder_of(network, dtype, self.n_components_))
             steps += rules_of(network)
         if method == "transform":

@@ -1,4 +1,4 @@
-"""Fits of the candidates of a search, and what judges them."""
+"""Fits of the candidates of a search, and their scores."""
 
 from __future__ import annotations
 
@@ -22,30 +22,13 @@ from skae.metrics import reconstruction_score
 
 
 def last_step(estimator: Any) -> Any:
-    """What encodes: the estimator, or the last step of a Pipeline.
-
-    Parameters
-    ----------
-    estimator : estimator or Pipeline
-
-    Returns
-    -------
-    estimator
-    """
+    """The estimator itself, or the last step of a Pipeline."""
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
 
 @dataclass
 class CandidateFit:
-    """One fit of one candidate.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Not fitted.
-    size, split : int
-        Indices of the candidate and of the split.
-    """
+    """One fit of a candidate: an unfitted estimator, and indices of its size and split."""
 
     estimator: Any
     size: int
@@ -54,16 +37,16 @@ class CandidateFit:
 
 @dataclass
 class CandidateScorer:
-    """What a fitted candidate is judged by.
+    """Score of a fitted candidate.
 
     Parameters
     ----------
     scorer : callable or None
-        None is the share of variance explained.
+        None is the explained variance ratio.
     downstream : estimator or None
-        Not fitted.
+        Not fitted; the scorer is given it, fitted to codes.
     on_training_rows : bool
-        Whether to judge by these too.
+        Whether training rows are scored too.
     """
 
     scorer: Callable[..., float] | None
@@ -72,28 +55,16 @@ class CandidateScorer:
 
     @property
     def explains(self) -> bool:
-        """Whether scores are shares of variance."""
+        """Whether scores are explained variance ratios."""
         return self.scorer is None
 
     @property
     def needs_density(self) -> bool:
-        """Whether a scorer may ask for more than codes and reconstructions."""
+        """Whether the scorer may use more than codes and reconstructions."""
         return self.scorer is not None and self.downstream is None
 
     def score(self, estimator: Any, downstream: Any, X: Any, y: Any) -> float:
-        """Score of a fitted candidate.
-
-        Parameters
-        ----------
-        estimator : estimator
-        downstream : estimator or None
-            Fitted to its codes.
-        X, y : array-like
-
-        Returns
-        -------
-        float
-        """
+        """Score of a fitted candidate; `downstream` is fitted to its codes."""
         if self.scorer is None:
             rows = X if estimator is last_step(estimator) else estimator[:-1].transform(X)
             return reconstruction_score(last_step(estimator), rows)
@@ -104,7 +75,7 @@ class CandidateScorer:
 
 def fit_and_score(
     tasks: list[CandidateFit],
-    judge: CandidateScorer,
+    scorer: CandidateScorer,
     X: Any,
     y: Any,
     splits: list[tuple[np.ndarray, np.ndarray]],
@@ -112,37 +83,23 @@ def fit_and_score(
     together: bool,
     error_score: float | str,
 ) -> list[dict[str, Any]]:
-    """Fit candidates and judge them.
+    """Fit candidates and score them; return what scikit-learn's searches record of each fit.
 
-    Parameters
-    ----------
-    tasks : list of Task
-    judge : Judge
-    X, y : array-like
-    splits : list of tuple of two ndarray
-    params : dict
-        Of `fit`.
-    together : bool
-    error_score : float or "raise"
-
-    Returns
-    -------
-    list of dict
-        As scikit-learn's searches have them for each fit.
+    `params` are those of `fit`. With `together`, networks of one shape are trained in one batch.
     """
     parts = [
-        _Part(task.estimator, *splits[task.split], X, y, params, judge.needs_density)
+        _Part(task.estimator, *splits[task.split], X, y, params, scorer.needs_density)
         for task in tasks
     ]
     started = time.perf_counter()
     if together:
         _try_in_batch([part for part in parts if part.can_be_batched()])
     share = (time.perf_counter() - started) / len(tasks)
-    return [_outcome(part, judge, share, error_score) for part in parts]
+    return [_outcome(part, scorer, share, error_score) for part in parts]
 
 
 class _Part:
-    """A candidate, and the rows that it is fitted to."""
+    """A candidate, and the split that it is fitted to and scored on."""
 
     def __init__(
         self,
@@ -215,12 +172,12 @@ def _try_in_batch(parts: list[_Part]) -> None:
 
 
 def _outcome(
-    part: _Part, judge: CandidateScorer, fit_time: float, error_score: Any
+    part: _Part, scorer: CandidateScorer, fit_time: float, error_score: Any
 ) -> dict[str, Any]:
-    """Fit unless fitted, and judge, as scikit-learn's `_fit_and_score` reports it."""
+    """Fit unless fitted, and score, as scikit-learn's `_fit_and_score` reports it."""
     result: dict[str, Any] = {"fit_error": None, "n_test_samples": len(part.test)}
     scores = {"test_scores": error_score}
-    if judge.on_training_rows:
+    if scorer.on_training_rows:
         scores["train_scores"] = error_score
     started = time.perf_counter()
     try:
@@ -228,7 +185,7 @@ def _outcome(
             part.fit()
             fit_time = time.perf_counter() - started
         started = time.perf_counter()
-        scores.update(_scores(part, judge))
+        scores.update(_scores(part, scorer))
     except Exception as error:
         if error_score == "raise":
             raise
@@ -236,30 +193,20 @@ def _outcome(
     return result | scores | {"fit_time": fit_time, "score_time": time.perf_counter() - started}
 
 
-def _scores(part: _Part, judge: CandidateScorer) -> dict[str, float]:
+def _scores(part: _Part, scorer: CandidateScorer) -> dict[str, float]:
     """Scores of a fitted candidate."""
     rows, y = part.training_rows()
     downstream = None
-    if judge.downstream is not None:
-        downstream = clone(judge.downstream).fit(part.estimator.transform(rows), y)
-    scores = {"test_scores": judge.score(part.estimator, downstream, *part.test_rows())}
-    if judge.on_training_rows:
-        scores["train_scores"] = judge.score(part.estimator, downstream, rows, y)
+    if scorer.downstream is not None:
+        downstream = clone(scorer.downstream).fit(part.estimator.transform(rows), y)
+    scores = {"test_scores": scorer.score(part.estimator, downstream, *part.test_rows())}
+    if scorer.on_training_rows:
+        scores["train_scores"] = scorer.score(part.estimator, downstream, rows, y)
     return scores
 
 
 def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean of the scores and times of some fits.
-
-    Parameters
-    ----------
-    outcomes : list of dict
-        As `fit_and_score` returns them.
-
-    Returns
-    -------
-    dict
-    """
+    """Mean of the scores and times of the fits of one candidate with several seeds."""
     numbers_of = [key for key in outcomes[0] if key not in ("fit_error", "n_test_samples")]
     means = {key: float(np.mean([outcome[key] for outcome in outcomes])) for key in numbers_of}
     return {**outcomes[0], **means}
@@ -268,20 +215,10 @@ def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
 def pca_explained_ratios(
     estimator: Any, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]
 ) -> np.ndarray | None:
-    """Shares of variance that PCA explains of the rows left out, one PCA for all sizes.
+    """Explained variance ratio of PCA on the held-out rows, of shape (n_splits, n_candidates).
 
-    Parameters
-    ----------
-    estimator : estimator or Pipeline
-        Its first steps come before PCA too.
-    sizes : ndarray of shape (n_candidates,)
-    X, y : array-like
-    splits : list of tuple of two ndarray
-
-    Returns
-    -------
-    ndarray of shape (n_splits, n_candidates), or None
-        None if the rows are sparse, or nothing that PCA takes.
+    One PCA serves all sizes; the first steps of a Pipeline come before it too. None if the rows
+    are sparse, or nothing that PCA takes.
     """
     shares = []
     for train, test in splits:

@@ -22,6 +22,7 @@ from skae.losses import (
     binary_cross_entropy,
     gaussian_nll,
     huber,
+    kl_with_gradient,
     squared_error,
 )
 from skae.networks.dense import (
@@ -524,25 +525,25 @@ class VariationalGradient:
         each = squares / variance + self.backend.log(2 * math.pi * variance)
         return 0.5 * (each.sum(-1) if self.is_of_features else n_features * each)
 
-    def _divergence(self, posterior: ArrayPair, grad: Any, evenly_spaced: Any) -> Any:
+    def _divergence(self, posterior: ArrayPair, grad: Any, deviations: Any) -> Any:
         """Mean divergence of the rows, weighted; the posterior becomes its own gradient."""
         kl: Any = self.objective.terms["kl"]
         beta = self.objective.weights.get("kl", 1.0) * self.objective.factors.get("kl", 1.0)
         mean, log_var = self._halves(posterior)
         bounded = log_var.clip(*LOG_VAR_BOUNDS)
         within = bounded == log_var
-        excess, share = self.backend.exp(bounded) - 1, beta / mean.shape[-2]
-        divergence = 0.5 * (excess - bounded + mean * mean)
+        share = beta / mean.shape[-2]
+        divergence, excess = kl_with_gradient(mean, bounded, self.backend.exp)
         if kl.free_bits:
             costs = divergence > kl.free_bits
             mean *= costs
             excess *= costs
             divergence = divergence.clip(kl.free_bits, None)
-        evenly_spaced = evenly_spaced * grad
-        evenly_spaced += share * excess
+        deviations = deviations * grad
+        deviations += share * excess
         mean *= share
         mean += grad
-        log_var[:] = evenly_spaced
+        log_var[:] = deviations
         log_var *= within
         log_var *= 0.5
         return divergence.sum((-2, -1)) * share

@@ -10,6 +10,9 @@ from skae.networks.dense import (
     Output,
     SelfRunning,
     VariationalAutoencoder,
+    jacobian,
+    make_activation,
+    run,
 )
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
@@ -28,4 +31,7 @@ __all__ = [
     "SelfRunning",
     "TopKNetwork",
     "VariationalAutoencoder",
+    "jacobian",
+    "make_activation",
+    "run",
 ]

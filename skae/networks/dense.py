@@ -28,7 +28,7 @@ NOISE_VARIANCE_STEP = 0.05  # share of each batch in the running variance around
 
 
 class Output(NamedTuple):
-    """What a network says of a batch of rows.
+    """Result of a network for a batch of rows.
 
     Attributes
     ----------
@@ -39,11 +39,11 @@ class Output(NamedTuple):
     mean, log_var : Tensor of shape (n_rows, n_components), or None
         Of the code's posterior, where the network has one.
     noise_variance : Tensor of shape () or (n_features,), or None
-        Of rows around their reconstructions, where the network knows it.
+        Variance of rows around their reconstructions, where the network has one.
     cost : Tensor of shape (n_rows,), or None
-        What the code of each row costs besides its error, where the network knows it.
+        Penalty of each row's code, besides the error, where the network has one.
     activity : Tensor of shape (n_components,), or None
-        Mean over the rows of each unit's activation, where it is to be sparse.
+        Mean over the rows of each unit's activation, where the objective penalises it.
     """
 
     reconstruction: Tensor
@@ -57,7 +57,7 @@ class Output(NamedTuple):
 
 
 class Codec(Protocol):
-    """What any network must have: an encoder and a decoder."""
+    """Interface of every network: an encoder and a decoder."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Map (n_rows, n_features) to (n_rows, n_components)."""
@@ -151,7 +151,7 @@ class Linear(nn.Linear):
         nn.init.uniform_(self.bias, -bound, bound, generator=generator)
 
     def reset_parameters(self) -> None:
-        """Leave the weights alone: torch's own method draws from the global generator."""
+        """Keep the weights: torch's method draws them from the global generator."""
 
 
 class Autoencoder(nn.Module):
@@ -231,8 +231,8 @@ def gated(correction: Tensor, gates: Tensor | None, i: int) -> Tensor:
 class AnchoredAutoencoder(Autoencoder):
     """A fixed linear autoencoder plus trainable corrections.
 
-    The code is ``z = V x + f(x)`` and the reconstruction ``Vᵀ z + g(z)``. While f and g
-    return zeros, this is PCA with the components V.
+    This is a PCA skip connection: the code is ``z = V x + f(x)`` and the reconstruction is
+    ``Vᵀ z + g(z)``. While f and g return zeros, this is PCA with the components V.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ class AnchoredAutoencoder(Autoencoder):
 
 
 class SelfRunning(nn.Module):
-    """A network that says itself what it makes of rows while it trains."""
+    """A network with a method `run` of its own for training rows."""
 
     __module__ = "skae.networks"
 
@@ -295,7 +295,7 @@ class SelfRunning(nn.Module):
         ----------
         x : Tensor of shape (n_rows, n_features)
         noise : Tensor of shape (n_rows, n_columns), default=None
-            What noise made of the rows.
+            Corrupted rows, or reparameterisation noise.
         weights : Tensor of shape (n_rows,), default=None
 
         Returns
@@ -323,9 +323,9 @@ class VariationalAutoencoder(SelfRunning):
     center, offset : Tensor of shape (n_features,), float64, or None
         c and o; None is zero.
     noise_variance : Tensor of shape () or (n_features,), float64, or None
-        Variance of what is observed around what is decoded, where it has one. While training
-        it follows its optimum, the mean squared error of the batches; rows that are judged
-        with draws have their own optimum.
+        Variance of rows around their reconstructions, for a normal likelihood. In training it
+        follows its optimum, the mean squared error of the batches. In evaluation with noise,
+        it is the optimum of the given rows.
     gated : bool, default=False
         Multiply f, h and g by trainable scalars that start at zero.
 
@@ -415,13 +415,13 @@ class VariationalAutoencoder(SelfRunning):
         return torch.addmm(correction, z, self.decoding.to(z.dtype))
 
     def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
-        """Encode rows, draw codes, decode them.
+        """Encode rows, sample codes from the posterior, decode them.
 
         Parameters
         ----------
         x : Tensor of shape (n_rows, n_features)
         noise : Tensor of shape (n_rows, n_components), default=None
-            Standard normal: where in its posterior each code lies. Means if not given.
+            Standard normal reparameterisation noise; without it codes are posterior means.
         weights : Tensor of shape (n_rows,), default=None
 
         Returns
@@ -448,14 +448,14 @@ class VariationalAutoencoder(SelfRunning):
 
 
 def best_noise_variance(squares: Any, variance: Any) -> Any:
-    """Noise variance, of all features or each, under which differences are likeliest.
+    """Maximum likelihood estimate of the noise variance, of all features or of each.
 
     Parameters
     ----------
     squares : Tensor or ndarray of shape (n_features,)
         Means over rows of squared differences.
     variance : Tensor or ndarray of shape () or (n_features,)
-        What has the shape that is asked for.
+        Has the shape of the result.
 
     Returns
     -------
@@ -465,7 +465,7 @@ def best_noise_variance(squares: Any, variance: Any) -> Any:
 
 
 def update_noise_variance(variance: Any, squares: Any) -> None:
-    """Move a noise variance, in place, towards what is best for a batch.
+    """Move a noise variance, in place, towards the estimate of a batch.
 
     Parameters
     ----------
@@ -486,10 +486,10 @@ def run(
     network : nn.Module with `encode` and `decode`
     x : Tensor of shape (n_rows, n_features)
     noise : Tensor, default=None
-        Corrupted rows, of shape (n_rows, n_features), that are encoded instead; for a
-        `VariationalAutoencoder`, draws of shape (n_rows, n_components).
+        Corrupted rows of shape (n_rows, n_features), which are encoded instead of x; for a
+        `VariationalAutoencoder`, reparameterisation noise of shape (n_rows, n_components).
     weights : Tensor of shape (n_rows,), default=None
-        Of the rows, for what a network learns of them besides its weights.
+        Weights of the rows, for statistics that the network keeps of them.
 
     Returns
     -------
@@ -502,7 +502,7 @@ def run(
 
 
 def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Set the precision of a network, save that of its linear part, which stays float64.
+    """Convert a network to a float type, except its linear part, which stays float64.
 
     Parameters
     ----------
@@ -536,7 +536,7 @@ MODELESS = {
 
 
 def has_modes(network: nn.Module) -> bool:
-    """Whether any part of a network may behave differently while it trains.
+    """Whether any part of a network may behave differently in training and evaluation.
 
     Parameters
     ----------

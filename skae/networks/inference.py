@@ -1,4 +1,4 @@
-"""A whole estimator as one torch module: from rows in input units to codes, and back."""
+"""Modules that together are a whole estimator, from rows in input units to codes and back."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class Cast(nn.Module):
         return x.to(self.dtype)
 
 
-class Standardise(nn.Module):
-    """Takes rows from input units to network units.
+class Standardize(nn.Module):
+    """Standardizes rows: subtracts the center and divides by the scale.
 
     Parameters
     ----------
-    shift : Tensor of shape (n_features,), float64
+    center : Tensor of shape (n_features,), float64
     scale : Tensor of shape (), float64
     """
 
-    shift: Tensor
+    center: Tensor
     scale: Tensor
 
-    def __init__(self, shift: Tensor, scale: Tensor):
+    def __init__(self, center: Tensor, scale: Tensor):
         super().__init__()
-        self.register_buffer("shift", shift)
+        self.register_buffer("center", center)
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shift, then scale.
+        """Standardize rows.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class Standardise(nn.Module):
         -------
         Tensor of shape (n_rows, n_features), float64
         """
-        return (x - self.shift) / self.scale
+        return (x - self.center) / self.scale
 
 
 class Affine(nn.Module):
@@ -102,13 +102,13 @@ class Affine(nn.Module):
 
 
 class Corrected(nn.Module):
-    """An affine map in double precision plus what a network adds, in its own precision.
+    """An affine map in double precision, plus a correction by a network in its own precision.
 
     Parameters
     ----------
     correction : nn.Module
-        Maps (n_rows, n_columns_in) to (n_rows, n_columns) with at least as many columns as
-        are asked for; the first ones are taken.
+        Maps (n_rows, n_columns_in) to (n_rows, n_columns) or more columns, of which the first
+        `n_columns` are used.
     dtype : torch.dtype
         Of the correction.
     n_columns : int
@@ -174,7 +174,7 @@ class Method(nn.Module):
 
 
 def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected:
-    """Encoder of a network: its linear part in double precision, the rest not.
+    """Encoder of a network, with its linear part in double precision.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
     Returns
     -------
     Corrected
-        From rows in network units to codes.
+        Maps standardized rows to codes.
     """
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double().T)
@@ -203,7 +203,7 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
 
 
 def rules_of(network: Any) -> list[Rule]:
-    """What follows the encoder of a network with sparse codes; of another, nothing.
+    """Rule that a network with sparse codes applies after its encoder; for others, none.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def rules_of(network: Any) -> list[Rule]:
 
 
 def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
-    """Decoder of a network: its linear part in double precision, the rest not.
+    """Decoder of a network, with its linear part in double precision.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
     Returns
     -------
     Corrected
-        From codes to rows in network units, or to their logits.
+        Maps codes to standardized rows, or to their logits.
     """
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double())

@@ -1,4 +1,4 @@
-"""The best linear variational autoencoder, in closed form: where training starts."""
+"""Closed form of the best linear variational autoencoder, from which training starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from skae.networks.dense import LOG_VAR_BOUNDS, SMALLEST_NOISE_VARIANCE
 
 
 class LinearOptimum(NamedTuple):
-    """The best linear variational autoencoder of rows whose principal components are known.
+    """The best linear variational autoencoder, for known principal components of the rows.
 
     With τ = β σ², a component along which rows have variance λ is decoded with
     ``w² = λ - τ``, and its posterior has mean ``w / λ`` times the row's coordinate and
-    variance ``τ / λ``; it is worth its divergence if λ > τ. σ² is best at the variance off
-    the m active components, over ``d - β m``. For β = 1 this is probabilistic PCA.
+    variance ``τ / λ``; it is active if λ > τ. The best σ² is the residual variance of the m
+    active components, divided by ``d - β m``. For β = 1 this is probabilistic PCA.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class LinearOptimum(NamedTuple):
         variances : ndarray of shape (n_components,)
             Decreasing.
         left : float
-            Sum of the variances off the components.
+            Residual: sum of the variances orthogonal to the components.
         n_dimensions : int
-            Number of dimensions in which rows vary.
+            Dimensions along which rows vary.
         beta : float
 
         Returns
@@ -65,7 +65,7 @@ class LinearOptimum(NamedTuple):
             elif off <= SMALLEST_NOISE_VARIANCE:
                 noise = SMALLEST_NOISE_VARIANCE
             else:
-                continue  # the more noise the better: components should be silent
+                continue  # the loss falls with the noise: fewer components should be active
             if m > 0 and variances[m - 1] <= beta * noise:
                 continue
             active = np.log(np.maximum(variances[:m], 1e-300) / max(beta * noise, 1e-300))

@@ -1,4 +1,4 @@
-"""Networks of skae's own as plain values and arrays, and back: what files hold of them."""
+"""Networks of skae as plain configurations of values and arrays, as files hold them, and back."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from skae.networks.supervised import HeadedNetwork
 
 NetworkConfig = dict[str, Any]
 
-# Of each kind: the networks inside it, and its tensors' sizes, "d" features, "k" components
-# and "2" gates; where several are given, the tensor has any of them, or is None.
+# Of each kind: the networks inside it, and the shapes of its tensors, where "d" is features, "k"
+# is components and "2" is gates. A tensor may have any of several shapes, or be None.
 NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     Autoencoder: (("encoder", "decoder"), {}),
     AnchoredAutoencoder: (("network",), {"components": ("kd",), "gates": ("2", "None")}),
@@ -56,7 +56,7 @@ KINDS = {kind.__name__: kind for kind in NETWORKS}
 
 
 def network_to_config(network: nn.Module) -> NetworkConfig | None:
-    """Plain values and arrays that a network can be made from.
+    """Configuration of a network: plain values and arrays that it can be made from.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def network_to_config(network: nn.Module) -> NetworkConfig | None:
     -------
     dict or None
         Of strings, numbers, numpy arrays, and lists and dicts of these; arrays share the
-        network's memory. None if any part is not skae's own.
+        network's memory. None if any part is not one of skae.
     """
     if type(network) is MLP:
         return _mlp_to_config(network)
@@ -137,7 +137,7 @@ def _array(tensor: Tensor | None) -> np.ndarray | None:
 
 
 def sizes_of(network: nn.Module) -> tuple[int, int] | None:
-    """Numbers of features and of components of one of skae's own networks.
+    """Numbers of features and of components of a network of skae.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
     Returns
     -------
     tuple of two int, or None
-        None if the network is another's.
+        None if the network is not one of skae.
     """
     inner: Any = getattr(network, "network", network)
     if type(inner) is not Autoencoder or not isinstance(inner.decoder, MLP):
@@ -159,7 +159,7 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
 
 
 def network_from_config(config: NetworkConfig) -> nn.Module:
-    """Make the network that a blueprint describes, in evaluation mode.
+    """Make the network of a configuration, in evaluation mode.
 
     Parameters
     ----------
@@ -181,19 +181,28 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
     if kind == "HeadedNetwork":
         return _headed_from_config(config)
     if kind not in KINDS:
-        raise ValueError(f"There is no network of kind {kind!r}: the blueprint is damaged.")
-    parts, tensors = NETWORKS[KINDS[kind]]
-    inner = {name: network_from_config(_entry(config, name)) for name in parts}
+        raise ValueError(
+            f"There is no network of kind {kind!r}: the network configuration is damaged."
+        )
     if kind == "Autoencoder":
-        _check_mirrored(**inner)
-        return Autoencoder(**inner).eval()
-    sizes = sizes_of(inner["network"])
+        parts = {name: network_from_config(_entry(config, name)) for name in ("encoder", "decoder")}
+        _check_mirrored(**parts)
+        return Autoencoder(**parts).eval()
+    return _outer_from_config(config, KINDS[kind])
+
+
+def _outer_from_config(config: NetworkConfig, kind: type[nn.Module]) -> nn.Module:
+    """Network with tensors of its own around an `Autoencoder`."""
+    inner, tensors = network_from_config(_entry(config, "network")), NETWORKS[kind][1]
+    sizes = sizes_of(inner)
     if sizes is None:
-        raise ValueError(f"{kind} holds no Autoencoder: the blueprint is damaged.")
+        raise ValueError(
+            f"{kind.__name__} holds no Autoencoder: the network configuration is damaged."
+        )
     given = {name: _checked_tensor(config, name, shapes, sizes) for name, shapes in tensors.items()}
     gates = given.pop("gates", None)
     gated = {"gated": gates is not None} if "gates" in tensors else {}
-    network = KINDS[kind](**inner, **given, **gated)
+    network: Any = kind(inner, **given, **gated)
     if gates is not None:
         network.gates = nn.Parameter(gates)
     return network.eval()
@@ -203,21 +212,17 @@ def _mlp_from_config(config: NetworkConfig) -> MLP:
     widths, name = _entry(config, "widths"), _entry(config, "activation")
     weights, biases = _entry(config, "weights"), _entry(config, "biases")
     if name not in ACTIVATIONS:
-        raise ValueError(f"There is no activation {name!r}: the blueprint is damaged.")
+        raise ValueError(f"There is no activation {name!r}: the network configuration is damaged.")
     if not len(widths) - 1 == len(weights) == len(biases) > 0:
         raise ValueError(
             f"MLP of widths {widths} has {len(weights)} weights and {len(biases)} biases: the "
-            "blueprint is damaged."
+            "network configuration is damaged."
         )
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
-        layers += [
-            _linear(
-                _tensor(weights[i], f"weights[{i}]", [(n_out, n_in)]),
-                _tensor(biases[i], f"biases[{i}]", [(n_out,)]),
-            ),
-            ACTIVATIONS[name](),
-        ]
+        weight = _tensor(weights[i], f"weights[{i}]", [(n_out, n_in)])
+        bias = _tensor(biases[i], f"biases[{i}]", [(n_out,)])
+        layers += [_linear(weight, bias), ACTIVATIONS[name]()]
     network = MLP.__new__(MLP)  # its constructor would draw weights
     nn.Sequential.__init__(network, *layers[:-1])
     return network
@@ -232,7 +237,7 @@ def _headed_from_config(config: NetworkConfig) -> HeadedNetwork:
     if sizes is None or sizes != (_entry(config, "n_features"), layer.in_features):
         raise ValueError(
             f"A head and a network of {sizes} features and components do not belong together: "
-            "the blueprint is damaged."
+            "the network configuration is damaged."
         )
     scale: Any = _checked_tensor(config, "scale", ("",), sizes)
     return HeadedNetwork(network, head, scale, sizes[0]).eval()
@@ -251,20 +256,21 @@ def _check_mirrored(encoder: Any, decoder: Any) -> None:
     if decoder[-1].out_features != d or encoder[-1].out_features not in (k, 2 * k):
         raise ValueError(
             f"An encoder from {d} to {encoder[-1].out_features} columns and a decoder from {k} to "
-            f"{decoder[-1].out_features} do not belong together: the blueprint is damaged."
+            f"{decoder[-1].out_features} do not belong together: the network "
+            "configuration is damaged."
         )
 
 
 def _entry(config: NetworkConfig, name: str) -> Any:
     if not isinstance(config, dict) or name not in config:
-        raise ValueError(f"{name} of the network is missing: the blueprint is damaged.")
+        raise ValueError(f"{name} of the network is missing: the network configuration is damaged.")
     return config[name]
 
 
 def _checked_tensor(
     config: NetworkConfig, name: str, shapes: tuple[str, ...], sizes: tuple[int, int]
 ) -> Tensor | None:
-    """Tensor of a network whose sizes are letters."""
+    """Tensor of a network; the letters of its shape stand for sizes."""
     array, letters = _entry(config, name), {"d": sizes[0], "k": sizes[1], "2": 2}
     if array is None and "None" in shapes:
         return None
@@ -276,6 +282,6 @@ def _tensor(array: Any, name: str, shapes: list[tuple[int, ...]]) -> Tensor:
     if np.shape(array) not in shapes or np.asarray(array).dtype.kind != "f":
         raise ValueError(
             f"{name} of the network is no array of numbers of shape "
-            f"{' or '.join(map(str, shapes))}: the blueprint is damaged."
+            f"{' or '.join(map(str, shapes))}: the network configuration is damaged."
         )
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

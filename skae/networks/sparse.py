@@ -1,4 +1,4 @@
-"""Networks with sparse codes: an encoder, a rule for what is active, and a dictionary."""
+"""Networks with sparse codes: an encoder, a rule that selects active units, a dictionary."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from torch.nn import functional as F  # noqa: N812
 
 from skae.networks.dense import Output, SelfRunning
 
-IDLE_TURNS = (
-    50  # times the rows that a unit of average activity waits for its turn: then it is dead
-)
+IDLE_TURNS = 50  # average waiting times between activations, after which a unit is dead
 TINY = 1e-24  # square of the length below which an atom has no direction
-GAIN = 0.05  # share of each batch in the running threshold
+GAIN = 0.05  # weight of each batch in the running threshold
 ACTIVITY_ROWS = 1000  # that mean activations are averaged over
 
 
 class Rule(nn.Module):
-    """Makes codes of what an encoder returns.
+    """Turns the encoder's outputs into codes.
 
     Parameters
     ----------
     value : float
-        The number that it depends on.
+        Its one number.
     """
 
     def __init__(self, value: float):
@@ -34,7 +32,7 @@ class Rule(nn.Module):
 
 
 class KeepLargest(Rule):
-    """Keeps so many entries of each row, the largest, and of equal ones the first."""
+    """Keeps the largest entries of each row; of equal ones, the first."""
 
     def forward(self, u: Tensor) -> Tensor:
         """Codes.
@@ -51,7 +49,7 @@ class KeepLargest(Rule):
 
 
 class Rectify(Rule):
-    """Subtracts a threshold and cuts what is negative."""
+    """Subtracts a threshold and sets negative values to zero."""
 
     def forward(self, u: Tensor) -> Tensor:
         """Codes.
@@ -68,7 +66,7 @@ class Rectify(Rule):
 
 
 class Squash(Rule):
-    """Squashes to the unit interval, and cuts what does not exceed a floor."""
+    """Applies the logistic function, and sets values up to a floor to zero."""
 
     def forward(self, u: Tensor) -> Tensor:
         """Codes.
@@ -85,18 +83,18 @@ class Squash(Rule):
 
 
 class SparseNetwork(SelfRunning):
-    """What networks with sparse codes share: a dictionary, and units that are called back.
+    """Base of networks with sparse codes: a dictionary, and revival of dead units.
 
-    A row is decoded to a sum of atoms, the columns of the decoder's one matrix, weighed by the
-    code, plus a bias. Atoms are divided by their lengths while the network trains, so that the
-    size of a code means something; `finish` leaves them so.
+    A row is decoded to a sum of atoms, weighted by the code, plus a bias. Atoms are the columns
+    of the decoder's one matrix. In training they are divided by their lengths, so that the size
+    of a code is meaningful; `finish` makes this permanent.
 
     Parameters
     ----------
     network : Autoencoder
-        Its encoder returns what the rule of the code is applied to; its decoder is one layer.
+        The rule is applied to the outputs of its encoder; its decoder is one layer.
     n_active : Tensor of shape ()
-        Units that are to be active in a row, or on average.
+        Target number of active units in a row, or on average.
     idle : Tensor of shape (n_components,)
         Rows since each unit was active while training.
     """
@@ -111,7 +109,7 @@ class SparseNetwork(SelfRunning):
         self.register_buffer("idle", idle)
 
     def rule(self) -> Rule:
-        """How codes are made of what the encoder returns.
+        """Rule that turns the encoder's outputs into codes.
 
         Returns
         -------
@@ -166,17 +164,17 @@ class SparseNetwork(SelfRunning):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Give atoms the lengths that they had in training."""
+        """Set the lengths of the atoms to those used in training."""
         self.network.decoder[0].weight.copy_(self.atoms())
 
     def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
-        """Encode and decode rows; while training, follow what units do.
+        """Encode and decode rows; in training, also update the statistics of the units.
 
         Parameters
         ----------
         x : Tensor of shape (n_rows, n_features)
         noise : Tensor of shape (n_rows, n_features), default=None
-            Corrupted rows, that are encoded instead.
+            Corrupted rows, which are encoded instead of x.
         weights : Tensor of shape (n_rows,), default=None
 
         Returns
@@ -202,13 +200,13 @@ class SparseNetwork(SelfRunning):
         self.idle[(z != 0).any(dim=0)] = 0
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
-        """What the code of each row costs besides its error."""
+        """Penalty of the code of each row, besides its error."""
         return self._error_of_dead(u, output.reconstruction, atoms, x)
 
     def _error_of_dead(
         self, u: Tensor, reconstruction: Tensor, atoms: Tensor, x: Tensor
     ) -> Tensor | None:
-        """Squared error of the dead units' attempt at what the others leave over."""
+        """Squared error of the dead units' reconstruction of the other units' residual."""
         dead = self.idle > IDLE_TURNS * len(self.idle) / self.n_active
         n_dead = int(dead.sum())
         if n_dead == 0:
@@ -216,14 +214,14 @@ class SparseNetwork(SelfRunning):
         n_kept = min(n_dead, math.ceil(self.n_active))
         values, index = u[:, dead].topk(n_kept, dim=1)
         code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
-        left = (x - reconstruction).detach()
-        return (left - code @ atoms[:, dead].T).square().sum(dim=1)
+        residual = (x - reconstruction).detach()
+        return (residual - code @ atoms[:, dead].T).square().sum(dim=1)
 
 
 class TopKNetwork(SparseNetwork):
-    """Codes of which the k largest entries are kept.
+    """Network with codes of which the k largest entries are kept.
 
-    Units that stay silent for long are dead: they are trained on what the others leave over [2]_.
+    Units that are inactive for long are dead: they are trained on the others' residual [2]_.
 
     Parameters
     ----------
@@ -258,12 +256,11 @@ class TopKNetwork(SparseNetwork):
 
 
 class RectifiedNetwork(SparseNetwork):
-    """Codes that are not negative, and whose sum costs.
+    """Network with codes that are not negative, and a penalty on their sum.
 
-    The cost of a unit of code is solved for while training. Of codes that cost λ each, and atoms
-    of length one at right angles, the best are what the atoms see in a row, less λ / 2, and not
-    negative. So the threshold follows what as many units exceed as are to be active, and the
-    cost is twice the threshold.
+    The penalty λ is found in training. With orthonormal atoms, the best codes are the products
+    of the row and the atoms minus λ / 2, or zero if that is negative. So the threshold is the
+    value that the target number of active units exceeds, and λ is twice the threshold.
 
     Parameters
     ----------
@@ -271,9 +268,9 @@ class RectifiedNetwork(SparseNetwork):
     n_active : Tensor of shape ()
         Mean number of units active in a row.
     penalty : Tensor of shape ()
-        Cost of a unit of code.
+        Penalty per unit of code: λ.
     threshold : Tensor of shape ()
-        What is subtracted before negative values are cut.
+        Subtracted before negative values become zero.
     idle : Tensor of shape (n_components,)
     """
 
@@ -293,16 +290,16 @@ class RectifiedNetwork(SparseNetwork):
         return Rectify(float(self.threshold))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
-        # Rows that are judged have the share of active units that is asked for.
+        # In evaluation, exactly the target number of units is active on average.
         return (u - (self.threshold if self.training else self.calibrated(u))).relu()
 
     def calibrated(self, u: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Threshold that as many values exceed as units are to be active.
+        """Threshold that the target number of values exceeds.
 
         Parameters
         ----------
         u : Tensor of shape (n_rows, n_components)
-            What the encoder returns.
+            Outputs of the encoder.
         weights : Tensor of shape (n_rows,), default=None
 
         Returns
@@ -331,20 +328,19 @@ class RectifiedNetwork(SparseNetwork):
 
 
 class LogisticNetwork(SparseNetwork):
-    """Codes between 0 and 1, which are zero below a floor.
+    """Network with codes between 0 and 1 that are zero up to a floor.
 
     Parameters
     ----------
     network : Autoencoder
     n_active : Tensor of shape ()
-        What the entries of a code add up to on average.
+        Target of the mean sum of the entries of a code.
     floor : Tensor of shape ()
-        The floor.
+        Values up to it become zero.
     length : Tensor of shape ()
-        Of an atom.
+        Length of each atom.
     activity : Tensor of shape (n_components,)
-        Running mean of each unit's activations: that of a batch alone would fluctuate more
-        than the units differ.
+        Running mean of each unit's activations; that of a single batch would be too noisy.
     idle : Tensor of shape (n_components,)
     """
 
@@ -380,13 +376,13 @@ class LogisticNetwork(SparseNetwork):
     ) -> Output:
         a = self.network.encode(x if noise is None else noise).sigmoid()
         cut = above_floor(a, self.floor)
-        z = a + (cut - a).detach()  # the cut has no slope, what is cut keeps its own
+        z = a + (cut - a).detach()  # gradient as if nothing were set to zero
         activity = self.activity
         if self.training:
             mean = z.mean(dim=0) if weights is None else weights @ z / weights.sum()
             with torch.no_grad():
                 activity += len(z) / (len(z) + ACTIVITY_ROWS) * (mean - activity)
-            activity = activity + mean - mean.detach()  # that of many rows, with its slope here
+            activity = activity + mean - mean.detach()  # mean of many rows, gradient of this batch
         corrupted = None if noise is None else noise != x
         reconstruction = F.linear(z, self.atoms(), self.network.decoder[0].bias)
         return Output(reconstruction, z, corrupted, activity=activity)
@@ -431,7 +427,7 @@ def least_kept(u: Tensor, n_kept: int) -> Tensor:
 
 
 def above_floor(a: Tensor, floor: Any) -> Tensor:
-    """Set what does not exceed a floor to zero.
+    """Set values up to a floor to zero.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A head on the codes of a network: what predicts targets from rows."""
+"""A linear head on the codes of a network, which predicts targets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from skae.networks.dense import MLP
 class HeadedNetwork(nn.Module):
     """The encoder of a network and a linear head on its codes.
 
-    To whatever trains autoencoders it is one that "reconstructs" targets, which rows carry in
-    further columns behind their features.
+    It is trained like an autoencoder that "reconstructs" the targets. Rows have the targets in
+    further columns after their features.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class HeadedNetwork(nn.Module):
     n_features : int
         Columns of rows that are encoded.
     noise : nn.Module, default=None
-        What corrupts rows in training mode.
+        Corrupts rows in training mode.
 
     Shape
     -----
@@ -70,7 +70,7 @@ class HeadedNetwork(nn.Module):
         return self.network.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """What the head makes of codes.
+        """Predictions of codes.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class HeadedNetwork(nn.Module):
         return self.head(z / self.scale.to(z.dtype))
 
     def predict(self, x: Tensor) -> Tensor:
-        """What the head makes of rows.
+        """Predictions of rows.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class HeadedNetwork(nn.Module):
 
     @torch.no_grad()
     def set_head(self, coefficients: Tensor, intercepts: Tensor) -> None:
-        """Let the head be a linear map.
+        """Set the weights of the head.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class HeadedNetwork(nn.Module):
         layer.bias.copy_(intercepts)
 
     def train_head_and(self, *, encoder: bool) -> None:
-        """Choose what is trained: the head, and of the encoder all that a row passes through.
+        """Train the head and, if `encoder`, all parameters that codes depend on.
 
         Parameters
         ----------

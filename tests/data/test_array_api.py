@@ -58,11 +58,6 @@ def test_in_a_process_where_scipy_follows_arrays():
 
 
 @pytest.fixture
-def quick(kind):
-    return fast(kind)
-
-
-@pytest.fixture
 def followed():
     with config_context(array_api_dispatch=True):
         yield

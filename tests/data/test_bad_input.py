@@ -12,14 +12,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import ESTIMATORS, is_dense, make_fast, name_of
+from conftest import ESTIMATORS, Fail, is_dense, make_fast, name_of
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
@@ -626,11 +625,6 @@ def test_later_calls_and_sparse_codes_are_silent(rows):
 
 
 # -- nothing is lost ---------------------------------------------------------------
-
-
-class Fail(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        raise RuntimeError("a callback failed")
 
 
 FAILING = {

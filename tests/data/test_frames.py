@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from conftest import OwnModule, fast, suited
+from conftest import OwnModule, suited
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_wine
@@ -26,12 +26,6 @@ ROWS_OUT = {
     "denoise": lambda estimator, X: getattr(estimator, "denoise", estimator.reconstruct)(X),
 }
 each_method = pytest.mark.parametrize("method", ROWS_OUT.values(), ids=ROWS_OUT)
-
-
-@pytest.fixture
-def quick(kind):
-    """Every public estimator, trained for a moment, fitted to no rows yet."""
-    return fast(kind)
 
 
 @pytest.fixture(scope="module")

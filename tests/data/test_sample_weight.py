@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import OwnModule, assert_close, fast, is_dense, suited
+from conftest import OwnModule, assert_close, is_dense, suited
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -23,11 +23,6 @@ from skae._training.gradients import AutogradGradient
 from skae.losses import Objective, squared_error
 from skae.metrics import log_likelihood_score, reconstruction_score
 from skae.networks import MLP, Autoencoder
-
-
-@pytest.fixture
-def quick(kind):
-    return fast(kind)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import ESTIMATORS, assert_close, fast, is_dense, name_of
+from conftest import ESTIMATORS, assert_close, is_dense, name_of
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -24,11 +24,6 @@ CONTAINERS = [
     sparse.csc_array,
     sparse.coo_array,
 ]
-
-
-@pytest.fixture
-def quick(kind):
-    return fast(kind)
 
 
 @pytest.fixture(scope="module")

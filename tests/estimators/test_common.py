@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import (
     ESTIMATORS,
+    Fail,
     OwnModule,
     OwnVariational,
     assert_close,
@@ -37,7 +38,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, minmax_scale
 from sklearn.utils.estimator_checks import check_estimator
-from skorch.callbacks import Callback, EpochTimer
+from skorch.callbacks import EpochTimer
 from torch import nn
 
 import skae
@@ -167,12 +168,6 @@ CHECKED = [
 ]
 STARTS = [{}, {"anchor": None}, {"network": OwnModule}]
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
-
-
-@pytest.fixture
-def quick(kind):
-    """Every public estimator, trained for a moment."""
-    return fast(kind)
 
 
 def labels_of(X):
@@ -599,11 +594,6 @@ def test_fitting_twice_resets_everything(quick, wine, cancer):
     assert vars(twice).keys() == vars(once).keys()
     assert len(pickle.dumps(twice)) == len(pickle.dumps(once))
     assert np.array_equal(twice.transform(wine), once.transform(wine))
-
-
-class Fail(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        raise RuntimeError("a callback failed")
 
 
 def global_state():

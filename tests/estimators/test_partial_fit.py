@@ -9,13 +9,12 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from conftest import ESTIMATORS, OwnModule, assert_close, is_dense, name_of, suited
+from conftest import ESTIMATORS, Fail, OwnModule, assert_close, is_dense, name_of, suited
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
-from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._estimators.partial_fit import Stream, concatenate_rows, min_rows_to_train
@@ -336,11 +335,6 @@ def test_a_share_of_variance_is_settled_when_training_starts(dense, shuffled):
     assert settled in dense.dimension_curve_["n_components"]
     dense.partial_fit(shuffled[600:900])
     assert dense.n_components_ == dense.transform(shuffled).shape[1] == settled
-
-
-class Fail(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        raise RuntimeError("a callback failed")
 
 
 @pytest.mark.parametrize("kind_of_failure", ["NaN", "width", "callback"])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import OwnModule, make_fast
+from conftest import Fail, OwnModule, make_fast
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_linnerud
@@ -21,7 +21,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_sp
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
-from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
@@ -461,11 +460,6 @@ def test_a_frozen_autoencoder_must_be_fitted_and_to_such_rows(cancer):
 def test_values_that_parameters_do_not_admit(kind, name, value, cancer):
     with pytest.raises(ValueError, match=name):
         quick(kind).set_params(**{name: value}).fit(cancer, cancer[:, 0] > 0)
-
-
-class Fail(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        raise RuntimeError("a callback failed")
 
 
 @BOTH

@@ -31,7 +31,7 @@ from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_by
 from skae.networks import MLP, Autoencoder, Output, VariationalAutoencoder
 from skae.networks.dense import LOG_VAR_BOUNDS
 from skae.networks.linear_vae import LinearOptimum
-from skae.noise import Draws
+from skae.noise import ReparameterizationNoise
 
 TABLES = [load_wine, load_breast_cancer, load_diabetes]
 
@@ -431,7 +431,7 @@ def test_held_out_rows_are_judged_with_the_same_draws_and_their_own_variance():
         network,
         objective,
         max_epochs=1,
-        noise=lambda: Draws(3, torch.Generator().manual_seed(2)),
+        noise=lambda: ReparameterizationNoise(3, torch.Generator().manual_seed(2)),
     )
     rows = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
     net.fit(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import fast
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -14,11 +13,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer
-
-
-@pytest.fixture
-def quick(kind):
-    return fast(kind)
 
 
 def test_the_weights_are_judged_by_the_rows_that_are_given(kind, digits):

@@ -9,13 +9,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import OwnModule, fast, make_fast, suited
+from conftest import Fail, OwnModule, fast, make_fast, suited
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, KFold, train_test_split
 from sklearn.preprocessing import minmax_scale
-from skorch.callbacks import Callback
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._data.dataset import Dataset
@@ -260,11 +259,6 @@ def test_a_share_does_not_continue_a_number(quick, wine):
     quick.set_params(warm_start=True, n_components=2).fit(wine)
     with pytest.raises(ValueError, match=r"n_components=0\.8.*warm_start=False"):
         quick.set_params(n_components=0.8).fit(wine)
-
-
-class Fail(Callback):
-    def on_epoch_end(self, net, **kwargs):
-        raise RuntimeError("a callback failed")
 
 
 @may_bind

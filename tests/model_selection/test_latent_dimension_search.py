@@ -337,7 +337,7 @@ PICKLED = [
 ]
 
 
-@pytest.mark.parametrize("params", PICKLED, ids=str)
+@pytest.mark.parametrize("params", PICKLED, ids=lambda params: " and ".join(params) or "default")
 def test_pickles_name_no_private_module_and_score_as_before(params, wine, labels):
     search = search_of(PCA(), [2], **params).fit(wine, labels)
     data = pickle.dumps(search)
