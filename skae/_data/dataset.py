@@ -155,6 +155,11 @@ class Dataset:
             return np.arange(n_rows)
         return np.linspace(0, len(self) - 1, n_rows).astype(int)
 
+    def unweighted_subset(self, n_rows: int) -> Dataset:
+        """Dataset of evenly spaced rows without weights: heavier rows are taken more often."""
+        rows = self.subset(self.evenly_spaced(n_rows))
+        return Dataset(rows.X, rows.center, rows.scale, extra=rows.extra)
+
     def first_varying_rows(self, index: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Rows to add to those at `index` so that fewer features are constant there.
 

@@ -1,4 +1,4 @@
-"""The plain autoencoder, anchored at PCA."""
+"""The plain autoencoder, which starts at PCA."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from skae._estimators.docstrings import inherit_entries
 
 @inherit_entries(DenseAutoencoder)
 class AutoencoderTransformer(DenseAutoencoder):
-    """Autoencoder in the place of PCA: nonlinear, and never worse where it counts.
+    """Nonlinear replacement of PCA: an autoencoder that starts at PCA.
 
     The code of a row x is ``z = V (x - mean) + f(x)`` and its reconstruction
     ``mean + Vᵀ z + g(z)``. V are the principal components of the training rows and stay
-    fixed; f and g are multilayer perceptrons whose last layers start at zero. So training
-    starts *at* PCA, and the weights kept are those that restore held-out rows best, PCA's
-    among them.
+    fixed: PCA is a skip connection. f and g are multilayer perceptrons whose last layers start
+    at zero, so training starts *at* PCA. It keeps the weights that reconstruct the validation
+    rows best; PCA is one of the candidates.
 
-    As with PCA, rows are centred but features are not scaled: put a `StandardScaler` before
+    As in PCA, rows are centred but features are not scaled. Put a `StandardScaler` before
     the estimator unless the features share a unit.
 
     Parameters
@@ -29,22 +29,25 @@ class AutoencoderTransformer(DenseAutoencoder):
 
     See Also
     --------
-    sklearn.decomposition.PCA : The linear solution, and where training starts.
+    sklearn.decomposition.PCA : The linear solution, at which training starts.
     skae.metrics.reconstruction_score : The score for any reducer or Pipeline.
 
     Notes
     -----
-    From 500 rows on, weights are judged after each epoch by the mean logarithm of the losses
-    of the held-out rows, so that a few outlying rows do not choose them, and leave PCA for a
-    gain of one standard error; a row that alone makes a feature vary is not held out, unless
-    half of them are such. Below 500 rows, five-fold cross-validation (below 80, one
-    split) chooses the number of epochs, of which PCA's none is one, and training on all rows
-    stops there; a gain of two standard errors is asked for, of four below 200 rows.
-    ``anchor=None`` and a constant rate always use one split. What is judged and kept is the
-    exponential average of the weights over the steps, and gradients are clipped.
+    From 500 rows on, one split validates the weights after each epoch. The score is the mean
+    logarithm of the validation rows' losses, so that a few outliers do not decide. Weights
+    other than PCA are kept only if they are better by one standard error. A row is not held
+    out if a feature would be constant without it, unless half of the validation rows are like
+    this.
 
-    The code is rotated after training, which changes no
-    reconstruction, to be uncorrelated and sorted by variance.
+    Below 500 rows, five-fold cross-validation (below 80 rows, one split) chooses the number of
+    epochs. Zero epochs, which is PCA, is one of the candidates. Another number must be better
+    by two standard errors, below 200 rows by four. Then all rows are trained on for that
+    number of epochs. ``anchor=None`` and a constant learning rate always use one split.
+
+    The weights that are validated and kept are exponential averages over the training steps.
+    Gradients are clipped. After training, the code is rotated so that components are
+    uncorrelated and sorted by variance. This changes no reconstruction.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The base of all kinds: the seams that a kind fills, and `fit` from top to bottom."""
+"""The base of all kinds: the methods that a kind may override, and `fit` in all its steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_gl
 from skae._data.threads import limited_threads
 from skae._data.warnings import warn
 from skae._latent.covariance import CovarianceTransformer
-from skae._latent.n_components import choose_dimension
+from skae._latent.n_components import choose_n_components
 from skae._training.batched import models_per_batch
 from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
@@ -43,7 +43,7 @@ from skae.networks.dense import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_row
 
 
 class Seeds(NamedTuple):
-    """Seeds of one fit: of initial weights, held-out rows, the order of rows, and noise."""
+    """Seeds of one fit: for initial weights, validation split, order of rows, and noise."""
 
     weights: int
     split: int
@@ -53,96 +53,88 @@ class Seeds(NamedTuple):
 
 @dataclass
 class FitData:
-    """What one fit works on, before its network is built.
+    """The validated data of one fit, with its device and seeds."""
 
-    Parameters
-    ----------
-    rows : Dataset
-        Training rows.
-    held_out : Dataset or None
-        Validation rows that the user gave.
-    device : torch.device
-    seeds : Seeds
-    density_seed : int
-    previous : nn.Module or None
-        Network that a warm start continues from.
-    """
-
-    rows: Dataset
-    held_out: Dataset | None
+    rows: Dataset  # training rows
+    held_out: Dataset | None  # the user's validation rows
     device: torch.device
     seeds: Seeds
     density_seed: int
-    previous: nn.Module | None
+    previous: nn.Module | None  # the network that a warm start continues from
 
 
 class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
-    """Template of all kinds: a kind says which network, objective and parameters it has.
+    """Template of all kinds: a kind chooses the network, the objective and the parameters.
 
     Parameters
     ----------
     n_components : int, float or None, default=2
-        Size of the code. May exceed the number of features (an overcomplete code). None is
-        ``min(n_samples, n_features)``, as in PCA, which leaves nothing to learn. A float in
-        (0, 1) is the smallest size that explains this share of the variance of rows held out
-        for it, at most PCA's choice for the same share; some fits on the way find it.
+        Number of components, which is the size of the code. It may exceed the number of
+        features (an overcomplete code). None means ``min(n_samples, n_features)``, as in PCA;
+        such a code does not compress, and there is nothing to learn. A float in (0, 1) is a
+        share of variance: several fits find the smallest size that explains this share of the
+        variance of held-out rows. It is at most PCA's choice for the same share.
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` is the linear
-        autoencoder, which is PCA. "auto" is one hidden layer whose width suits tables of a
-        few hundred to some ten thousand rows; images gain from more layers, for example
-        ``(1000, 500, 250)``.
+        Widths of the encoder's hidden layers. The decoder has the same layers in reverse order.
+        ``()`` is the linear autoencoder, which is PCA. "auto" is one hidden layer whose width
+        suits tables of a few hundred to some ten thousand rows. Images gain from more layers,
+        for example ``(1000, 500, 250)``.
     activation : str or callable, default="relu"
-        Between the layers: "relu", "gelu", "silu", "elu", "leaky_relu", "softplus", "tanh",
-        "logistic", "identity", or a callable that makes a module, such as `torch.nn.Mish`.
-        "relu", "tanh", "logistic" and "identity" train fastest.
+        Activation between the layers: "relu", "gelu", "silu", "elu", "leaky_relu", "softplus",
+        "tanh", "logistic", "identity", or a callable that returns a module, such as
+        `torch.nn.Mish`. "relu", "tanh", "logistic" and "identity" train fastest.
     whiten : bool, default=False
         Scale components to unit variance, as PCA's `whiten`.
     latent_density : str or estimator, default="auto"
-        How codes are distributed, for `sample` and `score_samples`: "gaussian_mixture" (as
-        many components as the Bayesian information criterion asks for), "gaussian" (the
-        moments of the training codes), "standard_normal", or an estimator with `fit`,
-        `sample` and `score_samples`, such as `sklearn.neighbors.KernelDensity`, of which a
-        clone is fitted to at most 5,000 codes. "auto" is the mixture, but "gaussian" for
-        the linear autoencoder, which makes it probabilistic PCA.
+        Density of the codes, for `sample` and `score_samples`. "gaussian_mixture" chooses its
+        number of components by the Bayesian information criterion. "gaussian" has the moments
+        of the training codes. "standard_normal" is fixed. An estimator with `fit`, `sample` and
+        `score_samples`, such as `sklearn.neighbors.KernelDensity`, is cloned, and the clone is
+        fitted to at most 5,000 codes. "auto" is the mixture; for the linear autoencoder it is
+        "gaussian", which makes the model probabilistic PCA.
     network : callable, default=None
-        ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: a
-        network of your own instead of the perceptrons. `hidden_layer_sizes` and `activation`
-        are then not used. With ``anchor="pca"`` it takes the place of f and g, each behind a
-        trainable factor that starts at zero.
+        ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: your own
+        network instead of the multilayer perceptrons. `hidden_layer_sizes` and `activation` are
+        then not used. With ``anchor="pca"`` it replaces f and g, and its outputs are multiplied
+        by trainable factors that start at zero.
     optimizer : str or callable, default="adamw"
         "adamw", "adam", "sgd", or ``(parameters, lr=, weight_decay=) -> Optimizer``, such as
         `torch.optim.RMSprop`.
     lr : float, default=5e-3
-        Learning rate; the peak of the cycle.
+        Learning rate. For "one_cycle" it is the largest one.
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
-        "one_cycle" rises and falls once over `max_epochs` and always runs its full length;
-        "constant" stops after `n_iter_no_change` epochs without progress.
+        "one_cycle" rises and falls once over `max_epochs` and never stops earlier. "constant"
+        stops after `n_iter_no_change` epochs without progress.
     weight_decay : float, default=0.05
-        Pulls the weights towards zero: more of it suits smaller tables.
+        Pulls the weights towards zero. Smaller tables need more of it.
     batch_size : int or "auto", default="auto"
-        Rows of one step. A last batch of a single row joins the one before it.
+        Rows per training step. If the last batch had a single row, this row joins the previous
+        batch.
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" gives small tables more passes.
+        Passes over the training rows. "auto" gives small tables more passes.
     early_stopping : bool, default=True
-        Hold rows out and keep the weights that restore them best; of tables below 500 rows,
-        hold out each row once and keep the best number of epochs (see Notes). False trains
-        on all rows and keeps the last weights. Below 30 rows none are held out.
+        Hold out validation rows and keep the weights that reconstruct them best. Tables of
+        fewer than 500 rows use cross-validation instead, and keep the best number of epochs
+        (see Notes). Below 30 rows, no rows are held out. False trains on all rows and keeps the
+        last weights.
     validation_fraction : float, default=0.1
-        Share of the rows held out at once. The principal components are those of all rows.
+        Share of the rows in a validation set. The principal components are computed from all
+        rows, validation rows included.
     n_iter_no_change : int, default=10
-        Epochs without progress until a constant rate stops; needs `early_stopping`.
+        Epochs without progress after which a constant learning rate stops. Needs
+        `early_stopping`.
     tol : float, default=1e-4
-        Relative decrease of the held-out loss that counts as progress.
+        Relative decrease of the validation loss that counts as progress.
     callbacks : list of skorch callbacks, default=None
-        Cloned for each fit. Hooks of batches are called only if overridden.
+        They are cloned for each fit. Their batch hooks are called only if overridden.
     device : str, default="cpu"
-        "cpu", "cuda", "cuda:1", "mps", or "auto": an accelerator if there is one.
+        "cpu", "cuda", "cuda:1", "mps", or "auto", which is an accelerator if there is one.
     random_state : int, RandomState instance or None, default=None
-        Seeds the initial weights, the held-out rows and the order of the rows. An int gives
-        the same bits on the same CPU with the same number of threads.
+        Seed of the initial weights, the validation split and the order of the rows. An int
+        gives the same bits on the same CPU with the same number of threads.
     warm_start : bool, default=False
-        Start from the centre, scale, anchor and weights of the previous fit. A size that a
-        share of variance has chosen is kept.
+        Continue from the centre, scale, anchor and weights of the previous fit. If
+        `n_components` is a share of variance, the number of components is kept.
     verbose : int, default=0
         1 shows a progress bar with the losses.
 
@@ -150,39 +142,40 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     ----------
     n_components_ : int
     dimension_curve_ : dict of str to ndarray of shape (n_sizes,)
-        Only if `n_components` is a float: the sizes tried, "n_components", and what each
-        explains of the variance of held-out rows, "explained_variance".
+        Only if `n_components` is a float. "n_components" are the sizes tried;
+        "explained_variance" is the share of the held-out rows' variance that each explains.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Mean linear map of the decoder: how the reconstruction moves, in input units, per
-        unit of each component (before whitening). The largest entry of a row is positive.
+        Mean Jacobian of the decoder: the change of the reconstruction, in input units, per unit
+        of each component (before whitening). The largest entry of each row, by magnitude, is
+        positive.
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of each component over the training rows, before whitening, decreasing.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        What a component adds to the explained share of the training rows' variance while the
-        later ones are held at their mean. With a nonlinear decoder it need not decrease and
-        may be negative. Its sum is ``score(X_train)``.
+        Share of the training rows' variance that each component adds to the previous ones,
+        while the later ones are at their mean. With a nonlinear decoder, the shares need not
+        decrease and can be negative. Their sum is ``score(X_train)``.
     singular_values_ : ndarray of shape (n_components_,)
-        Root of ``(n_samples_ - 1) * explained_variance_``: the length of each component over
-        the training rows, before whitening.
+        Root of ``(n_samples_ - 1) * explained_variance_``: the norm of each component over the
+        training rows, before whitening.
     noise_variance_ : float
-        Mean variance left per remaining dimension, as PCA's; of a network that was trained,
-        times the mean squared error of held-out rows over that of training rows.
+        Residual variance per remaining dimension, as in PCA. For a network that was trained, it
+        is multiplied by the mean squared error of validation rows over that of training rows.
     mean_ : ndarray of shape (n_features_in_,)
-        Of the training rows.
+        Mean of the training rows.
     n_samples_ : int
-        Number of training rows, held-out rows included.
+        Number of training rows, including rows that were held out of them.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only if X has string column names.
     latent_density_ : object with `sample` and `score_samples`
         The density of the training codes.
     net_ : skorch.NeuralNet
-        The trained net; its network is ``net_.module_``, its record ``net_.history``.
+        The trained net. Its network is ``net_.module_``, its history ``net_.history``.
     n_iter_ : int
-        Epochs trained; 0 where PCA is already the optimum.
+        Number of epochs trained; 0 if PCA is already the optimum.
     loss_curve_, validation_loss_curve_ : list of float
-        Mean loss per row after each epoch, in units of the mean feature variance; the latter
-        is empty where no rows were held out.
+        Mean loss per row after each epoch, in units of the mean feature variance. The
+        validation curve is empty if no rows were held out.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -227,10 +220,10 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     validation_loss_curve_: list[float]
 
     _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
-    # Of those by which training must be better than PCA, standard errors that are waived.
+    # Training must beat PCA by some standard errors of the validation loss: so many fewer.
     _standard_errors_waived: ClassVar[float] = 0.0
 
-    # -- seams: what a kind says ---------------------------------------------------
+    # -- what a kind may override --------------------------------------------------
 
     @abstractmethod
     def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
@@ -238,23 +231,24 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
     @abstractmethod
     def _make_objective(self) -> Objective:
-        """Choose what training minimises."""
+        """Build the objective that training minimises."""
 
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
-        """Choose what corrupts the rows during training, or draws codes; None is nothing."""
+        """Build the module that corrupts rows or draws codes during training, or None."""
         return None
 
     def _make_gradient(self) -> Any:
         """Choose the training step: ``(network, objective, gradient) -> Gradient``, or None.
 
-        None is backpropagation, in closed form where there is one. See `skae._training.gradients`.
+        None means backpropagation, by closed-form gradients if `skae._training.gradients` has
+        them.
         """
         return None
 
     def _make_initial_network(
         self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None = None
     ) -> nn.Module:
-        """Build the network that joint training starts from; a kind may pretrain it here."""
+        """Build the network that training starts from. A kind may pretrain it here."""
         return self._make_network(rows, seeds.weights)
 
     def _set_trainable(self, network: nn.Module) -> nn.Module:
@@ -262,30 +256,30 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return network.requires_grad_(True)
 
     def _after_training(self, rows: Dataset) -> None:
-        """Finish the trained network."""
+        """Change the trained network, for example set a threshold."""
 
     def _check_parameters(self, X: np.ndarray) -> None:
-        """Check what depends on two parameters, or on a parameter and the data."""
+        """Check parameters against each other and against the data."""
 
     def _has_user_modules(self) -> bool:
-        """Whether modules of the user take part: they draw from torch's global generators."""
+        """Whether modules of the user take part, which draw from torch's global generators."""
         return self.network is not None
 
     def _starts_at_pca(self) -> bool:
-        """Whether the network before training is PCA, and a start worth keeping."""
+        """Whether the initial network is PCA, which is kept unless training is better."""
         return self.anchor is not None
 
     def _is_linear(self) -> bool:
-        """Whether the network starts at PCA and cannot leave it."""
+        """Whether the network is linear and starts at PCA."""
         no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
         return self._starts_at_pca() and no_layers
 
     def _starts_at_optimum(self) -> bool:
-        """Whether the network's start is the optimum, whatever the rows."""
+        """Whether the initial network is optimal for all data."""
         return False
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
-        """Whether training can improve on the network's start."""
+        """Whether training can improve the initial network."""
         return not self._starts_at_optimum()
 
     # -- fit -----------------------------------------------------------------------
@@ -298,16 +292,17 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         Parameters
         ----------
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
-            Training rows, float64 or float32, else converted to float64. Sparse rows and
-            memory maps of more than 64 MiB in float32 are made dense, or read, batch by batch.
+            Training rows. Types other than float64 and float32 are converted to float64. Sparse
+            rows and memory maps that would need more than 64 MiB as a dense float32 array are
+            made dense or read batch by batch.
         y : None
             Ignored, present for Pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
-            Rows of weight zero are dropped. Integer weights say how many rows each stands
-            for; others are relative, scaled to a mean of one.
+            Rows of weight zero are dropped. Integer weights are numbers of equal rows. Other
+            weights are relative; they are scaled to a mean of one.
         X_val : array-like or sparse matrix or array of shape (n_held_out, n_features), default=None
-            Rows to judge the weights by, such as other groups or later ones, instead of rows
-            held out by `validation_fraction`. They are not trained on.
+            Validation rows, such as other groups or later rows. They replace the rows that
+            `validation_fraction` would hold out. They are not trained on.
 
         Returns
         -------
@@ -317,9 +312,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         Raises
         ------
         ValueError
-            If X or X_val holds NaN or infinity, is not 2-D, is empty, or lies outside what
-            the loss admits; if their widths differ; if weights are negative or all zero; if
-            the device is absent; if no finite loss was ever found.
+            If X or X_val contains NaN or infinity, is not 2-D, is empty, or has values that the
+            loss does not allow; if their numbers of features differ; if weights are negative or
+            all zero; if the device does not exist; if no loss was finite.
 
         Warns
         -----
@@ -327,8 +322,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             If `n_components` exceeds the number of features.
         ConvergenceWarning
             If all rows are equal, if training stopped at a non-finite loss, or if
-            `n_components` is a share of variance that PCA's choice for it does not explain
-            of held-out rows.
+            `n_components` is a share of variance and PCA's choice for it explains less of the
+            held-out rows' variance.
         """
         with all_or_nothing(self), torch.inference_mode(False):
             data = self._start_fit(X, sample_weight, X_val)
@@ -340,7 +335,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return self
 
     def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
-        """Validate, then standardize, then settle the number of components."""
+        """Validate and standardize the data, and choose the number of components."""
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
         X, weights = check_weights(sample_weight, self._check_rows(X, reset=True))
@@ -361,7 +356,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return data
 
     def _build(self, data: FitData) -> TrainingJob:
-        """Anchor the network at PCA, and say how it is trained."""
+        """Build the initial network and the trainer."""
         rows, seeds, network = data.rows, data.seeds, data.previous
         trainer, make_network = self._make_trainer(rows, data.device, seeds), None
         if network is None:
@@ -371,9 +366,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return TrainingJob(trainer, network, rows, make_network, data.held_out, n_epochs)
 
     def _finish_fit(self, data: FitData, trained: Trained, *, full: bool = True) -> None:
-        """Keep the best weights, then order the code, then describe it and fit its density.
+        """Take the trained net, order the code, compute the attributes and fit the density.
 
-        Unless in full, only compute what codes, reconstructions and `score` need.
+        Unless `full`, only compute what codes, reconstructions and `score` need.
         """
         self.net_, self.validation_loss_curve_ = trained
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
@@ -388,82 +383,79 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     # -- steps of fit --------------------------------------------------------------
 
     def _check_validation_rows(self, X_val: Any) -> Any:
-        """Validate rows that the user gave for validation."""
+        """Validate the user's validation rows."""
         with errors_about_validation_rows():
             X_val = self._check_rows(X_val)
         self._check_parameters(X_val)
         return X_val
 
     def _previous_network(self) -> nn.Module | None:
-        """Return the network that a warm start continues from."""
+        """Copy of the network that a warm start continues from."""
         if not (self.warm_start and hasattr(self, "net_")):
             return None
         if len(self.mean_) != self.n_features_in_:
             raise ValueError(
                 f"warm_start=True continues a fit on {len(self.mean_)} features, but X has "
-                f"{self.n_features_in_}; set warm_start=False to start anew."
+                f"{self.n_features_in_}; set warm_start=False for a new fit."
             )
         chosen = isinstance(self.n_components, RealNotInt) and hasattr(self, "dimension_curve_")
         if not chosen and self.n_components not in (None, self.n_components_):
             raise ValueError(
                 f"warm_start=True continues a fit of {self.n_components_} components, but "
-                f"n_components={self.n_components}; set warm_start=False to start anew."
+                f"n_components={self.n_components}; set warm_start=False for a new fit."
             )
         return self._set_trainable(copy.deepcopy(self.net_.module_))
 
     def _fit_center_and_scale(
         self, X: Any, weights: np.ndarray | None, *, warns: bool = True
     ) -> Dataset:
-        """Fit centre and scale; settle the number of components that None stands for."""
+        """Compute mean, centre and one scale for all features; resolve ``n_components=None``."""
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
         self.mean_ = np.where(constant, as_numpy(X[:1])[0], weighted_mean(X, weights))
-        rows = self._fit_scale(X, weights)
-        self.n_components_ = self.n_components or self._n_components_of_none(rows)
+        if self._decodes_logits():
+            rows = Dataset(X, np.zeros_like(self.mean_), weights=weights)
+        else:
+            rows = Dataset(X, self.mean_, weights=weights)
+            rows = rows.with_scale(rows.root_mean_square())
         self._center, self._scale = rows.center, rows.scale
+        self.n_components_ = self.n_components or self._n_components_of_none(rows)
         if warns and constant.all():
             warn(
                 f"All rows of X are equal (n_samples={X.shape[0]}): there is no variance to "
-                "learn, every code is the same.",
+                "learn, and all codes are equal. Fit on rows that differ.",
                 ConvergenceWarning,
             )
         return rows
-
-    def _fit_scale(self, X: Any, weights: np.ndarray | None) -> Dataset:
-        """Fit the one scale of all features: the objective stays PCA's."""
-        if self._decodes_logits():
-            return Dataset(X, np.zeros_like(self.mean_), weights=weights)
-        rows = Dataset(X, self.mean_, weights=weights)
-        return rows.with_scale(rows.root_mean_square())
 
     def _warn_if_overcomplete(self) -> None:
         warn_if_overcomplete(self.n_components_, self.n_features_in_)
 
     def _n_components_of_none(self, rows: Dataset) -> int:
-        """Number of components that None stands for."""
+        """Number of components for ``n_components=None``."""
         return min(rows.count, rows.shape[1])
 
     def _choose_n_components(
         self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None
     ) -> None:
-        """Turn a share of variance into a number of components."""
+        """If `n_components` is a share of variance, choose the number of components for it."""
         if hasattr(self, "dimension_curve_"):
             del self.dimension_curve_
         if isinstance(self.n_components, RealNotInt):
-            self.n_components_, self.dimension_curve_ = choose_dimension(
+            self.n_components_, self.dimension_curve_ = choose_n_components(
                 self, rows, device, seeds, held_out
             )
 
     def _make_trainer(
         self, rows: Dataset, device: torch.device, seeds: Seeds, *, rate: float = 1.0
     ) -> Trainer:
-        """Settle how networks are trained on rows, at some share of the learning rate."""
+        """Build the trainer for networks on these rows, with the learning rate times `rate`."""
 
         def make_noise() -> nn.Module | None:
             return self._make_noise(rows, torch.Generator(device).manual_seed(seeds.noise))
 
         return Trainer(
-            # By name: a derived kind need not repeat the parameters that it leaves as they are.
+            # By name: a kind may have some of them as class attributes, not as parameters.
             {name: getattr(self, name) for name in BaseAutoencoder._parameter_constraints}
             | {"lr": self.lr * rate},
             self._make_objective(),
@@ -477,13 +469,13 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         )
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
-        """Let a user's modules draw by a seed: they know only torch's global generators."""
+        """Seed torch's global generators if modules of the user draw from them."""
         return seeded_globally(seed, device) if self._has_user_modules() else nullcontext()
 
     def _n_fits_per_batch(self, n_rows: int, n_features: int) -> int:
-        """Number of fits to so many rows that are worth training in one batch."""
-        alone = self._has_user_modules() or self.callbacks or self._make_gradient() is not None
-        if alone or not isinstance(self.n_components, Integral):
+        """Number of fits on so many rows that `run_batched` should train at once."""
+        single = self._has_user_modules() or self.callbacks or self._make_gradient() is not None
+        if single or not isinstance(self.n_components, Integral):
             return 1
         widths: list[Any] = [n_features, *self._resolve_hidden_layer_sizes(), self.n_components]
         n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
@@ -502,18 +494,18 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         widths = integers_in(sizes)
         if widths is None or min(widths, default=1) < 1:
             raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use "
-                "() for the linear autoencoder or 'auto'."
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use () "
+                "for the linear autoencoder, or 'auto'."
             )
         return tuple(widths)
 
     def _make_mlps(self, seed: int, n_parts: int = 1) -> Any:
-        """Build the user's network, or an encoder and its mirror image, the decoder.
+        """Build the user's network, or an encoder and a decoder with mirrored layers.
 
-        What encodes returns codes, or `n_parts` arrays as wide, side by side.
+        The encoder returns `n_parts` arrays of n_components columns, side by side.
         """
         if self.network is not None:
-            return self._make_own_network(n_parts)
+            return self._make_user_network(n_parts)
         generator = torch.Generator().manual_seed(seed)
         d, k, hidden = self.n_features_in_, self.n_components_, self._resolve_hidden_layer_sizes()
         encoder, decoder = (
@@ -522,7 +514,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         )
         return Autoencoder(encoder, decoder)
 
-    def _make_own_network(self, n_parts: int = 1) -> nn.Module:
+    def _make_user_network(self, n_parts: int = 1) -> nn.Module:
         """Build the user's network and check its shapes on two rows of zeros."""
         d, k = self.n_features_in_, self.n_components_
         network = self.network(d, k)
@@ -535,9 +527,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         code_shape, row_shape = shapes_of_two_rows(network, d, k if n_parts > 1 else None)
         if (code_shape, row_shape) != ((2, n_parts * k), (2, d)):
             raise ValueError(
-                f"network={self.network!r} encodes 2 rows to {code_shape} and decodes them to "
-                f"{row_shape}; with n_components={k} and {d} features, {(2, n_parts * k)} and "
-                f"{(2, d)} are needed."
+                f"network={self.network!r} encodes 2 rows to shape {code_shape} and decodes "
+                f"them to {row_shape}; with n_components={k} and {d} features, the shapes must "
+                f"be {(2, n_parts * k)} and {(2, d)}."
             )
         return network
 

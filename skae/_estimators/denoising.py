@@ -1,4 +1,4 @@
-"""The denoising autoencoder: restores rows that noise has corrupted."""
+"""The denoising autoencoder, which reconstructs clean rows from corrupted ones."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from skae.noise import NOISES, check_noise, make_noise
 
 @inherit_entries(DenseAutoencoder)
 class DenoisingAutoencoder(DenseAutoencoder):
-    """Autoencoder that learns to restore rows which noise has corrupted.
+    """Autoencoder that learns to reconstruct clean rows from corrupted ones.
 
-    While it trains, rows are corrupted before they are encoded, and the clean rows are what
-    is to come out [1]_. `transform` and the rest take rows as they are. Training starts at
-    PCA, and the weights kept are those that restore one fixed corruption of the held-out
-    rows best, PCA's among them.
+    During training, rows are corrupted before they are encoded, and the decoder has to return
+    the clean rows [1]_. `transform` and the other methods do not corrupt rows. Training starts
+    at PCA. It keeps the weights that reconstruct one fixed corruption of the validation rows
+    best; PCA is one of the candidates.
 
     Parameters
     ----------
     n_components
     noise : {"swap", "masking", "gaussian", "salt_pepper"} or nn.Module, default="swap"
-        "gaussian" adds normal noise; "masking" sets entries to their feature's mean,
-        "salt_pepper" to its minimum or maximum, and "swap" to the same feature's value in
-        another row, which suits tables of mixed columns. A module of your own maps rows of shape
-        (n_rows, n_features) to corrupted ones, in units of the root mean feature variance
-        and centred; it is copied for each training.
+        "gaussian" adds normal noise. The others replace entries: "masking" by the feature's
+        mean, "salt_pepper" by its minimum or maximum, and "swap" by its value in another row,
+        which suits tables of mixed columns. A module of your own maps rows of shape
+        (n_rows, n_features) to corrupted rows. Its rows are centred, in units of the root mean
+        feature variance. The module is copied for each training run.
     noise_level : float, default=0.15
-        For "gaussian" in standard deviations of each feature, else the share of entries in
-        [0, 1]. 0 is `AutoencoderTransformer`, bit for bit. Not used by your own module.
+        For "gaussian", the noise's standard deviation in units of each feature's; otherwise the
+        share of corrupted entries, in [0, 1]. 0 is `AutoencoderTransformer`, bit for bit. Not
+        used by your own module.
     emphasis : float, default=1.0
-        Weight in the loss of entries that were corrupted; the others weigh 1. Other values
-        than 1 need a loss that is zero where the reconstruction is exact, so not
-        "binary_cross_entropy".
+        Weight of corrupted entries in the loss; other entries have weight 1. Values other than
+        1 need a loss that is zero for an exact reconstruction, which "binary_cross_entropy" is
+        not.
     *
 
     Attributes
@@ -52,8 +53,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
 
     See Also
     --------
-    AutoencoderTransformer : The same without noise.
-    skae.noise : The noises as modules.
+    AutoencoderTransformer : The same kind without noise.
+    skae.noise : The kinds of noise as modules.
 
     References
     ----------
@@ -143,16 +144,17 @@ class DenoisingAutoencoder(DenseAutoencoder):
         self.emphasis = emphasis
 
     def denoise(self, X: Any) -> np.ndarray:
-        """Restore corrupted rows: encode and decode them.
+        """Denoise rows: encode and decode them, as `reconstruct` does.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Corrupted rows.
 
         Returns
         -------
-        X_restored : ndarray of shape (n_samples, n_features), dtype of X
-            A frame with the names of the features if `set_output` asks for frames.
+        X_denoised : ndarray of shape (n_samples, n_features), dtype of X
+            A frame with the feature names if `set_output` asks for frames.
         """
         return self.reconstruct(X)
 
@@ -160,8 +162,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         super()._check_parameters(X)
         if self.emphasis != 1 and self.loss == "binary_cross_entropy":
             raise ValueError(
-                f"emphasis={self.emphasis} needs a loss that is zero where the reconstruction "
-                "is exact, which loss='binary_cross_entropy' is not; set emphasis=1.0."
+                f"emphasis={self.emphasis} needs a loss that is zero for an exact "
+                "reconstruction, which loss='binary_cross_entropy' is not; set emphasis=1.0."
             )
         check_noise(self.noise, self.noise_level)
 
@@ -180,9 +182,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         return isinstance(self.noise, nn.Module) or self.noise_level > 0
 
     def _starts_at_optimum(self) -> bool:
-        # PCA restores clean rows best of all linear maps, but not corrupted ones.
+        # PCA is the best linear map for clean rows, but not for corrupted ones.
         return super()._starts_at_optimum() and not self._corrupts()
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
-        varies = self._corrupts() and rows.any()
-        return varies or super()._needs_training(network, rows)
+        return (self._corrupts() and rows.any()) or super()._needs_training(network, rows)

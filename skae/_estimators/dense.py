@@ -1,4 +1,4 @@
-"""What the dense kinds share: perceptrons that correct PCA, and a loss."""
+"""The base of the kinds with dense codes: perceptrons that correct PCA, and a loss."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ class DenseAutoencoder(IncrementalAutoencoder):
     hidden_layer_sizes
     activation
     anchor : "pca" or None, default="pca"
-        None is the classic undercomplete autoencoder: random start, no linear path, and no
-        promise about PCA.
+        "pca" adds PCA as a fixed skip connection, so that training starts at PCA. None is the
+        classic undercomplete autoencoder: it starts at random weights, has no linear path, and
+        may be worse than PCA.
     loss : str, default="squared_error"
-        What training minimises, summed over features: "squared_error", "absolute_error" and
-        "huber" (less moved by outlying values; huber is linear beyond one root mean feature
-        variance), or "binary_cross_entropy" for data in [0, 1], which needs ``anchor=None``.
+        Loss of a row, summed over features: "squared_error", "absolute_error", "huber" or
+        "binary_cross_entropy". Outliers move "absolute_error" and "huber" less; "huber" is
+        linear for errors above the root of the mean feature variance. "binary_cross_entropy" is
+        for data in [0, 1] and needs ``anchor=None``.
     *
 
     Attributes
@@ -104,8 +106,8 @@ class DenseAutoencoder(IncrementalAutoencoder):
             return
         if self.anchor is not None:
             raise ValueError(
-                f"loss='binary_cross_entropy' decodes to logits, which anchor={self.anchor!r} "
-                "cannot: set anchor=None."
+                "loss='binary_cross_entropy' needs a decoder of logits, which "
+                f"anchor={self.anchor!r} does not allow; set anchor=None."
             )
         check_unit_interval(X, "loss='binary_cross_entropy'", "loss='squared_error'")
 
@@ -129,10 +131,12 @@ class DenseAutoencoder(IncrementalAutoencoder):
         return self._is_linear() and self.loss == "squared_error"
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
-        if self._starts_at_optimum() or not isinstance(network, AnchoredAutoencoder):
-            return not self._starts_at_optimum()
-        along, left = rows.squares_along(network.components.cpu().numpy())
-        return bool(left > NEGLIGIBLE * (along.sum() + left))
+        if self._starts_at_optimum():
+            return False
+        if not isinstance(network, AnchoredAutoencoder):
+            return True
+        along, residual = rows.squares_along(network.components.cpu().numpy())
+        return bool(residual > NEGLIGIBLE * (along.sum() + residual))
 
     def _is_at_pca(self) -> bool:
         return self.anchor is not None and self.net_.module_.is_at_anchor()

@@ -1,4 +1,4 @@
-"""Docstrings of kinds that share parameters: each entry is written once."""
+"""Docstrings of kinds that share parameters, with each entry written once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,11 @@ ENTRY = re.compile(r"^(\S[^\n]*)\n((?:^[ ]+[^\n]*\n|^\n)*)", re.M)
 
 
 def inherit_entries(parent: type) -> Callable[[type], type]:
-    """Complete the docstring of a class by its parent's parameters and attributes.
+    """Class decorator that adds entries for parameters and attributes from `parent`'s docstring.
 
-    A line that holds only a name takes the parent's entry of that name; a line that holds
-    only ``*`` takes all of the parent's entries that the class does not have, parameters only
-    as far as its constructor takes them.
-
-    Parameters
-    ----------
-    parent : type
-
-    Returns
-    -------
-    callable
-        A class decorator.
+    A line with only a name is replaced by the parent's entry of that name. A line with only
+    ``*`` is replaced by all other entries of the parent; of its parameters, only those that the
+    constructor of the class takes.
     """
     inherited = {match[1]: _entries(match[2]) for match in SECTION.finditer(_doc(parent))}
 
@@ -33,8 +24,8 @@ def inherit_entries(parent: type) -> Callable[[type], type]:
             title, own = match[1], _entries(match[2])
             theirs, lines = inherited[title], []
             if title == "Parameters":
-                take_rows = inspect.signature(cls).parameters
-                theirs = {name: text for name, text in theirs.items() if name in take_rows}
+                accepted = inspect.signature(cls).parameters
+                theirs = {name: text for name, text in theirs.items() if name in accepted}
             for name, text in own.items():
                 if name == "*":
                     lines += [text for name, text in theirs.items() if name not in own]
@@ -53,7 +44,7 @@ def _doc(cls: type) -> str:
 
 
 def _entries(section: str) -> dict[str, str]:
-    """Entries of a section by their first name, each with its heading."""
+    """Entries of a section by their first name, each with its heading line."""
     return {
         re.split(r"[ ,]", match[1])[0]: match[0].rstrip() + "\n"
         for match in ENTRY.finditer(section)

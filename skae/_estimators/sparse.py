@@ -1,4 +1,4 @@
-"""The sparse autoencoder: many units, of which few are active in each row."""
+"""The sparse autoencoder: many units, few of which are active in each row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder, Stream
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES
-from skae._latent.ordering import INCREMENT_PRODUCTS, JACOBIAN_ROWS, Smooth, identity
+from skae._latent.ordering import (
+    INCREMENT_PRODUCTS,
+    JACOBIAN_ROWS,
+    Smooth,
+    identity,
+    scaled_increments,
+)
 from skae._training.trainer import FEW_ROWS, Trainer
 from skae.densities import SpikeAndSlab
 from skae.losses import ActivityKL, Objective, code_cost, squared_error
@@ -35,45 +41,47 @@ from skae.networks.sparse import (
     TopKNetwork,
 )
 
-OVERCOMPLETE = 2  # components a feature, where their number is not given
-CALIBRATION_ROWS = 5000  # at most, of which the threshold is learned
-FEW_EPOCHS = 30  # of a few rows, where none are asked for
+OVERCOMPLETE = 2  # components per feature, for n_components=None
+THRESHOLD_ROWS = 5000  # at most so many rows fit the threshold of "l1"
+FEW_EPOCHS = 30  # max_epochs="auto" of small tables
 SUPPORTS = {"topk": "real", "l1": "positive", "kl": "unit"}
 
 
 @inherit_entries(BaseAutoencoder)
 class SparseAutoencoder(IncrementalAutoencoder):
-    """Autoencoder of many units, few of them active in each row: a dictionary and its codes.
+    """Autoencoder with many units, few of which are active in each row: dictionary learning.
 
-    A row is decoded to the mean plus a sum of atoms, the rows of `components_`, weighed by its
-    code, most of which is zero. What is active is learned by an encoder, so that a code costs
-    one matrix product, where `sklearn.decomposition.DictionaryLearning` solves a problem a row.
+    The reconstruction is the mean plus a weighted sum of atoms, which are the rows of
+    `components_`. The weights are the code, and most of them are zero. An encoder learns which
+    units are active, so that a code costs one matrix product.
+    `sklearn.decomposition.DictionaryLearning` solves an optimization problem for each row.
 
     Parameters
     ----------
     n_components : int or None, default=None
-        Number of units. None is twice the number of features: overcomplete codes are the
-        normal case.
+        Number of units. None is twice the number of features; overcomplete codes are usual
+        here.
     sparsity : {"topk", "l1", "kl"}, default="topk"
         What makes codes sparse. "topk" keeps the `n_active` largest entries of each code [1]_
-        and revives units that have died [2]_. "l1" has codes that are not negative and whose
-        sum costs as much as it takes for `n_active` of them to be active on average. "kl" has
-        logistic units, whose mean activations are drawn to `rho` [3]_.
+        and revives dead units [2]_. "l1" has codes without negative entries and penalizes their
+        sum. The penalty is adapted so that `n_active` units are active on average. "kl" has
+        logistic units and penalizes the divergence of their mean activations from `rho` [3]_.
     n_active : int or float, default=0.05
-        Units active in each row ("topk") or on average ("l1"); a float in (0, 1) is a share of
-        the components, at least one unit. Not used by "kl".
+        Number of active units in each row ("topk") or on average ("l1"). A float in (0, 1) is a
+        share of the components; it counts as at least one unit. Not used by "kl".
     transform_n_active : int, float or None, default=None
-        Units that "topk" keeps in codes after training: features for a classifier gain from
-        more than were trained with [1]_. None is `n_active`.
+        Number of units that "topk" keeps in codes after training. Classifiers gain from more
+        active units than training had [1]_. None is `n_active`.
     rho : float, default=0.05
-        Mean activation of each unit that "kl" aims at.
+        Target of "kl" for the mean activation of each unit.
     beta : float, default=1.0
-        Weight of the divergence of mean activations from `rho`, beside the squared error in
-        units of the mean feature variance.
+        Weight of the divergence of mean activations from `rho`. The other term of the loss is
+        the squared error in units of the mean feature variance. Only used by "kl".
     sparse_output : bool, default=False
         Return codes as a CSR matrix.
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder has none. "auto" is ``()``.
+        Widths of the encoder's hidden layers. The decoder has no hidden layers. "auto" is
+        ``()``.
     activation
     *
 
@@ -81,39 +89,39 @@ class SparseAutoencoder(IncrementalAutoencoder):
     ----------
     n_components_
     components_ : ndarray of shape (n_components_, n_features_in_)
-        The dictionary: what each unit adds to the reconstruction, in input units. Atoms have
-        length one, save those of "kl", whose codes have bounds instead.
+        The dictionary: row i is what one unit of code i adds to the reconstruction, in input
+        units. Atoms have norm one. With "kl" they do not: there, codes are in [0, 1].
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of each component's code over the training rows, decreasing.
     noise_variance_ : float
-        Mean squared error per feature of training rows, times the mean squared error of
-        held-out rows over that of training rows.
+        Mean squared error per feature of training rows, multiplied by the mean squared error of
+        validation rows over that of training rows.
     sparsity_ : float
         Share of zeros in the codes of the training rows.
     n_active_per_row_ : float
-        Mean number of entries other than zero in these codes.
+        Mean number of nonzero entries in the codes of the training rows.
     dead_components_ : ndarray of shape (n_dead,), int
-        Components that are zero in all of them.
+        Indices of the components that are zero in all training rows.
     latent_density_ : SpikeAndSlab
-        The density of the training codes, each unit independent of the others.
+        The density of the training codes, with independent components.
     *
 
     See Also
     --------
-    AutoencoderTransformer : Dense codes, uncorrelated and few.
-    sklearn.decomposition.MiniBatchDictionaryLearning : Codes that are solved for row by row.
+    AutoencoderTransformer : Dense codes of a few uncorrelated components.
+    sklearn.decomposition.MiniBatchDictionaryLearning : Solves for the code of each row.
 
     Notes
     -----
-    What the dense kinds promise is not promised here: training does not start at PCA, codes
-    are neither centred nor uncorrelated, components are only permuted, and there is no
-    `score_samples`. Codes are computed in double precision and, of equal entries, "topk" keeps
-    the first, so that what is active does not depend on the other rows.
+    Some properties of the dense kinds do not hold here. Training does not start at PCA. Codes
+    are neither centred nor uncorrelated; components are only sorted. There is no
+    `score_samples`. Codes are computed in double precision, and of equal entries "topk" keeps
+    the first, so that the active units of a row do not depend on the other rows.
 
-    "l1" reaches `n_active` on the training rows by a threshold that is learned last, from at most
-    5,000 of them; rows of small tables that were not trained on may have more active units. "kl"
-    sets activations below `rho` to zero, while it trains and after. Held-out rows judge weights
-    by the squared error at the stated sparsity; "kl" adds its divergence.
+    "l1" fits a threshold after training, on at most 5,000 training rows, so that these have
+    `n_active` active units on average. New rows may have more, if the table is small. "kl" sets
+    activations below `rho` to zero, during training and after. The validation loss is the
+    squared error at this sparsity; "kl" adds its divergence.
 
     References
     ----------
@@ -237,36 +245,41 @@ class SparseAutoencoder(IncrementalAutoencoder):
         Returns
         -------
         Z : ndarray or CSR matrix of shape (n_samples, n_components_), dtype of X
-            Codes: the component of largest variance first. "l1" and "kl" are not negative,
-            "kl" at most 1.
+            Codes, sorted by decreasing variance. Entries are not negative with "l1", and in
+            [0, 1] with "kl".
         """
         if not self.sparse_output:
             return super().transform(X)
         X = self._check_rows(X)
-        return self._in_sparse_batches(X)
+        blocks = [  # never all rows dense at once
+            sparse.csr_matrix(self._codes(self._standardize(as_dense(X[part]))))
+            for part in self._batch_slices(X.shape[0])
+        ]
+        return sparse.vstack(blocks, format="csr")
 
     @property
     def score_samples(self) -> NoReturn:
-        """Not there: a sparse code has no likelihood."""
+        """Not available: a sparse code has no likelihood."""
         raise AttributeError(
             f"{type(self).__name__} has no score_samples: a sparse code has no density in the "
-            "space of the rows; reconstruction_error says how far rows are from the dictionary."
+            "space of the rows. Use reconstruction_error, the squared distance of a row to its "
+            "reconstruction."
         )
 
-    # -- the five choices ----------------------------------------------------------
+    # -- network, objective and training -------------------------------------------
 
     def _n_components_of_none(self, rows: Dataset) -> int:
         return OVERCOMPLETE * rows.shape[1]
 
     def _warn_if_overcomplete(self) -> None:
-        """Sparse codes are meant to be overcomplete."""
+        """Overcomplete sparse codes are usual."""
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         is_auto = isinstance(self.hidden_layer_sizes, str)
         return () if is_auto else super()._resolve_hidden_layer_sizes()
 
-    def _count(self, n_active: int | float) -> int:
-        """Number of units that a number or share stands for."""
+    def _n_units(self, n_active: int | float) -> int:
+        """Number of units, given that number or a share."""
         if isinstance(n_active, RealNotInt):
             n_active = max(1, round(n_active * self.n_components_))
         return int(min(n_active, self.n_components_))
@@ -285,30 +298,30 @@ class SparseAutoencoder(IncrementalAutoencoder):
         generator = torch.Generator().manual_seed(seed)
         encoder: Any = MLP([d, *hidden, k], self.activation, generator=generator)
         decoder: Any = MLP([k, d], generator=generator)
-        atoms = self._first_atoms(rows, generator)
+        atoms = self._initial_atoms(rows, generator)
         with torch.no_grad():
             decoder[0].weight.copy_(atoms.T)
             decoder[0].bias.zero_()
             encoder[-1].bias.fill_(math.log(self.rho / (1 - self.rho)) if self._is_kl() else 0.0)
             if not hidden:
                 encoder[0].weight.copy_(atoms)
-        network = self._with_rule(Autoencoder(encoder, decoder))
-        self._calibrate(network, rows)
+        network = self._make_sparse_network(Autoencoder(encoder, decoder))
+        self._fit_threshold(network, rows)
         return network
 
-    def _first_atoms(self, rows: Dataset, generator: torch.Generator) -> Tensor:
-        """Dictionary that training starts with, of shape (n_components, n_features)."""
+    def _initial_atoms(self, rows: Dataset, generator: torch.Generator) -> Tensor:
+        """Random atoms of norm one, (n_components, n_features)."""
         shape = self.n_components_, rows.shape[1]
         atoms = torch.randn(shape, generator=generator, dtype=torch.float32)
-        atoms[:, torch.from_numpy(constant_columns(rows.X))] = 0.0  # and so they stay
+        atoms[:, torch.from_numpy(constant_columns(rows.X))] = 0.0  # training keeps these zeros
         return torch.nn.functional.normalize(atoms, dim=1)
 
-    def _with_rule(self, network: Autoencoder) -> SparseNetwork:
-        """Network with the rule by which its units are active."""
+    def _make_sparse_network(self, network: Autoencoder) -> SparseNetwork:
+        """Wrap a network in the module that decides which units are active."""
         idle = torch.zeros(self.n_components_, dtype=torch.float32)
         if self._is_kl():
             mean_sum = self.rho * self.n_components_
-            length = math.sqrt(self.n_features_in_ / mean_sum)  # of as many as make up a row
+            length = math.sqrt(self.n_features_in_ / mean_sum)  # the active atoms make up a row
             return LogisticNetwork(
                 network,
                 n_active=number(mean_sum),
@@ -317,9 +330,14 @@ class SparseAutoencoder(IncrementalAutoencoder):
                 activity=torch.full_like(idle, self.rho),
                 idle=idle,
             )
-        n_active = number(self._mean_active())
         if self.sparsity == "topk":
-            return TopKNetwork(network, n_active=n_active, n_kept=number(self._n_kept()), idle=idle)
+            kept = self.n_active if self.transform_n_active is None else self.transform_n_active
+            n_active, n_kept = (number(self._n_units(n)) for n in (self.n_active, kept))
+            return TopKNetwork(network, n_active=n_active, n_kept=n_kept, idle=idle)
+        share = isinstance(self.n_active, RealNotInt)  # a mean number need not be an integer
+        n_active = number(
+            self.n_active * self.n_components_ if share else self._n_units(self.n_active)
+        )
         return RectifiedNetwork(
             network, n_active=n_active, penalty=number(0.0), threshold=number(0.0), idle=idle
         )
@@ -327,24 +345,13 @@ class SparseAutoencoder(IncrementalAutoencoder):
     def _is_kl(self) -> bool:
         return self.sparsity == "kl"
 
-    def _mean_active(self) -> float:
-        """Units active in a row: their number, or the mean of their numbers."""
-        if self.sparsity == "l1" and isinstance(self.n_active, RealNotInt):
-            return self.n_active * self.n_components_
-        return self._count(self.n_active)
-
-    def _n_kept(self) -> int:
-        """Units that "topk" keeps after training."""
-        kept = self.n_active if self.transform_n_active is None else self.transform_n_active
-        return self._count(kept)
-
     @torch.no_grad()
-    def _calibrate(self, network: SparseNetwork, rows: Dataset) -> None:
-        """Set the threshold of "l1" to what has the number of active units that is asked for."""
+    def _fit_threshold(self, network: SparseNetwork, rows: Dataset) -> None:
+        """Set the threshold of "l1" so that `n_active` units are active on average."""
         if isinstance(network, RectifiedNetwork):
             weight: Any = network.network.decoder[0].weight
-            some = rows[rows.evenly_spaced(CALIBRATION_ROWS)]
-            x = torch.from_numpy(some).to(weight.device, weight.dtype)
+            block = rows[rows.evenly_spaced(THRESHOLD_ROWS)]
+            x = torch.from_numpy(block).to(weight.device, weight.dtype)
             network.threshold.copy_(network.calibrated(network.network.encode(x)))
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
@@ -354,11 +361,11 @@ class SparseAutoencoder(IncrementalAutoencoder):
         network: Any = super()._previous_network()
         if network is None:
             return None
-        fresh = self._with_rule(network.network)
+        fresh = self._make_sparse_network(network.network)
         if type(fresh) is not type(network):
             raise ValueError(
-                f"warm_start=True continues a fit of another sparsity than "
-                f"sparsity={self.sparsity!r}; set warm_start=False to start anew."
+                f"warm_start=True continues a fit with another sparsity than "
+                f"sparsity={self.sparsity!r}; set warm_start=False for a new fit."
             )
         for name in ("n_active", "n_kept", "floor"):
             if hasattr(network, name):
@@ -373,16 +380,16 @@ class SparseAutoencoder(IncrementalAutoencoder):
 
     def _after_training(self, rows: Dataset) -> None:
         self.net_.module_.finish()
-        self._calibrate(self.net_.module_, rows)
+        self._fit_threshold(self.net_.module_, rows)
 
-    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
-        super()._learn(stream, rows, device)
+    def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
+        super()._train_epoch(stream, rows, device)
         self.net_.module_.finish()
 
-    # -- from units of the network to components, and back ---------------------------
+    # -- codes of the network and ordered codes ------------------------------------
 
     def _encode(self, rows: Any) -> Any:
-        # In double precision, so that the shape of a batch cannot decide what is active.
+        # In double precision: rounding depends on the batch, and could decide what is active.
         if isinstance(rows, Tensor):
             wide: Any = rows.to(widest(torch.float64, rows.device))
         else:
@@ -402,35 +409,27 @@ class SparseAutoencoder(IncrementalAutoencoder):
     def _rotation(self) -> np.ndarray:  # type: ignore[override]
         return np.eye(self.n_components_)[:, self._order_of_units]
 
-    def _in_sparse_batches(self, X: Any) -> sparse.csr_matrix:
-        """Codes of rows, never dense all at once."""
-        blocks = []
-        for part in self._batch_slices(X.shape[0]):
-            codes = self._rotate_codes(self._encode(self._standardize(as_dense(X[part]))))
-            blocks.append(sparse.csr_matrix(codes))
-        return sparse.vstack(blocks, format="csr")
-
     def _check_fitted_state(self, state: dict[str, Any]) -> None:
         super()._check_fitted_state(state)
         order, k = np.asarray(state["_order_of_units"]), state["n_components_"]
         if order.shape != (k,) or not np.array_equal(np.sort(order), np.arange(k)):
             raise ValueError(
-                f"The state of {type(self).__name__} is damaged: _order_of_units is no order of "
-                f"{k} units."
+                f"The state of {type(self).__name__} is damaged: _order_of_units is no "
+                f"permutation of {k} units. Fit and save the estimator again."
             )
 
-    # -- description ---------------------------------------------------------------
+    # -- order and attributes ------------------------------------------------------
 
     def _mean_jacobian(self, rows: Any = None) -> np.ndarray:
         return self.net_.module_.network.decoder[0].weight.detach().double().cpu().numpy().T
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
-        """Codes of rows, and beside them what is not zero."""
+        """Codes of rows and, side by side with them, whether they are nonzero."""
         codes = self._encode(rows)
         return np.hstack([codes, codes != 0])
 
-    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
-        """Sort components by variance; learn how often and how strongly they are active."""
+    def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
+        """Sort components by variance, and fit the density of the codes."""
         k, unit = self.n_components_, 1.0 if self._is_kl() else self._scale
         variances = moments.covariance()[:k]
         order = np.argsort(-variances, kind="stable")
@@ -440,16 +439,18 @@ class SparseAutoencoder(IncrementalAutoencoder):
         self.explained_variance_ = variances[order] * unit**2
         mean, activity = moments.mean[:k][order] * unit, moments.mean[k:][order]
         squares = moments.scatter[:k][order] * unit**2 / moments.count + mean**2
-        self.latent_density_ = self._slabs(activity, mean, squares)
+        self.latent_density_ = self._spike_and_slab(activity, mean, squares)
         self.n_active_per_row_ = float(activity.sum())
         self.sparsity_ = 1 - self.n_active_per_row_ / k
         self.dead_components_ = np.flatnonzero(activity == 0)
 
-    def _slabs(self, activity: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> SpikeAndSlab:
-        """Density of codes whose means and mean squares are known, zeros included."""
-        often = np.where(activity > 0, activity, 1.0)
-        mean = mean / often
-        variance = np.maximum(squares / often - mean**2, 0.0)
+    def _spike_and_slab(
+        self, activity: np.ndarray, mean: np.ndarray, squares: np.ndarray
+    ) -> SpikeAndSlab:
+        """Density of codes, from the moments of all codes, zeros included."""
+        active = np.where(activity > 0, activity, 1.0)
+        mean = mean / active
+        variance = np.maximum(squares / active - mean**2, 0.0)
         return SpikeAndSlab(activity, mean, variance, SUPPORTS[self.sparsity])
 
     def _previous_moments(self) -> Moments:
@@ -465,37 +466,30 @@ class SparseAutoencoder(IncrementalAutoencoder):
         halves[1][1][order] = n * density.activity * (1 - density.activity)
         return moments
 
-    def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
-        """Mean square of what is left over, per feature: overcomplete codes leave no dimension."""
-        self.noise_variance_ = left * self._scale**2 / (self.n_samples_ * self.n_features_in_)
+    def _set_noise(self, rows: Dataset, sse: float, smooth: Smooth = identity) -> None:
+        """Mean squared error per feature: overcomplete codes leave no remaining dimension."""
+        self.noise_variance_ = sse * self._scale**2 / (self.n_samples_ * self.n_features_in_)
 
     def _explained_ratios(self, rows: Dataset, explained: float) -> np.ndarray:
-        """What each component adds, later ones at their mean, to the explained share."""
+        """As for dense kinds, but adds one atom at a time instead of decoding k times."""
         k, d = self.components_.shape
-        n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * d))
-        rows = rows.subset(rows.evenly_spaced(n_rows))
-        rows = Dataset(rows.X, rows.center, rows.scale)  # chosen as often as they weigh
-        total = self._sst(rows)
-        if total == 0:
-            return np.zeros(k)
+        rows = rows.unweighted_subset(max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * d)))
         mean, atoms = self.latent_density_.expectation(), self.components_ / self._scale
-        sse = np.zeros(k)
+        sst, sse = self._sst(rows), np.zeros(k)
         for part in self._batch_slices(len(rows)):
             codes = self._codes(rows[part])
-            left = rows[part] - self._decode(codes) + (codes - mean) @ atoms
+            residuals = rows[part] - self._decode(codes) + (codes - mean) @ atoms
             for j in range(k):
-                left -= np.outer(codes[:, j] - mean[j], atoms[j])
-                sse[j] += np.square(left).sum()
-        shares = 1 - sse / total
-        scale = explained / shares[-1] if shares[-1] > 0 else 1.0
-        return np.diff(shares, prepend=0.0) * scale
+                residuals -= np.outer(codes[:, j] - mean[j], atoms[j])
+                sse[j] += np.square(residuals).sum()
+        return scaled_increments(sse, sst, explained)
 
     # -- samples -------------------------------------------------------------------
 
     def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
-        self._fit_residual(rows, seed)  # that of the codes is known since they are ordered
+        self._fit_residual(rows, seed)  # `_order` has fitted the density of the codes
 
-    def _density_of(self, codes: Moments) -> Any:
+    def _density_from_moments(self, codes: Moments) -> Any:
         return self.latent_density_
 
     def _moment_codes(self) -> np.ndarray:
@@ -507,14 +501,5 @@ class SparseAutoencoder(IncrementalAutoencoder):
 
 
 def number(value: float) -> Tensor:
-    """Number as a network keeps it.
-
-    Parameters
-    ----------
-    value : float
-
-    Returns
-    -------
-    Tensor of shape (), float32
-    """
+    """Number as a float32 tensor of shape (), as networks keep it."""
     return torch.tensor(value, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Deep autoencoders whose layers are trained one after another before all are together."""
+"""Deep autoencoders with greedy layer-wise pretraining."""
 
 from __future__ import annotations
 
@@ -26,69 +26,69 @@ from skae.networks.dense import MLP, AnchoredAutoencoder, Autoencoder, Linear, m
 from skae.noise import NOISES, check_noise, make_noise
 
 AUTO_SIZES = (128, 64)
-AUTO_SHARE = 1 / 3  # of the joint training's epochs, for each layer
-MANY_ROWS = 50_000  # which stand for more where layers are described
-SMALLEST_EIGENVALUE = 1e-10  # of the largest: directions below it have no codes
+AUTO_SHARE = 1 / 3  # of the epochs of joint training, for each layer
+MANY_ROWS = 50_000  # at most so many rows are used for statistics of layer activations
+SMALLEST_EIGENVALUE = 1e-10  # of the codes' scatter matrix, over the largest; below, it is zero
 
 
 @inherit_entries(DenseAutoencoder)
 class StackedAutoencoder(DenseAutoencoder):
-    """Deep autoencoder whose layers are trained one by one, then all together.
+    """Deep autoencoder whose layers are pretrained one by one, then trained jointly.
 
-    Each hidden layer is first trained as an autoencoder, or a denoising one, of what the
-    layers below it make of the rows, which stay as they are meanwhile [1]_ [2]_. The joint
-    training starts from these weights. It starts at PCA nevertheless: the last layers of the
-    two perceptrons that correct PCA are zeros until then.
+    Each hidden layer is first trained as an autoencoder, or a denoising autoencoder, of the
+    activations of the layer below, while the layers below are fixed [1]_ [2]_. Joint training
+    starts with these weights. Nevertheless it starts at PCA, because the last layers of the two
+    perceptrons that correct PCA start at zero.
 
     Parameters
     ----------
     n_components
     pretraining : "greedy" or None, default="greedy"
-        None starts the hidden layers at random: `AutoencoderTransformer` of that depth.
+        None starts the hidden layers at random weights, as a deep `AutoencoderTransformer`.
     noise : str, nn.Module or None, default=None
-        What corrupts the input of each layer while it is trained alone, as in
-        `DenoisingAutoencoder`: "gaussian", "masking", "salt_pepper", "swap", or a module, which
-        must take rows of any width. The joint training sees clean rows.
+        Noise that corrupts the inputs of each layer during pretraining, as in
+        `DenoisingAutoencoder`: "gaussian", "masking", "salt_pepper", "swap", or a module that
+        accepts rows of any width. Joint training has clean rows.
     noise_level : float, default=0.25
-        For "gaussian" in standard deviations of each input, else the share of entries in
-        [0, 1]. Not used by your own module.
+        For "gaussian", the noise's standard deviation in units of each input's; otherwise the
+        share of corrupted entries, in [0, 1]. Not used by your own module.
     fine_tune : bool, default=True
-        False leaves all layers as the pretraining has left them. With ``anchor="pca"``, what
-        it does not reach is trained nevertheless: the layers from and to the code, and the
-        last one.
+        False keeps the pretrained layers fixed. With ``anchor="pca"``, the layers that are not
+        pretrained are still trained: the layers before and after the code, and the last layer.
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is (128, 64).
-        ``()`` is the linear autoencoder, which is PCA.
+        Widths of the encoder's hidden layers. The decoder has the same layers in reverse order.
+        "auto" is (128, 64). ``()`` is the linear autoencoder, which is PCA.
     activation
     anchor : "pca" or None, default="pca"
-        None is the classic stack: the code is a layer as any other, and is pretrained too;
-        the joint training starts from the stack unrolled.
+        "pca" adds PCA as a fixed skip connection. None is the classic stacked autoencoder: the
+        code is pretrained like any other layer, and joint training starts from the pretrained
+        encoders and decoders.
     loss : str, default="squared_error"
-        Of the rows, as in `AutoencoderTransformer`; codes of lower layers are reconstructed
-        under squared error.
+        Loss of the rows, as in `AutoencoderTransformer`. Layer activations are reconstructed
+        with squared error.
     *
     network : callable, default=None
-        ``(n_features, n_components) -> nn.Module`` as in `AutoencoderTransformer`. A network
-        of your own is not pretrained.
+        ``(n_features, n_components) -> nn.Module`` as in `AutoencoderTransformer`. Your own
+        network is not pretrained.
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows: of each layer's training, and of the joint one. "auto"
-        gives a layer a third as many, and does not pretrain below 64 rows unless `fine_tune`
-        is False.
+        Passes over the training rows, for each layer and for joint training. With "auto", a
+        layer takes a third of the epochs of joint training, and below 64 rows there is no
+        pretraining unless `fine_tune` is False.
     callbacks : list of skorch callbacks, default=None
-        Of the joint training.
+        Callbacks of joint training.
 
     Attributes
     ----------
     layer_loss_curves_, layer_validation_loss_curves_ : list of list of float
-        Of each layer that was trained alone, from the rows upwards, the mean loss after each
-        epoch, in units of the mean variance of what it reconstructs; those of held-out rows
-        are empty where none were held out. Empty after a warm start.
+        Mean loss after each epoch for each pretrained layer, the first layer first, in units of
+        the mean variance of the layer's inputs. The validation curves are empty if no rows were
+        held out. Both are empty after a warm start.
     *
 
     See Also
     --------
-    AutoencoderTransformer : All layers at once.
-    AutoencoderClassifier : Supervised training on top of it.
+    AutoencoderTransformer : Trains all layers at once.
+    AutoencoderClassifier : Fine-tunes an autoencoder with labels.
 
     References
     ----------
@@ -182,21 +182,21 @@ class StackedAutoencoder(DenseAutoencoder):
     layer_loss_curves_: list[list[float]]
     layer_validation_loss_curves_: list[list[float]]
 
-    # -- what differs from training all layers at once -----------------------------
+    # -- differences from training all layers at once ------------------------------
 
     def _check_parameters(self, X: np.ndarray) -> None:
         super()._check_parameters(X)
         check_noise(self.noise, self.noise_level)
         if self.pretraining is None and self.noise is not None:
             raise ValueError(
-                f"noise={self.noise!r} corrupts rows while layers are trained alone, which "
-                "pretraining=None leaves out; set noise=None, or pretraining='greedy'."
+                f"noise={self.noise!r} is used in pretraining, but pretraining=None; set "
+                "noise=None, or pretraining='greedy'."
             )
         if not self.fine_tune and (self.pretraining is None or self.network is not None):
             cause = "pretraining=None" if self.pretraining is None else "a network of one's own"
             raise ValueError(
-                f"fine_tune=False leaves layers as they were pretrained, which {cause} does not "
-                "allow; set fine_tune=True."
+                f"fine_tune=False keeps pretrained layers fixed, which {cause} does not allow; "
+                "set fine_tune=True."
             )
 
     def _has_user_modules(self) -> bool:
@@ -207,17 +207,17 @@ class StackedAutoencoder(DenseAutoencoder):
         return AUTO_SIZES if is_auto else super()._resolve_hidden_layer_sizes()
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
-        return not self._is_done() and super()._needs_training(network, rows)
+        return not self._is_only_pretrained() and super()._needs_training(network, rows)
 
-    def _is_done(self) -> bool:
-        """Whether nothing is left to train once layers are pretrained."""
+    def _is_only_pretrained(self) -> bool:
+        """Whether pretraining is the only training."""
         return self.anchor is None and not self.fine_tune
 
-    def _learn(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
-        if self._is_done():
+    def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
+        if self._is_only_pretrained():
             stream.pending = (None, None)
         else:
-            super()._learn(stream, rows, device)
+            super()._train_epoch(stream, rows, device)
 
     def _set_trainable(self, network: nn.Module) -> nn.Module:
         network.requires_grad_(True)
@@ -227,17 +227,17 @@ class StackedAutoencoder(DenseAutoencoder):
         return network
 
     def _build(self, data: FitData) -> TrainingJob:
-        self._forget_layers()
+        self._clear_layer_curves()
         return super()._build(data)
 
-    def _begin(self, *args: Any) -> None:
-        self._forget_layers()
-        super()._begin(*args)
+    def _refit(self, *args: Any) -> None:
+        self._clear_layer_curves()
+        super()._refit(*args)
 
-    def _forget_layers(self) -> None:
+    def _clear_layer_curves(self) -> None:
         self.layer_loss_curves_, self.layer_validation_loss_curves_ = [], []
 
-    # -- layer by layer ------------------------------------------------------------
+    # -- pretraining ---------------------------------------------------------------
 
     def _make_initial_network(
         self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None = None
@@ -245,123 +245,117 @@ class StackedAutoencoder(DenseAutoencoder):
         network = self._make_network(rows, seeds.weights)
         if not self._pretrains(len(rows)) or not super()._needs_training(network, rows):
             return network
-        pairs = self._make_pairs(seeds.weights)
-        curves = self._train_one_by_one(pairs, rows, device, seeds, held_out)
-        if not getattr(self, "layer_loss_curves_", None):  # those of folds come later
+        layers = self._make_layer_autoencoders(seeds.weights)
+        curves = self._pretrain(layers, rows, device, seeds, held_out)
+        if not getattr(self, "layer_loss_curves_", None):  # folds are pretrained after all rows
             self.layer_loss_curves_, self.layer_validation_loss_curves_ = curves
-        self._unroll(pairs, network)
-        if isinstance(network, AnchoredAutoencoder):
-            self._start_from_code(pairs, network, rows)
+        self._copy_layers(layers, network)
+        if layers and isinstance(network, AnchoredAutoencoder):
+            self._fit_layer_after_code(layers, network, rows)
         return self._set_trainable(network)
 
     def _pretrains(self, n_rows: int) -> bool:
-        """Whether layers are trained alone: so few rows are soon done with all of them."""
-        asked = self.max_epochs != "auto" or not self.fine_tune or n_rows >= FEW_ROWS
-        return self.pretraining is not None and self.network is None and asked
+        """Whether to pretrain; with ``max_epochs="auto"``, joint training suffices for few rows."""
+        enough = self.max_epochs != "auto" or not self.fine_tune or n_rows >= FEW_ROWS
+        return self.pretraining is not None and self.network is None and enough
 
-    def _make_pairs(self, seed: int) -> list[Any]:
-        """Make an autoencoder of each layer to pretrain, from the rows upwards.
+    def _make_layer_autoencoders(self, seed: int) -> list[Any]:
+        """Build an autoencoder of each layer to pretrain, the first layer first.
 
-        Their activations are those of the stack: none around rows and codes.
+        As in the deep network, rows and codes have no activation.
         """
         generator = torch.Generator().manual_seed(seed)
         hidden = self._resolve_hidden_layer_sizes()
         code = () if self._starts_at_pca() else (self.n_components_,)
         widths = [self.n_features_in_, *hidden, *code]
-        pairs = []
+        layers = []
         for i, (n_in, n_out) in enumerate(pairwise(widths)):
             encoder, decoder = (MLP(w, generator=generator) for w in ([n_in, n_out], [n_out, n_in]))
             if i < len(hidden):
                 encoder.append(make_activation(self.activation))
             if i > 0:
                 decoder.append(make_activation(self.activation))
-            pairs.append(Autoencoder(encoder, decoder))
-        return pairs
+            layers.append(Autoencoder(encoder, decoder))
+        return layers
 
-    def _train_one_by_one(
+    def _pretrain(
         self,
-        pairs: list[Any],
+        layers: list[Any],
         rows: Dataset,
         device: torch.device,
         seeds: Seeds,
         held_out: Dataset | None,
     ) -> tuple[list[list[float]], list[list[float]]]:
-        """Train each pair on the codes of those below; return curves of both kinds."""
-        below, judges = rows, held_out
+        """Train each layer autoencoder on the activations below it; return its loss curves."""
+        inputs, validation = rows, held_out
+        encoders: list[nn.Module] = []
         curves: tuple[list[list[float]], list[list[float]]] = [], []
-        for i, pair in enumerate(pairs):
-            if i > 0:
-                start_at_mean(pair.decoder, below.feature_statistics()["mean"])
-            trainer = self._make_layer_trainer(below, device, seeds)
-            (trained,) = train_networks([TrainingJob(trainer, pair, below, held_out=judges)])
-            net, judged = trained
-            unit = (
-                1.0 if i == 0 else float(np.square(below.feature_statistics()["std"]).mean()) or 1.0
-            )
-            for kept, curve in zip(
-                curves, ([epoch["train_loss"] for epoch in net.history], judged), strict=True
-            ):
-                kept.append([loss / unit for loss in curve])
-            encoders = [each.encoder for each in pairs[: i + 1]]
-            below = LayerActivations(rows, encoders)
-            judges = None if held_out is None else LayerActivations(held_out, encoders)
+        for layer in layers:
+            unit = 1.0
+            if encoders:
+                statistics = inputs.feature_statistics()
+                initialize_at_mean(layer.decoder, statistics["mean"])
+                unit = float(np.square(statistics["std"]).mean()) or 1.0
+            trainer = self._make_layer_trainer(inputs, device, seeds)
+            (trained,) = train_networks([TrainingJob(trainer, layer, inputs, held_out=validation)])
+            curves[0].append([epoch["train_loss"] / unit for epoch in trained.net.history])
+            curves[1].append([loss / unit for loss in trained.validation_curve])
+            encoders = [*encoders, layer.encoder]
+            inputs = LayerActivations(rows, encoders)
+            validation = None if held_out is None else LayerActivations(held_out, encoders)
         return curves
 
-    def _make_layer_trainer(self, below: Dataset, device: torch.device, seeds: Seeds) -> Trainer:
-        """Settle how one layer is trained: as the whole network, but from a random start."""
-        trainer = self._make_trainer(below, device, seeds)
+    def _make_layer_trainer(self, inputs: Dataset, device: torch.device, seeds: Seeds) -> Trainer:
+        """Build the trainer of one layer, which starts at random weights."""
+        trainer = self._make_trainer(inputs, device, seeds)
         if self.max_epochs == "auto":
-            trainer = trainer.shortened(AUTO_SHARE, len(below))
-        loss = "squared_error" if isinstance(below, LayerActivations) else self.loss
+            trainer = trainer.shortened(AUTO_SHARE, len(inputs))
+        loss = "squared_error" if isinstance(inputs, LayerActivations) else self.loss
 
-        def corrupt() -> nn.Module | None:
+        def make_corruption() -> nn.Module | None:
             generator = torch.Generator(device).manual_seed(seeds.noise)
-            return make_noise(self.noise, self.noise_level, below.feature_statistics, generator)
+            return make_noise(self.noise, self.noise_level, inputs.feature_statistics, generator)
 
         return replace(
             trainer,
             objective=Objective({"reconstruction": LOSSES[loss]}),
             require_gain=False,
-            make_noise=corrupt,
+            make_noise=make_corruption,
             params={**trainer.params, "callbacks": None},
         )
 
     @torch.no_grad()
-    def _unroll(self, pairs: list[Any], network: nn.Module) -> None:
-        """Give a deep network the weights of its layers."""
+    def _copy_layers(self, layers: list[Any], network: nn.Module) -> None:
+        """Copy the pretrained weights to the deep network."""
         encoder, decoder = linear_layers(network)
-        for i, pair in enumerate(pairs):
-            copy_layer(pair.encoder[0], encoder[i])
+        for i, layer in enumerate(layers):
+            copy_layer(layer.encoder[0], encoder[i])
             if i > 0 or not self._starts_at_pca():
-                copy_layer(pair.decoder[0], decoder[-1 - i])
+                copy_layer(layer.decoder[0], decoder[-1 - i])
 
     @torch.no_grad()
-    def _start_from_code(
-        self, pairs: list[Any], network: AnchoredAutoencoder, rows: Dataset
+    def _fit_layer_after_code(
+        self, layers: list[Any], network: AnchoredAutoencoder, rows: Dataset
     ) -> None:
-        """Let the decoder find the top layer's codes in PCA's, by least squares.
+        """Fit the decoder's first layer by least squares, as it is not pretrained.
 
-        No pair has trained the layer between them.
+        It predicts the last hidden layer, before its activation, from PCA's codes.
         """
-        if not pairs:
-            return
-        encoders = [pair.encoder for pair in pairs]
-        tops = LayerActivations(
-            rows, [*encoders[:-1], encoders[-1][0]]
-        ).some()  # before their activation
+        encoders = [layer.encoder for layer in layers]
+        targets = LayerActivations(rows, [*encoders[:-1], encoders[-1][0]]).representative_rows()
         k, components = self.n_components_, network.components.cpu().numpy()
-        moments = Moments(k + tops.shape[1])
-        for part in tops.parts():
-            both = np.hstack([tops.rows[part] @ components.T, tops[part]])
-            moments.add(both, tops.weights_of(part))
-        of_codes = np.linalg.pinv(moments.scatter[:k, :k], SMALLEST_EIGENVALUE, hermitian=True)
-        slopes = of_codes @ moments.scatter[:k, k:]
-        layer = linear_layers(network)[1][0]
-        layer.weight.copy_(torch.from_numpy(slopes.T))
-        layer.bias.copy_(torch.from_numpy(moments.mean[k:] - moments.mean[:k] @ slopes))
+        moments = Moments(k + targets.shape[1])
+        for part in targets.parts():
+            both = np.hstack([targets.rows[part] @ components.T, targets[part]])
+            moments.add(both, targets.weights_of(part))
+        inverse = np.linalg.pinv(moments.scatter[:k, :k], SMALLEST_EIGENVALUE, hermitian=True)
+        coefficients = inverse @ moments.scatter[:k, k:]
+        first = linear_layers(network)[1][0]
+        first.weight.copy_(torch.from_numpy(coefficients.T))
+        first.bias.copy_(torch.from_numpy(moments.mean[k:] - moments.mean[:k] @ coefficients))
 
     def _pretrained_layers(self, network: nn.Module) -> list[Linear]:
-        """Layers of a deep network whose weights a pair has trained."""
+        """Layers of the deep network that are pretrained."""
         encoder, decoder = linear_layers(network)
         if self._starts_at_pca():
             return [*encoder[:-1], *decoder[1:-1]]
@@ -369,81 +363,51 @@ class StackedAutoencoder(DenseAutoencoder):
 
 
 class LayerActivations(Dataset):
-    """What trained layers make of rows, as rows to train the next layer on.
-
-    Parameters
-    ----------
-    rows : Dataset
-    layers : list of nn.Module
-        From the rows upwards.
-    """
+    """Activations of trained layers, first layer first, as a dataset to train the next layer."""
 
     def __init__(self, rows: Dataset, layers: list[nn.Module]):
         parameters = [p for layer in layers for p in layer.parameters()]
         width = len(parameters[-1])
         super().__init__(rows.X, np.zeros(width), weights=rows.weights)
         self.rows, self.layers, self.shape = rows, layers, (len(rows), width)
-        self.like = parameters[-1]
+        self.last_parameter = parameters[-1]
         self.widest = max(rows.shape[1], *(len(p) for p in parameters))
 
     @torch.no_grad()
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
-        """Codes of some rows, float64."""
-        codes = torch.from_numpy(self.rows[part]).to(self.like)
+        """Activations of some rows, float64."""
+        activations = torch.from_numpy(self.rows[part]).to(self.last_parameter)
         for layer in self.layers:
-            codes = layer(codes)
-        return codes.cpu().double().numpy()
+            activations = layer(activations)
+        return activations.cpu().double().numpy()
 
     def _standardized_tensor(self, index: np.ndarray) -> Tensor:
         return torch.from_numpy(self[index])
 
     def subset(self, index: np.ndarray) -> LayerActivations:
-        """Choose rows, which are copied.
-
-        Parameters
-        ----------
-        index : ndarray of shape (n_rows,)
-
-        Returns
-        -------
-        Codes
-        """
+        """Activations of some rows, which are copied."""
         return LayerActivations(self.rows.subset(index), self.layers)
 
     def feature_statistics(self) -> dict[str, np.ndarray]:
-        """Mean, standard deviation, minimum and maximum of each code.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n_codes,)
-        """
+        """Statistics of each unit, over at most MANY_ROWS rows."""
         if self.known_statistics is None:
-            self.known_statistics = super(LayerActivations, self.some()).feature_statistics()
+            rows = self.representative_rows()
+            self.known_statistics = super(LayerActivations, rows).feature_statistics()
         return self.known_statistics
 
-    def some(self) -> LayerActivations:
-        """Evenly spread rows, if there are many.
-
-        Returns
-        -------
-        Codes
-        """
+    def representative_rows(self) -> LayerActivations:
+        """All rows, or MANY_ROWS evenly spaced ones if there are more."""
         if len(self) <= MANY_ROWS:
             return self
         return self.subset(np.linspace(0, len(self) - 1, MANY_ROWS).astype(int))
 
 
 @torch.no_grad()
-def start_at_mean(decoder: Any, mean: np.ndarray) -> None:
-    """Let a decoder of one layer return the mean of the codes, whatever comes in.
+def initialize_at_mean(decoder: Any, mean: np.ndarray) -> None:
+    """Initialize a decoder of one layer so that it returns the mean for every input.
 
-    From a random start, a rectifier may return zero for all rows, and then has no slope.
-
-    Parameters
-    ----------
-    decoder : MLP
-        Ends with an activation, which is taken to increase from its minimum on.
-    mean : ndarray of shape (n_codes,)
+    With random weights, a rectifier may be zero for all rows, where its gradient is zero too.
+    The decoder's activation must increase from its minimum on.
     """
     grid = torch.linspace(-10, 10, 4001)
     values = decoder[1](grid).numpy()
@@ -454,31 +418,16 @@ def start_at_mean(decoder: Any, mean: np.ndarray) -> None:
 
 
 def linear_layers(network: Any) -> tuple[list[Linear], list[Linear]]:
-    """Linear layers of the encoder and of the decoder, in the order of the data.
-
-    Parameters
-    ----------
-    network : Autoencoder or AnchoredAutoencoder
-        Of two MLPs.
-
-    Returns
-    -------
-    encoder, decoder : list of Linear
-    """
-    pair = network.network if isinstance(network, AnchoredAutoencoder) else network
+    """Linear layers of the encoder and of the decoder, from input to output."""
+    mlps = network.network if isinstance(network, AnchoredAutoencoder) else network
     encoder, decoder = (
         [layer for layer in mlp if isinstance(layer, Linear)]
-        for mlp in (pair.encoder, pair.decoder)
+        for mlp in (mlps.encoder, mlps.decoder)
     )
     return encoder, decoder
 
 
 def copy_layer(source: Linear, target: Linear) -> None:
-    """Copy weights and biases.
-
-    Parameters
-    ----------
-    source, target : Linear
-    """
+    """Copy weights and biases."""
     target.weight.copy_(source.weight)
     target.bias.copy_(source.bias)

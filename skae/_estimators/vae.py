@@ -1,4 +1,4 @@
-"""The variational autoencoder: a code with a distribution, a decoder with a likelihood."""
+"""The variational autoencoder: posterior distributions of codes, and a likelihood of rows."""
 
 from __future__ import annotations
 
@@ -35,54 +35,54 @@ from skae.networks.dense import (
 from skae.networks.linear_vae import LinearOptimum
 from skae.noise import ReparameterizationNoise
 
-ACTIVE = 0.01  # nats of divergence above which a component is active
-SMALLEST_SLOPE = 0.05  # of the logistic function, where logits start from rows
-N_DRAWS = 64  # of the code of each row, for its likelihood
-VARIANCE_DRAWS = 8  # for the variance of rows around what is decoded
+ACTIVE = 0.01  # KL divergence, in nats, above which a component is active
+SMALLEST_SLOPE = 0.05  # of the logistic function, where the linear decoder of logits starts
+N_DRAWS = 64  # samples of each row's posterior, for the likelihood
+VARIANCE_DRAWS = 8  # samples of each row's posterior, for the observation variance
 
 
 @inherit_entries(BaseAutoencoder)
 class VAETransformer(IncrementalAutoencoder):
-    """Variational autoencoder in the place of PCA: codes and rows with likelihoods.
+    """Variational autoencoder (VAE): nonlinear probabilistic PCA.
 
-    The decoder is a model of the rows: a code z is standard normal, and a row is normal
-    around ``g(z)`` with a variance that is learned, or Bernoulli. The encoder gives each row
-    a normal posterior with independent components. Both are trained on the bound [1]_
-    ``E log p(x | z) - β KL(q(z | x) ‖ p(z))``. The linear model of this kind is probabilistic
-    PCA [2]_, which is where training starts, so that no useful component begins collapsed.
+    The decoder is a generative model. A code z is standard normal. A row is normal with mean
+    ``g(z)`` and a learned variance, or Bernoulli. The encoder computes a normal posterior with
+    independent components for each row. Both are trained on the evidence lower bound [1]_
+    ``E log p(x | z) - β KL(q(z | x) ‖ p(z))``. The linear VAE is probabilistic PCA [2]_.
+    Training starts there, so that no useful component is collapsed at the start.
 
     Parameters
     ----------
     n_components
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        "bernoulli" is for data in [0, 1]; what is decoded are then probabilities.
+        Distribution of a row given its code. "bernoulli" is for data in [0, 1]; the decoder
+        then returns probabilities.
     observation_variance : {"shared", "per_feature"}, default="shared"
-        Whether the variance of rows around what is decoded is one for all features, as in
-        probabilistic PCA, or one a feature. Not used by "bernoulli".
+        Variance of a row given its code: one for all features, as in probabilistic PCA, or one
+        per feature. Not used by "bernoulli".
     beta : float, default=1.0
-        Weight of the divergence [3]_. 1 is the likelihood's own bound; more of it silences
-        components, 0 leaves the reconstruction alone.
+        Weight of the KL divergence [3]_. 1 is the bound on the likelihood. With larger values,
+        fewer components are active. 0 trains on the reconstruction alone.
     kl_warmup : int, default=0
-        Epochs over which the weight rises from 0 to `beta`.
+        Number of epochs over which the weight rises from 0 to `beta`.
     free_bits : float, default=0.0
-        Divergence of each component, in nats, that costs nothing [4]_.
+        KL divergence of each component, in nats, that is not penalized [4]_.
     hidden_layer_sizes
     activation
     anchor : "pca" or None, default="pca"
-        Where training starts: probabilistic PCA, or anywhere.
+        "pca" starts training at probabilistic PCA, None at random weights.
     whiten : bool, default=False
         Scale posterior means to unit variance over the training rows.
     latent_density : str or estimator, default="standard_normal"
-        How codes are distributed, for `sample`: "standard_normal" is the prior that the model
-        was trained with; "gaussian_mixture" (as many components as the Bayesian information
-        criterion asks for), "gaussian" or an estimator with `fit`, `sample` and
-        `score_samples` are fitted to at most 5,000 posterior means. `score_samples` always
-        has the prior.
+        Density of the codes, for `sample`. "standard_normal" is the prior of the model.
+        "gaussian_mixture" (with the number of components chosen by the Bayesian information
+        criterion), "gaussian", or an estimator with `fit`, `sample` and `score_samples` is
+        fitted to at most 5,000 posterior means. `score_samples` always uses the prior.
     network : callable, default=None
-        ``(n_features, n_components) -> nn.Module`` with methods `encode`, which returns means
-        and log-variances of the posterior side by side (``2 * n_components`` columns), and
-        `decode`. It corrects probabilistic PCA behind trainable factors that start at zero,
-        or stands alone if ``anchor=None``.
+        ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`. `encode`
+        returns means and log-variances of the posterior side by side, in ``2 * n_components``
+        columns. The network's outputs are added to probabilistic PCA, multiplied by trainable
+        factors that start at zero. With ``anchor=None`` the network is used alone.
     *
 
     Attributes
@@ -90,26 +90,26 @@ class VAETransformer(IncrementalAutoencoder):
     n_components_
     components_
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance of each component's posterior mean over the training rows, before whitening:
-        between 0 and about 1, the prior's.
+        Variance of each component's posterior mean over the training rows, before whitening.
+        It is between 0 and about 1, the variance of the prior.
     explained_variance_ratio_
     singular_values_ : ndarray of shape (n_components_,)
-        Root of ``n_samples_ - 1`` times the variance of rows along what a component moves, as
-        the model has it: of what is decoded from the prior, plus the observations'. PCA's for
-        the linear model where the component is active.
+        Root of ``n_samples_ - 1`` times the model's variance of rows in the direction of each
+        component: the variance of decoded samples of the prior plus the observation variance.
+        For the linear model and an active component, this is PCA's singular value.
     noise_variance_ : float or ndarray of shape (n_features_in_,)
-        Variance of rows around what is decoded, in squared input units: the mean over the
-        training rows and their posteriors, where it is best. 0 for "bernoulli".
+        Observation variance, in squared input units: the mean squared error of decoded samples
+        of the training rows' posteriors, which maximizes the bound. 0 for "bernoulli".
     kl_per_component_ : ndarray of shape (n_components_,)
-        Mean divergence over the training rows, in nats, decreasing.
+        Mean KL divergence of each component over the training rows, in nats, decreasing.
     n_active_components_ : int
-        Components whose divergence exceeds 0.01 nats.
+        Number of components whose KL divergence exceeds 0.01 nats.
     *
 
     See Also
     --------
-    AutoencoderTransformer : Restores rows better, for want of a prior to please.
-    sklearn.decomposition.PCA : Whose `score_samples` is that of the linear model.
+    AutoencoderTransformer : Reconstructs rows better, because it has no prior.
+    sklearn.decomposition.PCA : Its `score_samples` is that of the linear model.
 
     References
     ----------
@@ -154,9 +154,8 @@ class VAETransformer(IncrementalAutoencoder):
         "_unit": "k",
         "kl_per_component_": "k",
     }
-    _standard_errors_waived: ClassVar[float] = (
-        3.0  # the bound is a likelihood, whose mean is what counts
-    )
+    # The bound is a log-likelihood, whose mean over rows is what counts.
+    _standard_errors_waived: ClassVar[float] = 3.0
 
     def __init__(
         self,
@@ -217,7 +216,7 @@ class VAETransformer(IncrementalAutoencoder):
         self.warm_start = warm_start
         self.verbose = verbose
 
-    # -- the five choices ----------------------------------------------------------
+    # -- network, objective and training -------------------------------------------
 
     def _check_parameters(self, X: np.ndarray) -> None:
         if self.likelihood == "bernoulli":
@@ -251,33 +250,33 @@ class VAETransformer(IncrementalAutoencoder):
 
     def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
         d, k = self.n_features_in_, self.n_components_
-        start = self._linear_start(rows) if self.anchor is not None else _no_start(d, k)
-        variance = start.pop("noise_variance")
+        linear = self._linear_model(rows) if self.anchor is not None else _no_linear_model(d, k)
+        variance = linear.pop("noise_variance")
         if self.observation_variance == "per_feature":
             variance = np.full(d, variance)
         if self.likelihood == "bernoulli":
             variance = None
         tensors: dict[str, Any] = {
             name: None if value is None else torch.tensor(value, dtype=torch.float64)
-            for name, value in {**start, "noise_variance": variance}.items()
+            for name, value in {**linear, "noise_variance": variance}.items()
         }
         gated = self.network is not None and self.anchor is not None
         return VariationalAutoencoder(self._make_mlps(seed, n_parts=2), **tensors, gated=gated)
 
-    def _linear_start(self, rows: Dataset) -> dict[str, Any]:
-        """Probabilistic PCA of the rows, or what comes close to it in logits."""
+    def _linear_model(self, rows: Dataset) -> dict[str, Any]:
+        """Probabilistic PCA of the rows; for "bernoulli", its approximation in logits."""
         bernoulli = self.likelihood == "bernoulli"
         centred = Dataset(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
         components = centred.principal_components(self.n_components_)
-        along, left = centred.squares_along(components)
+        along, residual = centred.squares_along(components)
         n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
-        best = LinearOptimum.find(along / n_free, left / n_free, n_dimensions, self.beta)
+        best = LinearOptimum.find(along / n_free, residual / n_free, n_dimensions, self.beta)
         encoding = components * best.encoding()[:, None]
         decoding = components * best.decoding()[:, None]
         center = offset = None
         if bernoulli:
-            slopes = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
-            decoding = decoding / slopes
+            derivative = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
+            decoding = decoding / derivative
             mean = self.mean_.clip(SMALLEST_SLOPE, 1 - SMALLEST_SLOPE)
             center, offset = self.mean_, np.log(mean / (1 - mean))
         return {
@@ -289,47 +288,49 @@ class VAETransformer(IncrementalAutoencoder):
             "noise_variance": best.noise_variance,
         }
 
-    # -- description ---------------------------------------------------------------
+    # -- order and attributes ------------------------------------------------------
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
         """Mean, variance and log-variance of the posteriors of rows, side by side."""
         mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows))
         return np.hstack([mean, np.exp(log_var), log_var])
 
-    def _order(self, slopes: np.ndarray, moments: Moments) -> None:
-        """Sort components by divergence and fix their signs: rotations would mix posteriors.
+    def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
+        """Sort components by KL divergence and fix their signs.
 
-        A decoder does not care about the centre and unit of a code, but the divergence does:
-        it is least where posteriors taken together have the prior's mean and variance.
+        The reconstruction does not depend on centre and unit of a code, but the divergence does.
+        It is smallest if all posteriors together have the mean and variance of the prior. A
+        rotation would make the components of the posteriors dependent.
         """
         k = self.n_components_
         mean, variances, logs = np.split(moments.mean, 3)
-        center, unit, covariance = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
+        center, unit, of_means = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
         if self._was_trained() and moments.count > 1:
             center = mean
-            unit = 1 / np.sqrt(covariance + variances)
-        evenly_spaced = np.diag(moments.scatter)[:k] / moments.count
-        squares = evenly_spaced + np.square(mean - center) + variances
+            unit = 1 / np.sqrt(of_means + variances)
+        squares = (
+            np.diag(moments.scatter)[:k] / moments.count + np.square(mean - center) + variances
+        )
         divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
-        slopes = (slopes / unit[:, None])[order]
-        signs = signs_of_largest(slopes)
+        jacobian = (jacobian / unit[:, None])[order]
+        signs = signs_of_largest(jacobian)
         self._rotation, self._code_mean = np.eye(k)[:, order] * signs, center
         self._unit = unit[order]
-        self.components_ = slopes * signs[:, None] * self._scale
-        self._set_variances(covariance[order] * np.square(self._unit))
+        self.components_ = jacobian * signs[:, None] * self._scale
+        self._set_variances(of_means[order] * np.square(self._unit))
 
     def _was_trained(self) -> bool:
-        """Whether training changed the network: the linear optimum is not touched."""
+        """Whether training changed the network, so that it may not be the linear optimum."""
         return self.anchor is None or (self.n_iter_ > 0 and self.net_.best_epoch_ > 0)
 
     def _code_unit(self) -> np.ndarray:
         return self._unit
 
     def _previous_moments(self) -> Moments:
-        # What `_order` made of them, solved for them, and brought back to the network's order.
+        # The equations of `_order`, solved for the moments, in the network's order of components.
         n, unit, back = self.n_samples_, self._unit, np.abs(self._rotation)
         between = self.explained_variance_ / np.square(unit)
         if self._was_trained():
@@ -344,38 +345,41 @@ class VAETransformer(IncrementalAutoencoder):
         moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
         return moments
 
-    def _set_noise(self, rows: Dataset, left: float, smooth: Smooth = identity) -> None:
-        """Learn the variance of rows around what is decoded, where it is best."""
+    def _set_noise(self, rows: Dataset, sse: float, smooth: Smooth = identity) -> None:
+        """Set the observation variance to its optimum, in the network too."""
         varies = rows.any()
         if self.likelihood == "bernoulli":
             self.noise_variance_ = 0.0
         else:
-            module = self.net_.module_
+            variances = self.net_.module_.noise_variance
             if self._was_trained():
-                best = smooth(self._mean_squares(rows)) * self.net_.validation_ratio_
-                module.noise_variance.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
-            variances = module.noise_variance.cpu().numpy()
+                best = smooth(self._posterior_mse(rows)) * self.net_.validation_ratio_
+                variances.copy_(torch.tensor(best).clamp(SMALLEST_NOISE_VARIANCE))
+            variances = variances.cpu().numpy()
             if varies and (variances <= SMALLEST_NOISE_VARIANCE).any():
-                warn(
-                    "The observation variance is at its floor, 1e-6 of the mean feature variance "
-                    f"(n_components={self.n_components_}, {self.n_features_in_} features): rows "
-                    "are decoded exactly, and their likelihood has no meaning. Lower "
-                    "n_components, or use AutoencoderTransformer.",
-                    ConvergenceWarning,
-                )
+                self._warn_of_noise_floor()
             self.noise_variance_ = variances * self._scale**2
             if variances.ndim == 0:
                 self.noise_variance_ = float(self.noise_variance_)
         if varies and self.n_active_components_ == 0:
             warn(
-                f"No component is active: all of n_components={self.n_components_} diverge from "
-                f"the prior by less than {ACTIVE} nats, so that codes say nothing of the rows. "
-                f"Lower beta={self.beta}.",
+                f"No component is active: the KL divergence of all n_components="
+                f"{self.n_components_} is below {ACTIVE} nats, so codes have no information "
+                f"about the rows. Lower beta={self.beta}.",
                 ConvergenceWarning,
             )
 
-    def _mean_squares(self, rows: Dataset) -> Any:
-        """Mean square of rows minus what their posteriors decode to, of each feature or all."""
+    def _warn_of_noise_floor(self) -> None:
+        warn(
+            "The observation variance is at its floor, 1e-6 of the mean feature variance "
+            f"(n_components={self.n_components_}, {self.n_features_in_} features): rows are "
+            "reconstructed exactly, and their likelihood has no meaning. Lower n_components, or "
+            "use AutoencoderTransformer.",
+            ConvergenceWarning,
+        )
+
+    def _posterior_mse(self, rows: Dataset) -> Any:
+        """Mean squared error of decoded samples of the posteriors, per feature or over all."""
         squares, index = np.zeros(rows.shape[1]), rows.evenly_spaced(DENSITY_ROWS)
         draws = antithetic_draws(VARIANCE_DRAWS, self.n_components_)
         for part in self._batch_slices(len(index)):
@@ -387,11 +391,11 @@ class VAETransformer(IncrementalAutoencoder):
         squares /= len(draws) * len(index)
         return squares if self.observation_variance == "per_feature" else squares.mean()
 
-    # -- codes with distributions --------------------------------------------------
+    # -- posterior -----------------------------------------------------------------
 
     @array_api_by_numpy
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Means and standard deviations of the codes of rows.
+        """Means and standard deviations of the posterior distributions of rows.
 
         Parameters
         ----------
@@ -400,8 +404,9 @@ class VAETransformer(IncrementalAutoencoder):
         Returns
         -------
         mean : ndarray of shape (n_samples, n_components_), dtype of X
-            What `transform` returns.
+            The codes that `transform` returns.
         std : ndarray of shape (n_samples, n_components_), dtype of X
+            In units of the codes.
         """
         X = self._check_rows(X)
         both = self._map_batches(
@@ -413,7 +418,7 @@ class VAETransformer(IncrementalAutoencoder):
         return mean, std
 
     def _posterior(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and standard deviations, ordered, of rows in network units."""
+        """Ordered means and standard deviations of standardized rows."""
         mean, log_var = (tensor.numpy() for tensor in self.net_.posterior(rows))
         std = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._code_scale
         return self._rotate_codes(mean), std.astype(rows.dtype, copy=False)
@@ -427,21 +432,21 @@ class VAETransformer(IncrementalAutoencoder):
         *,
         observation_noise: bool = False,
     ) -> np.ndarray:
-        """Variations of rows: codes drawn from their posteriors, decoded.
+        """Draw variations of rows: decode samples of their posteriors.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
         n_samples : int, default=1
-            Variations of each row.
+            Number of variations of each row.
         random_state : int, RandomState instance or None, default=None
         observation_noise : bool, default=False
-            Draw rows around what is decoded, as `sample` does.
+            Add observation noise, as `sample` does.
 
         Returns
         -------
         X_around : ndarray of shape (n_rows, n_samples, n_features_in_), float64
-            In input units; an array also where `set_output` asks for frames.
+            In input units. An array even if `set_output` asks for frames.
         """
         mean, std = self.posterior(X)
         check_integer(n_samples, "n_samples", at_least=1)
@@ -450,7 +455,7 @@ class VAETransformer(IncrementalAutoencoder):
         codes = mean[:, None] + std[:, None] * random.normal(size=shape)
         rows = self._decoded(codes.reshape(-1, self.n_components_).astype(np.float64))
         if observation_noise:
-            rows = self._with_noise(rows, random)
+            rows = self._add_noise(rows, random)
         return rows.reshape(len(mean), n_samples, self.n_features_in_)
 
     # -- samples and likelihoods ---------------------------------------------------
@@ -459,17 +464,17 @@ class VAETransformer(IncrementalAutoencoder):
         return np.diag(np.square(self._code_scale / self._unit))
 
     def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        codes = self._spread_codes(rows)
+        codes = self._codes_for_density(rows)
         covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
         return codes.mean(axis=0), np.atleast_2d(covariance)
 
     def _fit_residual(self, rows: Dataset, seed: int) -> None:
-        """Nothing to learn: the model says how rows lie around what is decoded."""
+        """Nothing to fit: the likelihood is the distribution of the residuals."""
 
     def _set_residual(self, rows: Dataset, smooth: Smooth) -> None:
-        """Nothing to learn either."""
+        """Nothing to fit."""
 
-    def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    def _add_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         if self.likelihood == "bernoulli":
             return (random.uniform(size=X.shape) < X).astype(X.dtype)
         return X + np.sqrt(self.noise_variance_) * random.normal(size=X.shape)
@@ -477,20 +482,21 @@ class VAETransformer(IncrementalAutoencoder):
     @property
     @array_api_by_numpy
     def singular_values_(self) -> np.ndarray:
-        """Lengths of components over as many rows of the model as it was trained with."""
-        moved = np.square(self.components_)
-        decoded = moved.sum(axis=1)
-        observed = moved @ np.broadcast_to(self.noise_variance_, self.n_features_in_)
+        """Norm of each component over `n_samples_` rows of the model's distribution."""
+        squares = np.square(self.components_)
+        decoded = squares.sum(axis=1)
+        observed = squares @ np.broadcast_to(self.noise_variance_, self.n_features_in_)
         observed[decoded > 0] /= decoded[decoded > 0]
         return np.sqrt((self.n_samples_ - 1) * (decoded + observed))
 
     @array_api_by_numpy
     def get_covariance(self) -> np.ndarray:
-        """Covariance of the rows that the model stands for.
+        """Covariance of the model's distribution of rows.
 
-        That of rows decoded from 4,096 or more draws from the prior, always the same, plus
-        the observations'. For the linear model the draws do not matter, and at ``beta=1``
-        this is `PCA.get_covariance`; a nonlinear decoder makes it an estimate.
+        It is the covariance of 4,096 or more decoded samples of the prior, the same in every
+        call, plus the observation variance. For the linear model it does not depend on the
+        samples, and at ``beta=1`` it is `PCA.get_covariance`. For a nonlinear decoder it is an
+        estimate.
 
         Returns
         -------
@@ -511,39 +517,37 @@ class VAETransformer(IncrementalAutoencoder):
 
     @array_api_by_numpy
     def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
-        """Bound on the log-likelihood of each row.
+        """Lower bound on the log-likelihood of each row.
 
-        The importance-weighted bound [5]_: the logarithm of the mean of
-        ``p(x | z) p(z) / q(z | x)`` over draws of z from the posterior of the row. It
-        rises with their number towards the log-likelihood, and is exact for the linear model
-        at ``beta=1``, where it is that of probabilistic PCA. Every row has the same draws,
-        quasi-random and in pairs of opposite signs, so that its value does not depend on the
-        other rows.
+        This is the importance-weighted bound [5]_: the logarithm of the mean of
+        ``p(x | z) p(z) / q(z | x)`` over samples of z from the posterior of the row. It
+        rises with their number towards the log-likelihood. For the linear model at ``beta=1``
+        it is exact, and is the log-likelihood of probabilistic PCA. The samples are
+        quasi-random, in pairs of opposite signs. They are the same for every row, so that the
+        value of a row does not depend on other rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         n_draws : int, default=64
+            Number of samples of each row's posterior.
         random_state : int, default=0
-            Scrambles the draws: other seeds show how much depends on them.
+            Seed of the samples. Compare seeds to see how much the bound depends on them.
 
         Returns
         -------
         bound : ndarray of shape (n_samples,), float64
-            In nats.
+            In nats per row.
         """
         X = self._check_rows(X)
         check_integer(n_draws, "n_draws", at_least=1)
         draws = antithetic_draws(n_draws, self.n_components_, random_state)
         return self._map_batches(
-            lambda part: self._bound(self._standardize(part), draws)[:, None],
-            X,
-            1,
-            np.float64,
+            lambda part: self._bound(self._standardize(part), draws)[:, None], X, 1, np.float64
         )[:, 0]
 
     def _bound(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Importance-weighted bound of rows in network units, in nats of input units."""
+        """Importance-weighted bound of standardized rows, in nats, as density in input units."""
         mean, log_var = self.net_.posterior(rows)
         std, x = (0.5 * log_var).exp(), torch.from_numpy(np.ascontiguousarray(rows))
         variance = self.net_.module_.noise_variance
@@ -566,17 +570,9 @@ class VAETransformer(IncrementalAutoencoder):
 
 
 def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:
-    """Quasi-random standard normal draws, in pairs of opposite signs.
+    """Quasi-random standard normal samples (n_draws, n_components), in pairs of opposite signs.
 
-    Parameters
-    ----------
-    n_draws, n_components : int
-    seed : int, default=0
-        Of the scrambling of the Sobol sequence.
-
-    Returns
-    -------
-    ndarray of shape (n_draws, n_components), float64
+    `seed` scrambles the Sobol sequence.
     """
     sequence = torch.quasirandom.SobolEngine(n_components, scramble=True, seed=seed)
     uniform = sequence.draw(-(-n_draws // 2), dtype=torch.float64)
@@ -584,8 +580,8 @@ def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarr
     return np.concatenate([normal, -normal])[:n_draws]
 
 
-def _no_start(n_features: int, n_components: int) -> dict[str, Any]:
-    """No linear model: a network of its own, and rows of variance one."""
+def _no_linear_model(n_features: int, n_components: int) -> dict[str, Any]:
+    """A linear model that is zero, so that the network is used alone; unit noise variance."""
     return {
         "encoding": np.zeros((n_components, n_features)),
         "decoding": np.zeros((n_components, n_features)),

@@ -1,4 +1,4 @@
-"""Second moments of the rows that an autoencoder stands for, as PCA has them."""
+"""Covariance, precision and singular values of an autoencoder, as PCA has them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from skae._data.array_api import array_api_by_numpy
 from skae._latent.sampling import GenerativeTransformer
 from skae.densities import varying
 
-MOMENT_CODES = 4096  # at least, whose decoded rows are counted
+MOMENT_CODES = 4096  # at least so many codes are decoded for get_covariance
 CODES_PER_COMPONENT = 4
-NEGLIGIBLE = 1e-10  # length beside the longest of a direction that components do not span
+NEGLIGIBLE = 1e-10  # singular value of components_, over the largest, that counts as zero
 
 
 class CovarianceTransformer(GenerativeTransformer):
-    """Covariance, precision and singular values, as PCA has them."""
+    """Adds covariance, precision and singular values to the latent space."""
 
     @property
     @array_api_by_numpy
     def singular_values_(self) -> np.ndarray:
-        """Length of each component over the training rows, before whitening, as PCA's."""
+        """Norm of each component's codes of the training rows, before whitening, as in PCA."""
         return np.sqrt((self.n_samples_ - 1) * self.explained_variance_)
 
     @array_api_by_numpy
     def get_covariance(self) -> np.ndarray:
-        """Covariance of the rows that the model stands for.
+        """Covariance of the model's distribution of rows.
 
-        That of decoded codes plus that of what the decoder leaves over. The codes are 4,096
-        or more draws from `latent_density_`, always the same, and linearly mapped to exactly
-        the moments of the training codes. What is left over has variance `noise_variance_` in
-        each direction but those of `components_`. For the linear autoencoder the draws do not
-        matter and this is `PCA.get_covariance`; a nonlinear decoder makes it an estimate.
-        `whiten` changes nothing.
+        It is the covariance of decoded codes plus that of the residuals. The codes are 4,096 or
+        more samples of `latent_density_`, the same in every call, mapped linearly so that they
+        have exactly the moments of the training codes. The residuals have variance
+        `noise_variance_` in each direction that `components_` do not span. For the linear
+        autoencoder this is `PCA.get_covariance`, whatever the samples. For a nonlinear decoder
+        it is an estimate. It does not depend on `whiten`.
 
         Returns
         -------
@@ -47,7 +47,7 @@ class CovarianceTransformer(GenerativeTransformer):
 
     @array_api_by_numpy
     def get_precision(self) -> np.ndarray:
-        """Inverse of `get_covariance`.
+        """Inverse of the covariance that `get_covariance` returns.
 
         Returns
         -------
@@ -56,28 +56,28 @@ class CovarianceTransformer(GenerativeTransformer):
         Raises
         ------
         ValueError
-            If the covariance is singular, as where no noise is left and features are
-            constant or depend on each other.
+            If the covariance is singular, for example because `noise_variance_` is zero and
+            some features are constant or depend on others.
         """
         values, vectors = eigh(self.get_covariance())
         if values[0] <= self.n_features_in_ * np.finfo(float).eps * values[-1]:
             raise ValueError(
-                f"get_precision needs an invertible covariance, but its eigenvalues reach from "
+                f"get_precision needs an invertible covariance, but its eigenvalues range from "
                 f"{values[0]:.3g} to {values[-1]:.3g} (n_components_={self.n_components_}, "
                 f"n_features_in_={self.n_features_in_}, noise_variance_={self.noise_variance_}); "
-                "fit with a smaller n_components, which leaves noise, or leave out features that "
-                "are constant or depend on others."
+                "fit with a smaller n_components, which makes noise_variance_ positive, or drop "
+                "features that are constant or depend on others."
             )
         return (vectors / values) @ vectors.T
 
     def _moment_codes(self) -> np.ndarray:
-        """Codes, as `transform` returns them, of the moments of the training codes."""
+        """Codes, in units of `transform`, that have the moments of the training codes."""
         variances = self.explained_variance_ * np.square(self._code_scale / self._code_unit())
         n_codes = max(MOMENT_CODES, CODES_PER_COMPONENT * self.n_components_)
         return with_variances(self.latent_density_.sample(n_codes, 0), variances)
 
     def _decoded_moments(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of decoded rows and of the products of every two features, network units."""
+        """Means of decoded rows and of the products of their features, standardized units."""
         total = np.zeros(self.n_features_in_)
         products = np.zeros((self.n_features_in_, self.n_features_in_))
         for part in self._batch_slices(len(codes), self.n_features_in_):
@@ -87,7 +87,10 @@ class CovarianceTransformer(GenerativeTransformer):
         return total / len(codes), products / len(codes)
 
     def _noise_covariance(self, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """Covariance of rows around decoded ones, given moments of these, in input units."""
+        """Covariance of rows given their codes, in input units.
+
+        A kind may use the means of decoded rows and of their squares.
+        """
         components = self.components_[varying(self.explained_variance_)]
         _, lengths, axes = np.linalg.svd(components, full_matrices=False)
         along = axes[lengths > NEGLIGIBLE * lengths.max(initial=0.0)]
@@ -97,16 +100,7 @@ class CovarianceTransformer(GenerativeTransformer):
 def with_variances(codes: np.ndarray, variances: np.ndarray) -> np.ndarray:
     """Map codes linearly so that they are centred and uncorrelated with given variances.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n_codes, n_components)
-        More codes than components.
-    variances : ndarray of shape (n_components,)
-        Mean squares that each component is to have; one that is negligible becomes constant.
-
-    Returns
-    -------
-    ndarray of shape (n_codes, n_components)
+    Needs more codes than components. Components of negligible variance become zero.
     """
     varies, result = varying(variances), np.zeros(codes.shape)
     axes, lengths = np.linalg.qr(codes[:, varies] - codes[:, varies].mean(axis=0))

@@ -1,4 +1,4 @@
-"""The smallest code that explains a share of the variance of held-out rows."""
+"""Choose the smallest number of components that explains a share of held-out variance."""
 
 from __future__ import annotations
 
@@ -21,67 +21,12 @@ from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
 from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
 
-# Of the epochs of a fit: for the first of all sizes, for those that start from another's
-# weights. Folds make up in number for what each lacks in length.
-SHARES = {False: (1.0, 0.25), True: (0.3, 0.1)}
+# Share of a fit's epochs, by whether there are several folds: of a first network, and of one
+# that starts from the weights of another size. Several folds make up for shorter training.
+SHARES_OF_EPOCHS = {False: (1.0, 0.25), True: (0.3, 0.1)}
 
 
-@dataclass
-class Split:
-    """Rows to fit, and rows that judge the fit.
-
-    What never varied does not judge: where the rows fitted are constant, the others are taken
-    to be so too. In all rows together the feature does vary, so that no fit will be as
-    ignorant of it.
-
-    Parameters
-    ----------
-    rows, validation : Dataset
-    """
-
-    rows: Dataset
-    validation: Dataset
-
-    def __post_init__(self) -> None:
-        self.constant, self.first = constant_columns(self.rows.X), self.rows[:1][0]
-
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Judging rows, block by block.
-
-        Yields
-        ------
-        block : ndarray of shape (n_rows, n_features)
-        weights : ndarray of shape (n_rows,)
-        """
-        for part in self.validation.parts():
-            block, weights = self.validation[part], self.validation.weights_of(part)
-            block[:, self.constant] = self.first[self.constant]
-            yield block, np.ones(len(block)) if weights is None else weights
-
-
-def pca_dimension(rows: Dataset, fraction: float) -> int:
-    """PCA's number of components for a share of the variance of the training rows.
-
-    Parameters
-    ----------
-    rows : Dataset
-        Centred.
-    fraction : float
-
-    Returns
-    -------
-    int
-        As of ``PCA(n_components=fraction)``; 1 where nothing varies.
-    """
-    along, left = rows.squares_along(rows.principal_components(min(rows.shape)))
-    total = along.sum() + left
-    if total == 0:
-        return 1
-    n_components = int(np.searchsorted(np.cumsum(along) / total, fraction, side="right")) + 1
-    return min(n_components, len(along))
-
-
-def choose_dimension(
+def choose_n_components(
     estimator: Any,
     rows: Dataset,
     device: torch.device,
@@ -90,48 +35,23 @@ def choose_dimension(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Find the smallest code that explains ``estimator.n_components`` of held-out variance.
 
-    The share is taken to grow with the size, which bisection needs: PCA's choice is judged
-    first, and no larger size.
-
-    Parameters
-    ----------
-    estimator : BaseAutoencoder
-        Knows centre and scale, is not written to.
-    rows : Dataset
-        All training rows; if they stay outside of memory, some that fit stand for them.
-    device : torch.device
-    seeds : list of int
-        As the training takes them.
-    held_out : Dataset, default=None
-        Rows that judge; if not given, some of `rows`, which the fits on the way do not see.
-
-    Returns
-    -------
-    n_components : int
-    curve : dict of str to ndarray of shape (n_sizes,)
-        "n_components", increasing, and "explained_variance", the share of each.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If PCA's choice explains less than is asked for.
+    Bisection between 1 and PCA's choice, which is tried first. It assumes that larger codes
+    explain more. `held_out` are the user's validation rows; without them, `rows` are split.
+    Returns the size and the curve that becomes `dimension_curve_`. The estimator is not changed.
     """
     fraction = estimator.n_components
     if rows.is_out_of_core:
-        some = rows.subset(rows.evenly_spaced(MEMORY_BYTES // (8 * rows.shape[1])))
-        rows = Dataset(
-            some.X, some.center, some.scale
-        )  # those that weigh more are there more often
-    cap = pca_dimension(Dataset(rows.X, estimator.mean_, rows.scale, rows.weights), fraction)
-    trial = Trial(estimator, rows, device, seeds, held_out)
-    explained = {cap: trial.explained(cap)}
+        rows = rows.unweighted_subset(MEMORY_BYTES // (8 * rows.shape[1]))
+    cap = pca_n_components(Dataset(rows.X, estimator.mean_, rows.scale, rows.weights), fraction)
+    trials = ComponentTrials(estimator, rows, device, seeds, held_out)
+    explained = {cap: trials.explained_variance(cap)}
     too_small, enough = 0, cap
     if explained[cap] < fraction:
         _warn_of_cap(fraction, cap, explained[cap])
         too_small = cap - 1
     while enough - too_small > 1:
         size = (too_small + enough) // 2
-        explained[size] = trial.explained(size)
+        explained[size] = trials.explained_variance(size)
         if explained[size] >= fraction:
             enough = size
         else:
@@ -141,31 +61,54 @@ def choose_dimension(
     return enough, {"n_components": sizes, "explained_variance": shares}
 
 
+def pca_n_components(rows: Dataset, fraction: float) -> int:
+    """``PCA(n_components=fraction).n_components_`` for centred rows; 1 if no feature varies."""
+    along, residual = rows.squares_along(rows.principal_components(min(rows.shape)))
+    total = along.sum() + residual
+    if total == 0:
+        return 1
+    n_components = int(np.searchsorted(np.cumsum(along) / total, fraction, side="right")) + 1
+    return min(n_components, len(along))
+
+
 def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
     warn(
-        f"n_components={fraction}: the {cap} components that PCA needs for this share of the "
-        f"training rows' variance explain {explained:.4f} of held-out rows' variance; they are "
-        f"kept. Set n_components to an integer above {cap} for more.",
+        f"n_components={fraction}: PCA needs {cap} components for this share of the training "
+        f"rows' variance, but they explain only {explained:.4f} of held-out rows' variance. "
+        f"{cap} components are used. Set n_components to an integer above {cap} for more.",
         ConvergenceWarning,
     )
 
 
 @dataclass
-class Trial:
-    """Fits codes of any size to some rows and validation them by others.
+class Split:
+    """Training rows and validation rows of one fold.
 
-    Below 5,000 rows each row validation once, in five folds; from there on, one share of the rows
-    validation. A fit starts from the weights of the nearest size that was tried and is shortened;
-    where cross-validation counts the epochs from PCA on, it starts there.
+    A feature that is constant in the training rows does not count: its validation values are
+    replaced by that constant. The final fit has all rows, where the feature varies.
+    """
 
-    Parameters
-    ----------
-    estimator : BaseAutoencoder
-    rows : Dataset
-    device : torch.device
-    seeds : list of int
-    held_out : Dataset, default=None
-        Judge instead of some of `rows`.
+    rows: Dataset
+    validation: Dataset
+
+    def __post_init__(self) -> None:
+        self.constant, self.first = constant_columns(self.rows.X), self.rows[:1][0]
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Standardized validation rows and their weights, block by block."""
+        for part in self.validation.parts():
+            block, weights = self.validation[part], self.validation.weights_of(part)
+            block[:, self.constant] = self.first[self.constant]
+            yield block, np.ones(len(block)) if weights is None else weights
+
+
+@dataclass
+class ComponentTrials:
+    """Fits codes of any size to training rows and scores them on validation rows.
+
+    There are five folds, or one split if it holds out 500 rows or more. A fit starts from the
+    weights of the nearest size tried before and is shortened. Where cross-validation chooses the
+    number of epochs, it starts at PCA instead. `networks` are the trained ones by size and fold.
     """
 
     estimator: Any
@@ -174,7 +117,7 @@ class Trial:
     seeds: Any
     held_out: Dataset | None = None
     splits: list[Split] = field(init=False)
-    tried: dict[tuple[int, int], nn.Module] = field(init=False, default_factory=dict)
+    networks: dict[tuple[int, int], nn.Module] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.held_out is not None or len(self.rows) == 1:
@@ -186,94 +129,81 @@ class Trial:
             for train, held_out in folds_for_components(len(self.rows), fraction, self.seeds.split)
         ]
 
-    def explained(self, size: int) -> float:
-        """Share of the variance of the judging rows that a code of some size explains.
-
-        Parameters
-        ----------
-        size : int
-
-        Returns
-        -------
-        float
-        """
-        candidate: Any = object.__new__(
-            type(self.estimator)
-        )  # not through states, which are for files
-        vars(candidate).update(vars(self.estimator))
-        candidate.n_components_ = size
+    def explained_variance(self, size: int) -> float:
+        """Share of the validation rows' variance that a code of some size explains."""
+        candidate = self._candidate(size)
         with candidate._seed_user_modules(self.seeds.weights, self.device):
-            trainer = self._trainer(candidate)
-            remake = partial(candidate._make_initial_network, device=self.device, seeds=self.seeds)
-            n_epochs = self._n_epochs(candidate, trainer, remake)
-            sse = [
-                self._sse(candidate, trainer, remake, fold, n_epochs)
-                for fold in range(len(self.splits))
-            ]
-        total = [self._sst(split) for split in self.splits]
+            trainer = candidate._make_trainer(self.rows, self.device, self.seeds)
+            trainer = replace(trainer, params=trainer.params | {"callbacks": None, "verbose": 0})
+            n_epochs = self._n_epochs(candidate, trainer)
+            sse = [self._sse(candidate, trainer, i, n_epochs) for i in range(len(self.splits))]
+        sst = [self._validation_sst(split) for split in self.splits]
         if len(self.rows) < MIN_ROWS_TO_CROSS_VALIDATE:  # a fold of a few rows has no variance
-            return explained_share(sum(sse), sum(total))
-        return float(np.mean([explained_share(*both) for both in zip(sse, total, strict=True)]))
+            return explained_share(sum(sse), sum(sst))
+        return float(np.mean([explained_share(*both) for both in zip(sse, sst, strict=True)]))
 
-    def _trainer(self, candidate: Any) -> Trainer:
-        """Make what trains as the estimator would, but silently."""
-        trainer = candidate._make_trainer(self.rows, self.device, self.seeds)
-        return replace(trainer, params={**trainer.params, "callbacks": None, "verbose": 0})
+    def _candidate(self, size: int) -> Any:
+        """Copy of the estimator with codes of some size."""
+        # Not `copy.copy`: an estimator's pickled state is made for files.
+        candidate: Any = object.__new__(type(self.estimator))
+        vars(candidate).update(vars(self.estimator), n_components_=size)
+        return candidate
 
-    def _n_epochs(self, candidate: Any, trainer: Trainer, remake: Any) -> int | None:
-        """Epochs that cross-validation would find best; None where it would not be asked."""
-        network = nn.Identity()  # only those of folds are trained
-        job = TrainingJob(trainer, network, self.rows, remake)
+    def _initial_network(self, candidate: Any, rows: Dataset) -> nn.Module:
+        return candidate._make_initial_network(rows, device=self.device, seeds=self.seeds)
+
+    def _n_epochs(self, candidate: Any, trainer: Trainer) -> int | None:
+        """Best number of epochs by cross-validation; None if that is not used or finds none."""
+        network = nn.Identity()  # only the networks of folds are trained
+        make_network = partial(self._initial_network, candidate)
+        job = TrainingJob(trainer, network, self.rows, make_network)
         if not job.cross_validates():
             return None
-        if not candidate._needs_training(remake(self.rows), self.rows):
+        if not candidate._needs_training(make_network(self.rows), self.rows):
             return 0
         (length,) = cross_validate([job])
         return None if length is None else length.n_epochs
 
-    def _sse(
-        self, candidate: Any, trainer: Trainer, remake: Any, fold: int, n_epochs: int | None
-    ) -> float:
-        """Sum of squares that a fit to one fold does not explain of the rows left out."""
-        split = self.splits[fold]
+    def _sse(self, candidate: Any, trainer: Trainer, fold: int, n_epochs: int | None) -> float:
+        """Sum of squared errors of one fold's validation rows, after a fit to the others."""
+        split, size = self.splits[fold], candidate.n_components_
         rows = split.rows
-        network = remake(rows)
+        network = self._initial_network(candidate, rows)
         if not candidate._needs_training(network, rows):
             n_epochs = 0
         if n_epochs is not None:
-            return self._squares(_trained(trainer, network, rows, n_epochs), split)
-        lost_at_start = float("inf")
-        nearest = self._nearest(candidate.n_components_, fold)
+            return self._validation_sse(_trained(trainer, network, rows, n_epochs), split)
+        pca_sse = float("inf")
+        nearest = self._nearest(size, fold)
         if nearest is not None:
-            if trainer.require_gain:  # of weights that are no longer PCA's, PCA remains a rival
-                at_start = _trained(trainer, copy.deepcopy(network), rows, 0)
-                lost_at_start = self._squares(at_start, split)
-            copy_weights(self.tried[nearest, fold], network, nearest, candidate.n_components_)
-        share = SHARES[len(self.splits) > 1][nearest is not None]
+            if trainer.require_gain:  # training will not start at PCA, which remains a candidate
+                pca = _trained(trainer, copy.deepcopy(network), rows, 0)
+                pca_sse = self._validation_sse(pca, split)
+            copy_weights(self.networks[nearest, fold], network, nearest, size)
+        share = SHARES_OF_EPOCHS[len(self.splits) > 1][nearest is not None]
         net = _trained(trainer.shortened(share, len(rows)), network, rows)
-        self.tried[candidate.n_components_, fold] = net.module_
-        return min(lost_at_start, self._squares(net, split))
+        self.networks[size, fold] = net.module_
+        return min(pca_sse, self._validation_sse(net, split))
 
     def _nearest(self, size: int, fold: int) -> int | None:
-        """Return the nearest size tried; of two, the larger, which forgets rather than learns."""
-        sizes = [tried for tried, its_fold in self.tried if its_fold == fold]
-        return min(sizes, key=lambda tried: (abs(tried - size), -tried), default=None)
+        """The nearest size tried; of two, the larger, whose weights cover the new size."""
+        sizes = [other for other, its_fold in self.networks if its_fold == fold]
+        return min(sizes, key=lambda other: (abs(other - size), -other), default=None)
 
-    def _squares(self, net: AutoencoderNet, split: Split) -> float:
-        """Sum of squared differences between judging rows and their reconstructions."""
-
-        def sse(block: np.ndarray, weights: np.ndarray) -> float:
+    def _validation_sse(self, net: AutoencoderNet, split: Split) -> float:
+        """Sum of squared differences between validation rows and their reconstructions."""
+        sse = 0.0
+        for block, weights in split.blocks():
             codes = net.infer_rows("encode", block)
             decoded = net.infer_rows("decode", codes, self.estimator._output_activation)
-            return float(weights @ np.square(block - decoded).sum(axis=1))
+            sse += float(weights @ np.square(block - decoded).sum(axis=1))
+        return sse
 
-        return sum(sse(*block) for block in split.blocks())
-
-    def _sst(self, split: Split) -> float:
-        """Sum of squared differences between judging rows and the mean of all."""
-        centre = (self.estimator.mean_ - split.rows.center) / split.rows.scale
+    def _validation_sst(self, split: Split) -> float:
+        """Sum of squared differences between validation rows and the mean of all rows."""
+        mean = (self.estimator.mean_ - split.rows.center) / split.rows.scale
         return sum(
-            float(weights @ np.square(block - centre).sum(axis=1))
+            float(weights @ np.square(block - mean).sum(axis=1))
             for block, weights in split.blocks()
         )
 
@@ -288,26 +218,20 @@ def _trained(
 
 @torch.no_grad()
 def copy_weights(source: nn.Module, target: nn.Module, size: int, new_size: int) -> None:
-    """Copy what two networks of different sizes of code have in common.
+    """Copy the weights that two networks with codes of `size` and `new_size` share.
 
-    Of each parameter, the slices of the components that both have; a code may be several
-    arrays side by side, such as means and log-variances. The rest of the target stays.
-
-    Parameters
-    ----------
-    source, target : nn.Module
-    size, new_size : int
-        Of their codes.
+    Of each parameter, these are the slices of the components that both have. A code may be
+    several arrays side by side, such as means and log-variances. Other weights stay.
     """
-    theirs = dict(source.named_parameters())
+    sources = dict(source.named_parameters())
     for name, parameter in target.named_parameters():
-        other = theirs.get(name)
+        other = sources.get(name)
         if other is not None and other.ndim == parameter.ndim:
             _copy_overlap(other, parameter, size, new_size)
 
 
 def _copy_overlap(source: Tensor, target: Tensor, size: int, new_size: int) -> None:
-    """Copy along each axis all entries or, of each block, those of common components."""
+    """Copy, along each axis, all entries or those of the common components of each block."""
     indices = []
     for n, n_new in zip(source.shape, target.shape, strict=True):
         if n == n_new:

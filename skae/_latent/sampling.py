@@ -1,4 +1,4 @@
-"""What a density of the codes makes of any autoencoder: samples, likelihoods, paths."""
+"""Samples, log-likelihoods and interpolation of any autoencoder, by a density of its codes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from skae._data.parameter_checks import check_integer
 from skae._latent.ordering import OrderedTransformer
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
-DENSITY_ROWS = 5000  # at most, whose codes a density is fitted to
-RESIDUAL_ROWS = 1000  # at most, of which what is left over is described
-RESIDUAL_BYTES = 16 * 2**20  # at most, of these rows
-MIN_RESIDUAL_ROWS = 100
-SMALLEST_VOLUME = 1e-6  # square of the least of a decoder's stretchings, over the greatest
+DENSITY_ROWS = 5000  # at most this many codes fit a density
+RESIDUAL_ROWS = 1000  # at most this many residuals fit their distribution,
+RESIDUAL_BYTES = 16 * 2**20  # and at most so much memory, but at least
+MIN_RESIDUAL_ROWS = 100  # this many
+SMALLEST_VOLUME = 1e-6  # lower bound of the Jacobian's squared singular values over the largest
 MAX_HALVINGS = 4  # of a step towards the decoder's surface
-SMALLEST_NOISE = 1e-12  # variance left over, in units of the mean feature variance
+SMALLEST_NOISE = 1e-12  # lower bound of the noise variance, in units of the mean feature variance
 
 
 class GenerativeTransformer(OrderedTransformer):
@@ -37,11 +37,11 @@ class GenerativeTransformer(OrderedTransformer):
     # -- fit -----------------------------------------------------------------------
 
     def _auto_density(self) -> str:
-        """Choose the density that ``latent_density="auto"`` stands for."""
+        """The density that ``latent_density="auto"`` stands for."""
         return "gaussian_mixture"
 
     def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
-        """Describe how codes, and what the decoder leaves over, are distributed."""
+        """Fit the density of the codes and the distribution of the residuals."""
         kind = self.latent_density if kind is None else kind
         if kind == "auto":
             kind = self._auto_density()
@@ -51,43 +51,41 @@ class GenerativeTransformer(OrderedTransformer):
             self.latent_density_ = Gaussian(*self._code_moments(rows))
         else:
             density = Mixture(seed) if kind == "gaussian_mixture" else Estimated(kind, seed)
-            self.latent_density_ = density.fit(self._spread_codes(rows))
+            self.latent_density_ = density.fit(self._codes_for_density(rows))
         self._fit_residual(rows, seed)
 
     def _prior_covariance(self) -> np.ndarray:
-        """Covariance of the codes that "standard_normal" stands for."""
+        """Covariance of ``latent_density="standard_normal"``, in units of `transform`."""
         return np.eye(self.n_components_)
 
     def _fit_residual(self, rows: Dataset, seed: int) -> None:
-        """Describe what the decoder leaves over."""
-        some = rows[rows.evenly_spaced(self._n_residual_rows())]
-        self._residual = Residual(seed).fit(self._residuals(some) * self._scale)
+        """Fit the distribution of the residuals."""
+        self._residual = Residual(seed).fit(self._residuals(rows))
 
     def _set_residual(self, rows: Dataset, smooth: Callable[[Any], Any]) -> None:
-        """Describe what the decoder leaves over by moments averaged over more rows."""
-        left = self._residuals(rows[rows.evenly_spaced(self._n_residual_rows())]) * self._scale
-        mean, squares = smooth(np.array([left.mean(axis=0), np.square(left).mean(axis=0)]))
+        """Set the distribution of the residuals from moments averaged over earlier rows too."""
+        residuals = self._residuals(rows)
+        moments = np.array([residuals.mean(axis=0), np.square(residuals).mean(axis=0)])
+        mean, squares = smooth(moments)
         self._residual = Residual().of_moments(mean, np.maximum(squares - mean**2, 0))
 
-    def _n_residual_rows(self) -> int:
-        fitting = RESIDUAL_BYTES // (8 * self.n_features_in_)
-        return min(RESIDUAL_ROWS, max(MIN_RESIDUAL_ROWS, fitting))
-
-    def _residuals(self, rows: np.ndarray) -> np.ndarray:
-        """Standardized rows minus their reconstructions."""
+    def _residuals(self, rows: Dataset) -> np.ndarray:
+        """Evenly spaced rows minus their reconstructions, in input units."""
+        affordable = max(MIN_RESIDUAL_ROWS, RESIDUAL_BYTES // (8 * self.n_features_in_))
+        block = rows[rows.evenly_spaced(min(RESIDUAL_ROWS, affordable))]
         if self._is_at_pca():
-            return rows - rows @ self.components_.T @ self.components_
-        return self._differences(rows, self._reconstruct(rows))
+            return (block - block @ self.components_.T @ self.components_) * self._scale
+        return self._differences(block, self._reconstruct(block)) * self._scale
 
-    def _spread_codes(self, rows: Dataset) -> np.ndarray:
-        """Codes of the rows that a density is fitted to."""
+    def _codes_for_density(self, rows: Dataset) -> np.ndarray:
+        """Codes of evenly spaced rows, to fit a density to."""
         index = rows.evenly_spaced(DENSITY_ROWS)
         return np.concatenate(
             [self._codes(rows[index[part]]) for part in self._batch_slices(len(index))]
         )
 
     def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and covariance of the codes of the training rows: they are uncorrelated."""
+        """Mean and covariance of the codes of the training rows, which are uncorrelated."""
         variances = self.explained_variance_ * np.square(self._code_scale / self._scale)
         return np.zeros(self.n_components_), np.diag(variances)
 
@@ -98,17 +96,18 @@ class GenerativeTransformer(OrderedTransformer):
     def sample(
         self, n_samples: int = 1, random_state: Any = None, *, observation_noise: bool = True
     ) -> np.ndarray:
-        """Draw new rows: codes from `latent_density_`, decoded.
+        """Draw new rows: draw codes from `latent_density_` and decode them.
 
         Parameters
         ----------
         n_samples : int, default=1
+            Number of rows to draw.
         random_state : int, RandomState instance or None, default=None
-            An int gives the same rows each time, None others.
+            An int gives the same rows in every call. None gives different rows.
         observation_noise : bool, default=True
-            Add what the decoder leaves over on the training rows, drawn from a normal
-            distribution of eight factors and a variance a feature. Without it, rows lie
-            on the surface that the decoder can reach.
+            Add noise that is distributed like the residuals of the training rows. Its model is
+            a normal distribution with eight factors and one noise variance per feature.
+            Without noise, all rows lie on the decoder's surface.
 
         Returns
         -------
@@ -126,16 +125,16 @@ class GenerativeTransformer(OrderedTransformer):
         random = check_random_state(random_state)
         codes = self.latent_density_.sample(n_samples, random)
         X = self._decoded(codes)
-        return self._with_noise(X, random) if observation_noise else X
+        return self._add_noise(X, random) if observation_noise else X
 
     def _decoded(self, codes: np.ndarray) -> np.ndarray:
-        """Rows of codes, in input units, float64."""
+        """Decode codes to rows in input units, float64."""
         return self._map_batches(
             lambda part: self._unstandardize(self._decode(part)), codes, self.n_features_in_
         )
 
-    def _with_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-        """Decoded rows as they would have been observed."""
+    def _add_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        """Add observation noise to decoded rows in input units."""
         X = X + self._residual.sample(len(X), random)
         return X.clip(0, 1) if self._decodes_logits() else X
 
@@ -145,10 +144,10 @@ class GenerativeTransformer(OrderedTransformer):
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row.
 
-        The density of the code, times the volume that the decoder makes of the code's, times
-        a normal density of variance `noise_variance_` of what lies off the decoder's surface:
-        exact for the linear autoencoder, which is probabilistic PCA, and an approximation
-        where the surface bends.
+        It has three factors: the density of the code, the change of volume by the decoder, and
+        a normal density of the residual off the decoder's surface, with variance
+        `noise_variance_`. It is exact for the linear autoencoder, which is probabilistic PCA.
+        Where the surface bends, it is an approximation.
 
         Parameters
         ----------
@@ -157,12 +156,12 @@ class GenerativeTransformer(OrderedTransformer):
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float64
-            In nats, comparable with `PCA.score_samples`.
+            In nats per row, comparable with `PCA.score_samples`.
 
         Raises
         ------
         ValueError
-            If there are more components than features: such a code has no density in the
+            If there are more components than features. Such a code has no density in the
             space of the rows.
         """
         X = self._check_rows(X)
@@ -178,80 +177,83 @@ class GenerativeTransformer(OrderedTransformer):
         )[:, 0]
 
     def _log_likelihood(self, X: np.ndarray) -> np.ndarray:
-        """Log-likelihood of rows in input units."""
+        """Log-likelihood of rows in input units, in nats."""
         varies = varying(self.explained_variance_)
         rows = self._standardize(X.astype(np.float64))
         codes = self._codes(rows)
-        codes[:, ~varies] = 0.0  # constant components are no dimension of the surface
-        off = self._approach(rows, codes, varies)
-        step, slopes, squares = self._step(codes, off, varies)
+        codes[:, ~varies] = 0.0  # the surface has no dimension for a constant component
+        residuals = self._project_on_surface(rows, codes, varies)
+        step, jacobian, squares = self._gauss_newton_step(codes, residuals, varies)
         codes[:, varies] += step
-        off -= np.einsum("nid,ni->nd", slopes, step / self._code_scale[varies])
+        residuals -= np.einsum("nid,ni->nd", jacobian, step / self._code_scale[varies])
         n_off = self.n_features_in_ - varies.sum()
         noise = max(self.noise_variance_ / self._scale**2, SMALLEST_NOISE)
         return (
             self.latent_density_.score_samples(codes)
             + np.log(self._code_scale[varies]).sum()
             - 0.5 * np.log(squares).sum(axis=1)
-            - 0.5 * np.square(off).sum(axis=1) / noise
+            - 0.5 * np.square(residuals).sum(axis=1) / noise
             - 0.5 * n_off * math.log(2 * math.pi * noise)
             - self.n_features_in_ * math.log(self._scale)
         )
 
-    def _approach(self, rows: np.ndarray, codes: np.ndarray, varies: np.ndarray) -> np.ndarray:
-        """Move codes, in place, towards the points of the decoder's surface nearest to rows.
+    def _project_on_surface(
+        self, rows: np.ndarray, codes: np.ndarray, varies: np.ndarray
+    ) -> np.ndarray:
+        """Move codes, in place, towards the nearest points on the decoder's surface.
 
-        One Gauss-Newton step, halved until it brings a row nearer; returns what is left.
+        Each row takes one Gauss-Newton step, halved until it comes nearer. Returns the rows
+        minus the points, standardized.
         """
-        off = rows - self._decode(codes)
+        residuals = rows - self._decode(codes)
         step = np.zeros_like(codes)
-        step[:, varies] = self._step(codes, off, varies)[0]
-        before, far = np.square(off).sum(axis=1), np.arange(len(rows))
+        step[:, varies] = self._gauss_newton_step(codes, residuals, varies)[0]
+        before, far = np.square(residuals).sum(axis=1), np.arange(len(rows))
         for _ in range(MAX_HALVINGS):
-            left = rows[far] - self._decode(codes[far] + step[far])
-            nearer = np.square(left).sum(axis=1) < before[far]
+            closer = rows[far] - self._decode(codes[far] + step[far])
+            nearer = np.square(closer).sum(axis=1) < before[far]
             codes[far[nearer]] += step[far[nearer]]
-            off[far[nearer]] = left[nearer]
+            residuals[far[nearer]] = closer[nearer]
             far = far[~nearer]
             if len(far) == 0:
                 break
             step[far] /= 2
-        return off
+        return residuals
 
-    def _step(
-        self, codes: np.ndarray, off: np.ndarray, varies: np.ndarray
+    def _gauss_newton_step(
+        self, codes: np.ndarray, residuals: np.ndarray, varies: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gauss-Newton step of the codes that vary, slopes, and squared principal stretchings.
+        """Gauss-Newton step of the varying codes, Jacobian, and its squared singular values.
 
-        Slopes are derivatives in network units of decoded rows, by codes before whitening.
+        The Jacobian is that of standardized rows by codes before whitening.
         """
         raw = codes / self._code_scale @ self._rotation.T + self._code_mean
-        slopes = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]
-        squares, axes = np.linalg.eigh(slopes @ slopes.transpose(0, 2, 1))
+        jacobian = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]
+        squares, axes = np.linalg.eigh(jacobian @ jacobian.transpose(0, 2, 1))
         largest = squares.max(axis=1, initial=np.finfo(float).tiny)
         squares = np.maximum(squares, SMALLEST_VOLUME * largest[:, None])
-        along = np.einsum("nji,njd,nd->ni", axes, slopes, off, optimize=True)
+        along = np.einsum("nji,njd,nd->ni", axes, jacobian, residuals, optimize=True)
         step = np.einsum("nji,ni->nj", axes, along / squares)
-        return step * self._code_scale[varies], slopes, squares
+        return step * self._code_scale[varies], jacobian, squares
 
-    # -- paths ---------------------------------------------------------------------
+    # -- interpolation -------------------------------------------------------------
 
     @array_api_by_numpy
     def interpolate(self, X_start: Any, X_end: Any, n_steps: int = 10) -> np.ndarray:
-        """Rows on the way from some rows to others: straight in the code, then decoded.
+        """Interpolate between rows: on a straight line between their codes, then decoded.
 
         Parameters
         ----------
         X_start, X_end : array-like of shape (n_samples, n_features)
-            Row i of the one is joined with row i of the other.
+            Path i goes from row i of `X_start` to row i of `X_end`.
         n_steps : int, default=10
             Number of rows on each path, both ends included.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_steps, n_features), dtype of X_start
-            In input units, an array also where `set_output` asks for frames. The ends are
-            reconstructions, not the rows themselves.
+            In input units. An array even if `set_output` asks for frames. The ends are
+            the reconstructions of `X_start` and `X_end`.
 
         Raises
         ------
@@ -263,8 +265,8 @@ class GenerativeTransformer(OrderedTransformer):
         start, end = (as_dense(self._check_rows(X)) for X in (X_start, X_end))
         if len(start) != len(end):
             raise ValueError(
-                f"X_start has {len(start)} rows and X_end {len(end)}; interpolate joins row by "
-                "row and needs as many of the one as of the other."
+                f"X_start has {len(start)} rows and X_end {len(end)}; interpolate joins them row "
+                "by row, so pass equal numbers of rows."
             )
         first, last = (
             self._codes(self._standardize(X.astype(start.dtype, copy=False))) for X in (start, end)

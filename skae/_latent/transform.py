@@ -1,4 +1,4 @@
-"""Rows to codes and back: between units, through the network, in bounded memory."""
+"""Transform rows to codes and back, batch by batch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from skae.networks.inference import Affine, Cast, Standardize, decoder_of, encod
 class LatentTransformer(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
 ):
-    """`transform` and its inverse, for a trained net and the affine maps around it.
+    """Transforms rows by a trained network and by affine maps before and after it.
 
-    A row x is standardized to ``(x - center) / scale``, encoded by the network, and its code
-    is centred, rotated and scaled. `inverse_transform` goes the same way back.
+    A row x is standardized to ``(x - center) / scale`` and encoded by the network. Then its code
+    is centred, rotated and scaled. `inverse_transform` does the inverse steps.
     """
 
     mean_: np.ndarray
@@ -42,12 +42,12 @@ class LatentTransformer(
     _code_mean: np.ndarray  # (n_components,)
     _rotation: np.ndarray  # (n_components, n_components)
     _code_scale: np.ndarray  # (n_components,)
-    _sparse_codes: ClassVar[str | bool] = False  # format of sparse codes that can be decoded
+    _sparse_codes: ClassVar[str | bool] = False  # sparse format that inverse_transform accepts
 
-    # -- seams for kinds -----------------------------------------------------------
+    # -- what a kind may override --------------------------------------------------
 
     def _check_rows(self, X: Any, *, reset: bool = False) -> Any:
-        """Validate rows; a kind may read images, or frames with gaps, and return 2-D numbers."""
+        """Validate rows. A kind may accept images or missing values, and return 2-D numbers."""
         if not reset:
             check_is_fitted(self)
         return check_rows(self, X, reset=reset)
@@ -57,14 +57,14 @@ class LatentTransformer(
         return False
 
     def _output_activation(self, decoded: Tensor) -> Tensor:
-        """Turn what the decoder returns into standardized rows."""
+        """Map outputs of the decoder to standardized rows."""
         return decoded.sigmoid() if self._decodes_logits() else decoded
 
     def _differences(self, rows: Any, others: Any) -> Any:
-        """Rows minus others; a kind whose rows have gaps returns zeros there."""
+        """Rows minus others. A kind whose rows have missing values returns zeros there."""
         return rows - others
 
-    # -- rows, standardized rows, codes of the network, ordered codes -----------------
+    # -- one batch -------------------------------------------------------------------
 
     def _standardize(self, X: Any) -> Any:
         rows = in_type_of(X - like(self._center, X), X)
@@ -82,14 +82,14 @@ class LatentTransformer(
         return in_type_of(codes, raw)
 
     def _codes(self, rows: Any) -> Any:
-        """Ordered codes of standardized rows."""
+        """Codes of standardized rows, in the order and units of `transform`."""
         return self._rotate_codes(self._encode(rows))
 
     def _decode(self, codes: Any, given: Any = None) -> Any:
-        """Standardized rows of ordered codes.
+        """Decode codes to standardized rows.
 
-        `given` are the standardized rows that the codes belong to, where there are any. A kind
-        whose decoder is told some columns, such as a condition, reads them there.
+        `given` are the standardized rows that were encoded, if any. A kind whose decoder takes
+        some columns as a condition reads them there.
         """
         raw = product(codes, (self._rotation / self._code_scale).T)
         raw = in_type_of(raw + like(self._code_mean, raw), codes)
@@ -100,7 +100,7 @@ class LatentTransformer(
         return self._decode(self._codes(rows), given=rows)
 
     def _batch_slices(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
-        """Slices of rows small enough for arrays of some width in bounded memory."""
+        """Slices of rows, each small enough for arrays of `n_columns` and for the network."""
         if n_rows <= SMALLEST_BATCH:
             return iter([slice(0, n_rows)])
         widest = max(n_columns, self.n_features_in_, self.net_.widest_layer())
@@ -114,14 +114,17 @@ class LatentTransformer(
         dtype: Any = None,
         n_columns_inside: int = 0,
     ) -> Any:
-        """Apply a function of rows, batch by batch; in X's dtype unless another is given."""
+        """Apply a function to dense rows, batch by batch, in X's dtype unless one is given.
+
+        The function returns `n_columns` columns and may need `n_columns_inside` at once.
+        """
         n_rows = X.shape[0]
         result = empty_like(as_dense(X[:1]), (n_rows, n_columns), dtype)
         for part in self._batch_slices(n_rows, n_columns_inside):
             result[part] = function(as_dense(X[part]))
         return result
 
-    # -- transform and back --------------------------------------------------------
+    # -- public methods --------------------------------------------------------------
 
     @array_api
     def transform(self, X: Any) -> np.ndarray:
@@ -134,14 +137,12 @@ class LatentTransformer(
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components_), dtype of X
-            Codes: centred on the training rows, uncorrelated there, the component of
-            largest variance first; of unit variance if `whiten`.
+            Codes. Over the training rows they are centred, uncorrelated and sorted by
+            decreasing variance, and have variance one if `whiten`.
         """
         X = self._check_rows(X)
         return self._map_batches(
-            lambda part: self._codes(self._standardize(part)),
-            X,
-            self.n_components_,
+            lambda part: self._codes(self._standardize(part)), X, self.n_components_
         )
 
     @wrap_in_frame
@@ -152,13 +153,14 @@ class LatentTransformer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components_)
-            Codes as `transform` returns them; a frame must have its column names.
+            Codes as `transform` returns them. The columns of a frame must have the names of
+            `get_feature_names_out`.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features_in_), dtype of the codes
-            Rows in input units. A frame with the names of the features if `set_output` asks
-            for frames.
+            Rows in input units. A frame with the feature names if `set_output` asks for
+            frames.
         """
         check_is_fitted(self)
         check_code_names(self, X)
@@ -179,7 +181,7 @@ class LatentTransformer(
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features), dtype of X
-            A frame with the names of the features if `set_output` asks for frames.
+            In input units. A frame with the feature names if `set_output` asks for frames.
         """
         X = self._check_rows(X)
         return self._map_batches(
@@ -190,13 +192,13 @@ class LatentTransformer(
 
     @array_api
     def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
-        """Squared differences between rows and their reconstructions, whatever the loss.
+        """Squared differences between rows and their reconstructions, for every `loss`.
 
         Parameters
         ----------
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
         per_feature : bool, default=False
-            Return one value a feature instead of their sum over features.
+            Return one value per feature instead of the sum over features.
 
         Returns
         -------
@@ -207,10 +209,10 @@ class LatentTransformer(
         return errors if per_feature else errors[:, 0]
 
     def _squared_errors(self, X: Any, per_feature: bool = False) -> np.ndarray:
-        """Errors of rows that are checked, in one column unless of each feature."""
+        """Squared errors of validated rows; their sum is one column unless `per_feature`."""
 
         def errors(part: np.ndarray) -> np.ndarray:
-            # In network units: float32 rows of a large offset lose nothing in the difference.
+            # Of standardized rows: with a large mean, float32 rows would lose digits.
             rows = self._standardize(part)
             squares = self._differences(rows, self._reconstruct(rows)) ** 2 * self._scale**2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)
@@ -221,9 +223,9 @@ class LatentTransformer(
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Fraction of variance explained by the reconstruction.
 
-        ``1 - SSE / SST``: the squared error of the reconstruction over the squared
-        distance to the *training* mean, both summed over rows and features. It rises
-        with `n_components`, so that it cannot choose a dimension alone.
+        The score is ``1 - SSE / SST``. SSE is the sum of squared errors of the reconstruction.
+        SST is the sum of squared distances to the *training* mean. Both are sums over rows and
+        features. The score rises with `n_components`, so it cannot choose that alone.
 
         Parameters
         ----------
@@ -231,13 +233,13 @@ class LatentTransformer(
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in both sums.
+            Weight of each row in both sums.
 
         Returns
         -------
         score : float
-            1 is perfect, 0 is what the training mean reaches; rows that all equal the
-            training mean score 1 if reconstructed exactly, else 0.
+            1 is perfect. The training mean as reconstruction scores 0. If all rows equal the
+            training mean, the score is 1 if they are reconstructed exactly, else 0.
         """
         X, weights = check_weights(sample_weight, self._check_rows(X))
         distances = self._map_batches(
@@ -256,23 +258,23 @@ class LatentTransformer(
         return self.n_components_
 
     def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-        """All of "transform", "inverse_transform" or "reconstruct" as one module, on the CPU.
+        """The method "transform", "inverse_transform" or "reconstruct" as a module on the CPU.
 
-        It takes and returns `dtype`, of which the network is too; the rest is float64.
+        Its inputs, outputs and network have `dtype`; the other steps are float64.
         """
         network = copy.deepcopy(self.net_.module_).cpu().requires_grad_(False)
         tensor = partial(torch.tensor, dtype=torch.float64)
-        arrange = self._rotation * self._code_scale
+        to_code = self._rotation * self._code_scale
         steps: list[nn.Module] = [Cast(torch.float64)]
         if method == "inverse_transform":
-            back = (self._rotation / self._code_scale).T
-            steps.append(Affine(tensor(back), tensor(self._code_mean)))
+            from_code = (self._rotation / self._code_scale).T
+            steps.append(Affine(tensor(from_code), tensor(self._code_mean)))
         else:
             steps.append(Standardize(tensor(self._center), tensor(self._scale)))
             steps.append(encoder_of(network, dtype, self.n_components_))
             steps += rules_of(network)
         if method == "transform":
-            steps.append(Affine(tensor(arrange), tensor(-self._code_mean @ arrange)))
+            steps.append(Affine(tensor(to_code), tensor(-self._code_mean @ to_code)))
         else:
             steps.append(decoder_of(network, dtype, self.n_features_in_))
             steps += [nn.Sigmoid()] if self._decodes_logits() else []
@@ -281,5 +283,5 @@ class LatentTransformer(
 
 
 def weighted_sum(values: Any, weights: np.ndarray | None) -> float:
-    """Sum of numbers, of shape (n_rows,) or (n_rows, n_columns), each row times its weight."""
+    """Sum of values (n_rows,) or (n_rows, n_columns), each row times its weight."""
     return float(values.sum() if weights is None else (like(weights, values) @ values).sum())

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae._estimators.partial_fit import Stream, rows_to_wait_for, stacked
+from skae._estimators.partial_fit import Stream, concatenate_rows, min_rows_to_train
 from skae.densities import Gaussian
 
 NETWORKS = pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_the_linear_model_remains_pca_of_all_rows(cls, raw_cancer, offset):
 
 
 def test_rows_to_wait_for_grow_with_the_features():
-    assert [rows_to_wait_for(d) for d in (1, 100, 784, 10_000)] == [500, 500, 3920, 5000]
+    assert [min_rows_to_train(d) for d in (1, 100, 784, 10_000)] == [500, 500, 3920, 5000]
 
 
 def test_moments_are_held_by_two_rows_a_feature(wine):
     seen = Stream([0], 13, joint=True)
     seen.rows.add(wine, np.arange(178.0))
-    X, weights = seen.same_moments()
+    X, weights = seen.equivalent_rows()
     mean = weights @ X / weights.sum()
     assert weights.sum() == pytest.approx(np.arange(178).sum())
     assert_close(mean, seen.rows.mean, 1e-12)
@@ -236,9 +236,9 @@ def test_sparse_chunks_are_the_same_rows(streamed_once, shuffled):
 
 def test_stacked_rows_are_sparse_if_both_are(wine):
     thin = sparse.csr_array(wine)
-    assert sparse.issparse(stacked(thin, thin))
+    assert sparse.issparse(concatenate_rows(thin, thin))
     for pair in ((thin, thin), (thin, wine), (wine, wine)):
-        both = stacked(*pair)
+        both = concatenate_rows(*pair)
         both = both.toarray() if sparse.issparse(both) else both
         assert np.array_equal(both, np.tile(wine, (2, 1)))
 

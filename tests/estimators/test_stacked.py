@@ -120,8 +120,8 @@ def test_without_fine_tuning_the_ends_alone_are_trained(cancer, fine_tune, expec
 
 def test_the_classic_stack_is_the_chain_of_its_layers(cancer):
     model = make(anchor=None, max_epochs=1).fit(cancer)
-    pairs, network = model._make_pairs(3), model._make_network(None, 5)
-    model._unroll(pairs, network)
+    pairs, network = model._make_layer_autoencoders(3), model._make_network(None, 5)
+    model._copy_layers(pairs, network)
     x = torch.from_numpy(cancer).float()
     codes = [x]
     for pair in pairs:
@@ -292,7 +292,7 @@ def test_some_rows_stand_for_very_many():
     random = np.random.default_rng(0)
     rows = Dataset(random.normal(size=(120_000, 2)), np.zeros(2))
     codes = LayerActivations(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
-    assert len(codes.some()) == 50_000
+    assert len(codes.representative_rows()) == 50_000
     whole = codes[:].std(axis=0)
     np.testing.assert_allclose(codes.feature_statistics()["std"], whole, rtol=0.02)
 

@@ -20,7 +20,7 @@ from skae import AutoencoderTransformer, VAETransformer
 from skae._data.dataset import Dataset
 from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.base import Seeds
-from skae._latent.n_components import Trial, copy_weights, pca_dimension
+from skae._latent.n_components import ComponentTrials, copy_weights, pca_n_components
 
 FRACTIONS = [0.01, 0.5, 0.8, 0.9, 0.95, 0.999]
 AT_CAP = "ignore:n_components=.* of held-out rows:sklearn.exceptions.ConvergenceWarning"
@@ -56,7 +56,7 @@ def explained_by_pca(train, judges, mean, k):
 def test_the_cap_is_pcas_choice(cancer, wine, digits, fraction):
     wide = np.random.default_rng(0).normal(size=(20, 60))
     for X in (cancer, wine, digits, wide):
-        assert pca_dimension(centred(X), fraction) == PCA(fraction).fit(X).n_components_
+        assert pca_n_components(centred(X), fraction) == PCA(fraction).fit(X).n_components_
 
 
 @may_bind
@@ -124,10 +124,12 @@ def test_other_rows_may_validate(wine):
     estimator = AutoencoderTransformer(hidden_layer_sizes=()).fit(train)
     mean = train.mean(axis=0)
     rows, validation = Dataset(train, mean), Dataset(held_out, mean)
-    trial = Trial(estimator, rows, torch.device("cpu"), Seeds(*derive_seeds(0, 4)), validation)
+    trials = ComponentTrials(
+        estimator, rows, torch.device("cpu"), Seeds(*derive_seeds(0, 4)), validation
+    )
     for k in (1, 3, 5):
         expected = explained_by_pca(train, held_out, mean, k)
-        assert trial.explained(k) == pytest.approx(expected, abs=1e-12)
+        assert trials.explained_variance(k) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_feature_that_varies_in_no_other_fold_is_left_out_of_validation(wine):
@@ -138,10 +140,10 @@ def test_a_feature_that_varies_in_no_other_fold_is_left_out_of_validation(wine):
         linear = {"hidden_layer_sizes": (), "random_state": 0}
         rare = AutoencoderTransformer(0.99, **linear).fit(X).dimension_curve_
     rows = Dataset(X, X.mean(axis=0))
-    trial = Trial(
+    trials = ComponentTrials(
         AutoencoderTransformer(**linear).fit(X), rows, torch.device("cpu"), Seeds(0, 0, 0, 0)
     )
-    (alone,) = (split for split in trial.splits if split.constant[-1])
+    (alone,) = (split for split in trials.splits if split.constant[-1])
     assert alone.validation.X[:, -1].any()
     assert all((block[:, -1] == alone.first[-1]).all() for block, _ in alone.blocks())
     assert rare["explained_variance"][-1] > 0.9

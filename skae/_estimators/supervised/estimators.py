@@ -1,11 +1,10 @@
-"""A classifier and a regressor on the codes of an autoencoder, fine-tuned."""
+"""Classifier and regressor on the codes of an autoencoder, fine-tuned through its encoder."""
 
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -66,61 +65,62 @@ class _Supervised(
     Parameters
     ----------
     autoencoder : estimator, default=None
-        An estimator of skae, of which a clone is fitted, or one that is fitted already, as
+        An autoencoder of skae, which is cloned and fitted, or a fitted one as
         ``FrozenEstimator(autoencoder)``. None is `AutoencoderTransformer` with 32 components,
-        or as many as there are features if these are fewer.
+        or one component per feature if there are fewer features.
     freeze : bool, default=False
-        Train the head only.
+        Train only the head, not the encoder.
     unlabeled : label, default=None
-        What stands in y for rows without a label, such as -1 or NaN. The autoencoder is
-        fitted to all rows, the head to the labelled ones. None: all rows are labelled.
+        Value in y of rows without a label, such as -1 or NaN. The autoencoder is fitted to all
+        rows, the head to the labelled ones. None means that all rows are labelled.
     spread_labels : bool, default=True
-        Give unlabelled rows targets to train on: what the head predicts, averaged over
-        neighbours in the space of codes, labelled ones above all. Done only where it predicts
-        held-out labels better than the head.
+        Train on unlabelled rows too, by label propagation. Their targets are the head's
+        predictions, averaged over neighbours in the latent space; labelled neighbours have much
+        larger weights. This is done only if it predicts held-out labels better than the head.
     n_neighbors : int, default=10
-        Neighbours that targets are spread to.
+        Number of neighbours in label propagation.
     noise : str, nn.Module or None, default=None
-        What corrupts rows while fine-tuning, so that predictions depend on no few features:
-        "masking", "gaussian", "salt_pepper", "swap" or a module, as in `DenoisingAutoencoder`.
-        Weights are judged by clean rows.
+        Noise that corrupts rows in fine-tuning, so that predictions do not depend on few
+        features: "masking", "gaussian", "salt_pepper", "swap" or a module, as in
+        `DenoisingAutoencoder`. Validation rows are clean.
     noise_level : float, default=0.25
-        For "gaussian" in standard deviations of each feature, else the share of entries in
-        [0, 1]. Not used by your own module.
+        For "gaussian", the noise's standard deviation in units of each feature's; otherwise the
+        share of corrupted entries, in [0, 1]. Not used by your own module.
     lr : float, default=1e-3
-        Peak of the learning rate while fine-tuning.
+        Largest learning rate of fine-tuning.
     weight_decay : float, default=0.01
     batch_size : int or "auto", default="auto"
     max_epochs : int or "auto", default="auto"
-        Passes over the rows while fine-tuning.
+        Passes over the rows in fine-tuning.
     early_stopping : bool, default=True
-        Hold rows out and keep the weights that predict them best, those before fine-tuning
-        among them; below 500 labelled rows, hold out each row once and keep the best number
-        of epochs; below 30, do not fine-tune. False trains on all rows and keeps the last
-        weights.
+        Hold out validation rows and keep the weights that predict them best; those before
+        fine-tuning are one of the candidates. With fewer than 500 labelled rows,
+        cross-validation chooses the number of epochs. With fewer than 30, there is no
+        fine-tuning. False trains on all rows and keeps the last weights.
     validation_fraction : float, default=0.1
     callbacks : list of skorch callbacks, default=None
-        Of the fine-tuning.
+        Callbacks of fine-tuning.
     random_state : int, RandomState instance or None, default=None
-        Of the fine-tuning, and of the autoencoder if its own is None.
+        Seed of fine-tuning, and of the autoencoder if its own is None.
     verbose : int, default=0
-        1 shows a progress bar of the fine-tuning.
+        1 shows a progress bar of fine-tuning.
 
     Attributes
     ----------
     autoencoder_ : estimator
-        Fitted to all rows, before fine-tuning.
+        The autoencoder, fitted to all rows, before fine-tuning.
     net_ : skorch.NeuralNet
-        Encoder and head; its network is ``net_.module_``.
+        Encoder and head. Its network is ``net_.module_``.
     n_components_ : int
-        Of the codes.
+        Number of components of the codes.
     metric_ : {"euclidean", "cosine"} or None
-        By which rows were neighbours: distance between codes, or the angle between whitened
-        codes; None where nothing was spread.
+        Metric of neighbours in label propagation: distance between codes, or angle between
+        whitened codes. None if labels were not propagated.
     alpha_ : float or None
-        Share that each step of spreading took from neighbours; None where nothing was spread.
+        Share that each step of label propagation takes from neighbours. None if labels were not
+        propagated.
     n_iter_ : int
-        Epochs of fine-tuning.
+        Number of epochs of fine-tuning.
     loss_curve_, validation_loss_curve_ : list of float
         Mean loss per row after each epoch of fine-tuning.
     n_features_in_ : int
@@ -191,7 +191,7 @@ class _Supervised(
         self.random_state = random_state
         self.verbose = verbose
 
-    # -- what classifier and regressor choose --------------------------------------
+    # -- what classifier and regressor override ------------------------------------
 
     @abstractmethod
     def _check_labels(self, y: np.ndarray) -> np.ndarray:
@@ -199,19 +199,19 @@ class _Supervised(
 
     @abstractmethod
     def _make_target(self, y: np.ndarray, weights: np.ndarray | None) -> Target:
-        """Learn how labels become columns of numbers."""
+        """Build the encoding of labels."""
 
     # -- fit -----------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit the autoencoder, then the head, then both.
+        """Fit the autoencoder, then the head, then train both.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels; `unlabeled` in rows that have none.
+            Labels, and `unlabeled` for rows without a label.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight zero are dropped.
 
@@ -223,32 +223,30 @@ class _Supervised(
         Raises
         ------
         ValueError
-            If X or y holds NaN or infinity, lengths or widths differ, no row is labelled, or
-            labels are of one class only.
+            If X or y contains NaN or infinity, if their lengths differ, if X has another number
+            of features than a fitted autoencoder, if no row is labelled, or if there is only one
+            class.
         """
         with all_or_nothing(self), torch.inference_mode(False):
-            self._fit(X, y, sample_weight)
+            check_callbacks(self.callbacks)
+            check_noise(self.noise, self.noise_level)
+            rows = check_rows(self, X, reset=True)
+            y = self._check_y(y, rows)
+            rows, weights = check_weights(sample_weight, rows)
+            y, _ = check_weights(sample_weight, y)
+            columns = self._encode_targets(y, weights)
+            rows, columns, weights = _sort_and_repeat(rows, columns, weights)
+            seeds = derive_seeds(self.random_state, 5)
+            self.autoencoder_ = self._fitted_autoencoder(X, rows, weights, seeds[0])
+            self.n_components_ = self.autoencoder_.n_components_
+            with limited_threads(torch.get_num_threads()):
+                self._fit_head(rows, columns, weights, seeds[1:])
+            self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
+            self.n_iter_ = len(self.loss_curve_)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
-        check_callbacks(self.callbacks)
-        check_noise(self.noise, self.noise_level)
-        rows = check_rows(self, X, reset=True)
-        y = self._check_y(y, rows)
-        rows, weights = check_weights(sample_weight, rows)
-        y, _ = check_weights(sample_weight, y)
-        columns = self._columns_of(y, weights)
-        rows, columns, weights = _canonical(rows, columns, weights)
-        seeds = derive_seeds(self.random_state, 5)
-        self.autoencoder_ = self._fitted_autoencoder(X, rows, weights, seeds[0])
-        self.n_components_ = self.autoencoder_.n_components_
-        with limited_threads(torch.get_num_threads()):
-            self._fit_head(rows, columns, weights, seeds[1:])
-        self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
-        self.n_iter_ = len(self.loss_curve_)
-
-    def _columns_of(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        """Targets as columns of numbers; NaN in rows without a label."""
+    def _encode_targets(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """Encode labels as columns of numbers; NaN in rows without a label."""
         labeled = self._is_labeled(y)
         labels = self._check_labels(y[labeled])
         weights = None if weights is None else weights[labeled]
@@ -258,7 +256,7 @@ class _Supervised(
         return columns
 
     def _check_y(self, y: Any, rows: Any) -> np.ndarray:
-        """Labels in rows and columns, whatever they are."""
+        """Validate y and return it as a 2-D array of any dtype."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
@@ -271,18 +269,18 @@ class _Supervised(
         return y.reshape(len(y), -1)
 
     def _is_labeled(self, y: np.ndarray) -> np.ndarray:
-        """Which rows have labels."""
-        absent = _is_label(y, self.unlabeled)
+        """Mask of rows that have labels."""
+        absent = _equals_label(y, self.unlabeled)
         partly = absent.any(axis=1) & ~absent.all(axis=1)
         if partly.any():
             raise ValueError(
                 f"y has {partly.sum()} rows in which only some outputs are "
-                f"unlabeled={self.unlabeled!r}; give all outputs of a row, or none."
+                f"unlabeled={self.unlabeled!r}; label all outputs of a row, or none."
             )
         if absent.all():
             raise ValueError(
                 f"y has no labelled row: all {len(y)} are unlabeled={self.unlabeled!r}; label "
-                "some, or fit an autoencoder, which needs no labels."
+                "some rows, or fit an autoencoder, which needs no labels."
             )
         return ~absent[:, 0]
 
@@ -296,9 +294,9 @@ class _Supervised(
             autoencoder = AutoencoderTransformer(min(DEFAULT_COMPONENTS, rows.shape[1]))
         if not isinstance(autoencoder, BaseAutoencoder):
             raise ValueError(
-                f"autoencoder={self.autoencoder!r} is no autoencoder of skae; give one, such as "
-                "AutoencoderTransformer(), or FrozenEstimator of a fitted one. Other steps go "
-                "before this estimator, in a Pipeline."
+                f"autoencoder={self.autoencoder!r} is no autoencoder of skae; pass one, such as "
+                "AutoencoderTransformer(), or a FrozenEstimator of a fitted one. Put other "
+                "steps before this estimator, in a Pipeline."
             )
         if frozen:
             check_is_fitted(autoencoder)
@@ -312,58 +310,61 @@ class _Supervised(
     def _fit_head(
         self, X: Any, columns: np.ndarray, weights: np.ndarray | None, seeds: list[int]
     ) -> None:
-        """Fit the head to the codes of labelled rows, and fine-tune."""
+        """Fit the head to the codes of labelled rows, propagate labels, and fine-tune."""
         labeled = np.flatnonzero(~np.isnan(columns[:, 0]))
-        spreads = self.spread_labels and len(labeled) < len(columns)
-        codes = self._raw_codes(X if spreads else X[labeled])
-        among = labeled if spreads else np.arange(len(labeled))
-        unit = float(np.sqrt(codes[among].var(axis=0).mean())) or 1.0
-        known = None if weights is None else weights[labeled]
-        start = HeadInitializer(
-            self._target, codes[among] / unit, columns[labeled], known, seeds[0]
+        propagates = self.spread_labels and len(labeled) < len(columns)
+        codes = self._raw_codes(X if propagates else X[labeled])
+        labeled_codes = codes[labeled] if propagates else codes
+        unit = float(np.sqrt(labeled_codes.var(axis=0).mean())) or 1.0
+        labeled_weights = None if weights is None else weights[labeled]
+        initializer = HeadInitializer(
+            self._target, labeled_codes / unit, columns[labeled], labeled_weights, seeds[0]
         )
         targets, self.metric_, self.alpha_ = None, None, None
-        if spreads and start.folds:
+        if propagates and initializer.folds:
             graphs = neighbor_graphs(codes, self.n_neighbors)
-            targets, self.metric_, self.alpha_ = start.propagate(graphs, codes / unit, labeled)
-        tuning = FineTuning(self.get_params(deep=False), self.autoencoder_, start, unit, seeds[1:3])
-        if targets is None:
-            tune = partial(tuning.on_labels, X[labeled])
-        else:
-            tune = partial(tuning.on_propagated, X, targets, weights, labeled)
+            targets, self.metric_, self.alpha_ = initializer.propagate(
+                graphs, codes / unit, labeled
+            )
+        tuning = FineTuning(
+            self.get_params(deep=False), self.autoencoder_, initializer, unit, seeds[1:3]
+        )
         with self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device)):
-            self.net_, self.validation_loss_curve_ = tune()
+            if targets is None:
+                trained = tuning.train_on_labeled(X[labeled])
+            else:
+                trained = tuning.train_on_propagated(X, targets, weights, labeled)
+        self.net_, self.validation_loss_curve_ = trained
         self.net_.module_.noise = None
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
-        """Let a user's modules draw by a seed."""
+        """Seed torch's global generators if modules of the user draw from them."""
         if isinstance(self.noise, nn.Module):
             return seeded_globally(seed, device)
         return self.autoencoder_._seed_user_modules(seed, device)
 
     def _raw_codes(self, X: Any) -> np.ndarray:
-        """Codes of rows, as the network has them."""
-        coder = self.autoencoder_
-        return coder._map_batches(
-            lambda part: coder._encode(coder._standardize(part)), X, self.n_components_
+        """Codes of rows, before they are ordered and scaled."""
+        autoencoder = self.autoencoder_
+        return autoencoder._map_batches(
+            lambda part: autoencoder._encode(autoencoder._standardize(part)), X, self.n_components_
         ).astype(float, copy=False)
 
     # -- after fit -----------------------------------------------------------------
 
     def _apply(
-        self, X: Any, method: str, arrange: Callable[[np.ndarray], np.ndarray], n_columns: int
+        self, X: Any, method: str, after: Callable[[np.ndarray], np.ndarray], n_columns: int
     ) -> np.ndarray:
-        """Run rows through the network, batch by batch."""
-        check_is_fitted(self)
-        X, coder = check_rows(self, X, reset=False), self.autoencoder_
+        """Apply a method of the network, then a function, to rows, batch by batch."""
+        X, autoencoder = check_rows(self, X, reset=False), self.autoencoder_
 
         def apply(part: np.ndarray) -> np.ndarray:
-            return arrange(self.net_.infer_rows(method, coder._standardize(part)))
+            return after(self.net_.infer_rows(method, autoencoder._standardize(part)))
 
-        return coder._map_batches(apply, X, n_columns)
+        return autoencoder._map_batches(apply, X, n_columns)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Encode rows by the fine-tuned encoder.
+        """Encode rows with the fine-tuned encoder.
 
         Parameters
         ----------
@@ -394,10 +395,10 @@ class _Supervised(
 class AutoencoderClassifier(ClassifierMixin, _Supervised):
     """Classifier on the codes of an autoencoder, fine-tuned through its encoder.
 
-    An autoencoder is fitted to the rows, whether or not they are labelled; a logistic
-    regression is fitted to the codes of the labelled ones; and from there, both are trained
-    together. Weights are kept that predict held-out rows best, those of the logistic
-    regression among them.
+    First, an autoencoder is fitted to all rows, with and without labels. Then a logistic
+    regression is fitted to the codes of the labelled rows. Then encoder and head are trained
+    together, from there. Training keeps the weights that predict validation rows best; the
+    logistic regression is one of the candidates.
 
     Parameters
     ----------
@@ -409,10 +410,10 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
     noise
     noise_level
     class_shares : "labeled", array-like or None, default=None
-        Shares of the classes among all rows, in the order of `classes_`, where you know them;
-        targets of unlabelled rows are made to agree. "labeled": as among the labelled rows,
-        for a sample drawn class by class. One drawn at random says too little, and None, no
-        correction, is better.
+        Known shares of the classes among all rows, in the order of `classes_`. The propagated
+        targets of unlabelled rows are corrected so that they have these shares. "labeled" takes
+        the shares among the labelled rows, which suits a stratified sample. A random sample
+        tells too little about the shares; there, None, which is no correction, is better.
     *
 
     Attributes
@@ -423,14 +424,15 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
 
     See Also
     --------
-    AutoencoderRegressor : The same for quantities.
+    AutoencoderRegressor : The same for continuous targets.
     sklearn.semi_supervised.SelfTrainingClassifier : Labels from a classifier's own predictions.
 
     Notes
     -----
-    Spreading minimises what [1]_ does, with the head's predictions, of small weight, as the
-    targets of unlabelled rows [2]_. Which metric and which step of the spreading are best, if
-    any, is found by five-fold cross-validation over the labelled rows; below ten there is none.
+    Label propagation has the objective of [1]_. The targets of unlabelled rows are the head's
+    predictions, with a small weight [2]_. Five-fold cross-validation over the labelled rows
+    chooses `metric_` and `alpha_`, or no propagation. With fewer than ten labelled rows, labels
+    are not propagated.
 
     References
     ----------
@@ -516,8 +518,8 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         for each in classes:
             if len(each) == 1:
                 raise ValueError(
-                    f"y has one class only, {each[0]!r}, among its {len(y)} labelled rows; a "
-                    "classifier needs at least two classes."
+                    f"y has one class only, {each[0]!r}, among its {len(y)} labelled rows; "
+                    "label rows of at least two classes."
                 )
         self.classes_ = classes if self._is_multi_output else classes[0]
         target = ClassTarget(classes)
@@ -528,16 +530,16 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
     def _shares(
         self, target: ClassTarget, columns: np.ndarray, weights: np.ndarray | None
     ) -> np.ndarray:
-        """Shares of all classes, side by side."""
+        """Shares of the classes, one per column."""
         if isinstance(self.class_shares, str):
             return np.average(columns, axis=0, weights=weights)
         shares = np.ravel(np.asarray(self.class_shares, dtype=float))
         sums = [shares[block].sum() for block in target.blocks]
-        whole = len(shares) == target.n_columns and np.allclose(sums, 1) and (shares >= 0).all()
-        if not whole:
+        valid = len(shares) == target.n_columns and np.allclose(sums, 1) and (shares >= 0).all()
+        if not valid:
             raise ValueError(
-                f"class_shares={self.class_shares!r} must hold {target.n_columns} numbers >= 0, "
-                f"one for each of classes_={self.classes_!r}, that add up to 1."
+                f"class_shares={self.class_shares!r} must be {target.n_columns} numbers >= 0 "
+                f"with sum 1, one for each of classes_={self.classes_!r}."
             )
         return shares
 
@@ -549,7 +551,7 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         return [columns[:, block] for block in target.blocks]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of rows whose label is predicted.
+        """Accuracy: share of rows whose label is predicted correctly.
 
         Parameters
         ----------
@@ -590,7 +592,7 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         log_P : ndarray of shape (n_samples, n_classes), dtype of X
             A list of such if there are several outputs.
         """
-        with np.errstate(divide="ignore"):  # minus infinity is right
+        with np.errstate(divide="ignore"):  # a probability of zero has the logarithm -inf
             each = [np.log(p) for p in self._probabilities(X)]
         return each if self._is_multi_output else each[0]
 
@@ -617,10 +619,10 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
 class AutoencoderRegressor(RegressorMixin, _Supervised):
     """Regressor on the codes of an autoencoder, fine-tuned through its encoder.
 
-    An autoencoder is fitted to the rows, whether or not they are labelled; a ridge regression
-    is fitted to the codes of the labelled ones; and from there, both are trained together.
-    Weights are kept that predict held-out rows best, those of the ridge regression among them.
-    What is predicted is standardised inside.
+    First, an autoencoder is fitted to all rows, with and without labels. Then a ridge
+    regression is fitted to the codes of the labelled rows. Then encoder and head are trained
+    together, from there. Training keeps the weights that predict validation rows best; the ridge
+    regression is one of the candidates. Targets are standardized internally.
 
     Parameters
     ----------
@@ -687,7 +689,7 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
         return super().score(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict quantities.
+        """Predict continuous targets.
 
         Parameters
         ----------
@@ -700,15 +702,15 @@ class AutoencoderRegressor(RegressorMixin, _Supervised):
         check_is_fitted(self)
         target = self._target
 
-        def in_units(outputs: np.ndarray) -> np.ndarray:
+        def unstandardize(outputs: np.ndarray) -> np.ndarray:
             return outputs * target.scale + target.mean
 
-        predicted = self._apply(X, "predict", in_units, target.n_columns)
+        predicted = self._apply(X, "predict", unstandardize, target.n_columns)
         return predicted if self._is_multi_output else predicted[:, 0]
 
 
-def _is_label(y: np.ndarray, label: Any) -> np.ndarray:
-    """Which entries are some label, of the type that labels have."""
+def _equals_label(y: np.ndarray, label: Any) -> np.ndarray:
+    """Mask of the entries that equal a label; NaN equals NaN, and None no entry."""
     if label is None:
         return np.zeros(y.shape, dtype=bool)
     if isinstance(label, Real) and np.isnan(float(label)):
@@ -717,10 +719,10 @@ def _is_label(y: np.ndarray, label: Any) -> np.ndarray:
     return np.asarray(y.astype(object) == wanted, dtype=bool)
 
 
-def _canonical(
+def _sort_and_repeat(
     X: Any, columns: np.ndarray, weights: np.ndarray | None
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    """Write few rows out in sorted order, each as often as it counts, with their targets."""
+    """Sort few rows with their targets, and repeat them by integer weights."""
     if X.shape[0] >= MIN_ROWS_TO_HOLD_OUT:
         return X, columns, weights
     X, n_features = as_numpy(X), X.shape[1]

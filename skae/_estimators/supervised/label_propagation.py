@@ -1,4 +1,4 @@
-"""Targets of unlabelled rows, averaged over neighbours in the space of codes."""
+"""Label propagation: targets of unlabelled rows from neighbours in the latent space."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-METRICS = "euclidean", "cosine"  # of neighbours; the latter of whitened codes
-FLAT = 1e-6  # standard deviation against the largest, below which there is nothing to whiten
-NARROWNESS = 4.0  # of the weights: those of the farthest neighbour are exp(-4)
-MAX_STEPS, NEGLIGIBLE = 50, 0.05  # steps of spreading; share of what later ones would add
+METRICS = "euclidean", "cosine"  # between codes; between whitened codes
+FLAT = 1e-6  # a standard deviation that counts as zero, over the largest
+NARROWNESS = 4.0  # the farthest neighbour has the weight exp(-4)
+MAX_STEPS, NEGLIGIBLE = 50, 0.05  # number of steps; share of the result that later steps may add
 
 
 def neighbor_graph(codes: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
-    """Symmetric, normalised weights between codes and their nearest neighbours.
+    """Symmetric, normalised weights (n_rows, n_rows) between codes and their neighbours, float32.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n_rows, n_components)
-    n_neighbors : int
-
-    Returns
-    -------
-    csr_matrix of shape (n_rows, n_rows), float32
-        Weights fall with the square of the distance over that of the last neighbour.
+    They are Gaussian functions of the distance over the distance of the farthest neighbour.
     """
     n_neighbors = min(n_neighbors, len(codes) - 1)
     found = NearestNeighbors(n_neighbors=n_neighbors).fit(codes)
@@ -42,18 +34,11 @@ def neighbor_graph(codes: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
 
 
 def directions(codes: np.ndarray) -> np.ndarray:
-    """Whitened codes, each divided by its norm: their distances are those of cosines.
+    """Whitened codes, each divided by its norm, so that distances depend on cosines.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n_rows, n_components)
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_components or fewer)
-        Without directions in which codes do not vary.
+    Directions in which codes do not vary are dropped.
     """
-    with np.errstate(invalid="ignore"):  # shares of no variance
+    with np.errstate(invalid="ignore"):  # variance ratios of constant codes are 0 / 0
         pca = PCA().fit(codes)
     deviations = np.sqrt(pca.explained_variance_)
     varied = deviations > FLAT * deviations[0]
@@ -63,48 +48,25 @@ def directions(codes: np.ndarray) -> np.ndarray:
 
 
 def neighbor_graphs(codes: np.ndarray, n_neighbors: int) -> dict[str, sparse.csr_matrix]:
-    """Graphs of neighbours, by metric.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n_rows, n_components)
-    n_neighbors : int
-
-    Returns
-    -------
-    dict of csr_matrix of shape (n_rows, n_rows)
-    """
-    places = codes, directions(codes)
+    """Neighbour graphs of codes, by metric."""
+    points = codes, directions(codes)
     return {
-        metric: neighbor_graph(place, n_neighbors)
-        for metric, place in zip(METRICS, places, strict=True)
+        metric: neighbor_graph(codes_of_metric, n_neighbors)
+        for metric, codes_of_metric in zip(METRICS, points, strict=True)
     }
 
 
 def propagate(
     graph: sparse.csr_matrix, targets: np.ndarray, confidences: np.ndarray, alpha: float
 ) -> np.ndarray:
-    """Mean of the targets around each row, by closeness in a graph and certainty.
+    """Propagate targets (n_rows, n_targets) over a graph; return weighted means, float64.
 
-    Parameters
-    ----------
-    graph : csr_matrix of shape (n_rows, n_rows)
-        As `neighbor_graph` returns it.
-    targets : ndarray of shape (n_rows, n_targets)
-    confidences : ndarray of shape (n_rows,)
-        Weight of each row's own target.
-    alpha : float
-        In (0, 1): share that each step takes from neighbours.
+    `confidences` (n_rows,) are the weights of each row's own target. Each step takes the share
+    `alpha`, in (0, 1), from neighbours.
 
-    Returns
-    -------
-    ndarray of shape (n_rows, n_targets), float64
-
-    References
-    ----------
-    Zhou et al. (2004). Learning with local and global consistency. NIPS 16. Predictions are
-    smoothed with known targets held, as in Huang et al. (2021). Combining label propagation
-    and simple models out-performs graph neural networks. https://arxiv.org/abs/2010.13993
+    References: Zhou et al. (2004). Learning with local and global consistency. NIPS 16. Huang et
+    al. (2021). Combining label propagation and simple models out-performs graph neural networks.
+    https://arxiv.org/abs/2010.13993
     """
     own = np.column_stack([targets, np.ones(len(targets))]) * confidences[:, None]
     own = own.astype(np.float32)

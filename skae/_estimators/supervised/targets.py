@@ -1,4 +1,4 @@
-"""Targets as columns of numbers: classes or continuous values, their linear models and losses."""
+"""Targets encoded as columns of numbers, with their linear models and losses."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from skae.networks.dense import Output
 
 SMALLEST_PROBABILITY = 1e-6
 MAX_ITER = 1000
-N_CORRECTIONS = 20  # until class shares are as they should be, to rounding
+N_CORRECTIONS = 20  # iterations after which class shares are right up to rounding
 
 
 class Target(ABC):
-    """What is predicted: `n_columns` columns of numbers for each row."""
+    """A target, encoded as `n_columns` columns of numbers for each row."""
 
     n_columns: int
 
     @abstractmethod
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Columns of labels of shape (n_rows, n_outputs)."""
+        """Encode labels of shape (n_rows, n_outputs)."""
 
     @abstractmethod
     def losses(self, columns: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -36,25 +36,25 @@ class Target(ABC):
     def fit_linear(
         self, codes: np.ndarray, columns: np.ndarray, weights: Any, penalty: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Fit a linear head; `penalty` weighs squared coefficients against the mean loss.
+        """Fit a linear head and return coefficients (n_columns, n_components) and intercepts.
 
-        Returns coefficients of shape (n_columns, n_components) and intercepts.
+        `penalty` is the weight of squared coefficients, where the mean loss has weight one.
         """
 
     @abstractmethod
     def loss(self, output: Output, x: Tensor) -> Tensor:
-        """Loss of each row as a term of an objective; targets are the last columns of x."""
+        """Loss of each row, as a term of an objective; targets are the last columns of x."""
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """Columns that the head's outputs stand for."""
+        """Predictions, given the outputs of the head."""
         return outputs
 
     def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
-        """Predictions for all rows, corrected by what is known of their distribution."""
+        """Predictions for all rows, corrected by known shares of the classes."""
         return predicted
 
     def with_temperature(self, predicted: np.ndarray, power: float) -> np.ndarray:
-        """Predictions at the temperature ``1 / power``: more certain above 1."""
+        """Predictions at the temperature ``1 / power``; a power above 1 makes them more certain."""
         return predicted
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -62,14 +62,10 @@ class Target(ABC):
 
 
 class ClassTarget(Target):
-    """Classes of one or several outputs: a column for each class, one output after another.
+    """Classes of one or several outputs, one-hot encoded, one output after another.
 
-    Parameters
-    ----------
-    classes : list of ndarray
-        Of each output, sorted.
-    shares : ndarray of shape (n_columns,), default=None
-        Of all rows that are of each class, where they are known.
+    `classes` are the sorted classes of each output. `shares` are the known shares of the classes
+    among all rows, one per column, or None.
     """
 
     def __init__(self, classes: list[np.ndarray], shares: np.ndarray | None = None):
@@ -78,7 +74,7 @@ class ClassTarget(Target):
 
     @property
     def blocks(self) -> list[slice]:
-        """Columns of each output."""
+        """Slices of columns, one per output."""
         ends = np.cumsum([len(each) for each in self.classes]).tolist()
         return [slice(end - len(c), end) for c, end in zip(self.classes, ends, strict=True)]
 
@@ -90,11 +86,11 @@ class ClassTarget(Target):
         return np.hstack(each)
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """Probabilities of logits."""
+        """Probabilities, given logits."""
         return np.hstack([softmax(outputs[:, block], axis=1) for block in self.blocks])
 
     def prior_corrected(self, predicted: np.ndarray) -> np.ndarray:
-        """Probabilities whose means are the shares of the classes, where these are known."""
+        """Probabilities with the shares of the classes as means, if the shares are known."""
         if self.shares is None:
             return predicted
         for _ in range(N_CORRECTIONS):
@@ -115,9 +111,9 @@ class ClassTarget(Target):
     def fit_linear(
         self, codes: np.ndarray, columns: np.ndarray, weights: Any, penalty: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Logistic regressions, one for each output.
+        """Fit a logistic regression for each output.
 
-        The intercept of a class that no row has is so low that it is never predicted.
+        A class without rows has a low intercept, so that it is never predicted.
         """
         coefficients = np.zeros((self.n_columns, codes.shape[1]))
         intercepts = np.full(self.n_columns, np.log(SMALLEST_PROBABILITY))
@@ -136,7 +132,7 @@ class ClassTarget(Target):
         return coefficients, intercepts
 
     def loss(self, output: Output, x: Tensor) -> Tensor:
-        """Cross-entropy of each row, summed over outputs; the reconstruction holds logits."""
+        """Cross-entropy of each row, summed over outputs; the reconstruction is the logits."""
         logits, targets = output.reconstruction, x[:, -self.n_columns :]
         each = [
             -(targets[:, block] * F.log_softmax(logits[:, block], dim=1)).sum(dim=1)
@@ -146,12 +142,7 @@ class ClassTarget(Target):
 
 
 class ContinuousTarget(Target):
-    """Numbers of one or several outputs, standardized.
-
-    Parameters
-    ----------
-    mean, scale : ndarray of shape (n_outputs,)
-    """
+    """Numbers of one or several outputs, standardized by their means and scales (n_outputs,)."""
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray):
         self.mean, self.scale = mean, scale
@@ -167,7 +158,7 @@ class ContinuousTarget(Target):
     def fit_linear(
         self, codes: np.ndarray, columns: np.ndarray, weights: Any, penalty: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ridge regression."""
+        """Fit a ridge regression."""
         total = len(codes) if weights is None else weights.sum()
         model = Ridge(alpha=penalty * total).fit(codes, columns, sample_weight=weights)
         return np.reshape(model.coef_, (self.n_columns, -1)), np.ravel(model.intercept_)
