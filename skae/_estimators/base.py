@@ -220,7 +220,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     validation_loss_curve_: list[float]
 
     _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
-    # Training must beat PCA by some standard errors of the validation loss: so many fewer.
+    # Training must be better than PCA by some standard errors; this number of them is waived.
     _standard_errors_waived: ClassVar[float] = 0.0
 
     # -- what a kind may override --------------------------------------------------
@@ -455,7 +455,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             return self._make_noise(rows, torch.Generator(device).manual_seed(seeds.noise))
 
         return Trainer(
-            # By name: a kind may have some of them as class attributes, not as parameters.
+            # By name: a kind may have a class attribute instead of one of these parameters.
             {name: getattr(self, name) for name in BaseAutoencoder._parameter_constraints}
             | {"lr": self.lr * rate},
             self._make_objective(),

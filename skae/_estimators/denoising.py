@@ -70,8 +70,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
     >>> X_train, X_test = X[:1500], X[1500:]
     >>> noise = np.random.default_rng(0).normal(size=X_test.shape) * X_train.std(axis=0)
     >>> denoiser = DenoisingAutoencoder(20, noise="gaussian", noise_level=1.0, random_state=0)
-    >>> restored = denoiser.fit(X_train).denoise(X_test + noise)
-    >>> bool(np.square(restored - X_test).mean() < np.square(noise).mean() / 2)
+    >>> denoised = denoiser.fit(X_train).denoise(X_test + noise)
+    >>> bool(np.square(denoised - X_test).mean() < np.square(noise).mean() / 2)
     True
     """
 
