@@ -22,7 +22,7 @@ from torch import nn
 
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset, constant_columns
-from skae._data.input_checks import as_numpy, errors_about_validation_rows
+from skae._data.input_checks import errors_about_validation_rows, read_rows
 from skae._data.parameter_checks import Interval, integers_in, warn_if_overcomplete
 from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
@@ -412,7 +412,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         """Compute mean, centre and one scale for all features; resolve ``n_components=None``."""
         constant = constant_columns(X)
         # Rounding in the mean of a constant column would look like variance to the network.
-        self.mean_ = np.where(constant, as_numpy(X[:1])[0], weighted_mean(X, weights))
+        self.mean_ = np.where(constant, read_rows(X, slice(1))[0], weighted_mean(X, weights))
         if self._decodes_logits():
             rows = Dataset(X, np.zeros_like(self.mean_), weights=weights)
         else:
