@@ -13,7 +13,7 @@ from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES
 from skae._data.frames import frame_like
 from skae._data.input_checks import as_dense
 from skae._data.sample_weight import weighted_average
-from skae._data.scores import explained_share
+from skae._data.statistics import explained_share
 
 AFFINE_TOLERANCE = 1e-6  # deviation from an affine map, as a share of the range of its results
 ROUNDING_TOLERANCE = 1e-12  # and as a share of their largest magnitude

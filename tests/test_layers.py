@@ -13,7 +13,7 @@ import skae
 ROOT = Path(skae.__file__).parent
 # Modules of one line never import each other; a module imports from lines above its own only.
 LAYERS = [
-    "_data.frames _data.moments _data.optional_imports _data.rollback _data.scores "
+    "_data.frames _data.optional_imports _data.estimator_rollback _data.statistics "
     "_data.threads _data.version _data.warnings",
     "_data.array_api _data.parameter_checks _data.pca",
     "_data.dtypes_and_batch_sizes _data.seeds_and_devices",

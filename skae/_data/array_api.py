@@ -13,7 +13,7 @@ from sklearn import get_config
 from sklearn.utils._array_api import _convert_to_numpy, device, get_namespace
 from torch import Tensor
 
-from skae._data.rollback import all_or_nothing
+from skae._data.estimator_rollback import all_or_nothing
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

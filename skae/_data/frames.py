@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.validation import (
     _check_feature_names,
@@ -16,6 +17,16 @@ from sklearn.utils.validation import (
 )
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class FramesOut(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """Lets `transform` follow `set_output`, and names its columns after the class."""
+
+    n_components_: int
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
 
 
 def wrap_in_frame(method: Method) -> Method:

@@ -22,9 +22,9 @@ from torch import nn
 
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset, constant_columns
+from skae._data.estimator_rollback import all_or_nothing
 from skae._data.input_checks import errors_about_validation_rows, read_rows
 from skae._data.parameter_checks import Interval, integers_in, warn_if_overcomplete
-from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
 from skae._data.threads import limited_threads

@@ -16,11 +16,11 @@ from sklearn.utils._param_validation import RealNotInt
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
+from skae._data.estimator_rollback import all_or_nothing
 from skae._data.input_checks import as_dense
-from skae._data.moments import Moments
-from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
+from skae._data.statistics import Moments
 from skae._data.threads import limited_threads
 from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder, FitData, Seeds

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from skae._data.array_api import array_api, in_type_of, like, widest
 from skae._data.dataset import Dataset, constant_columns
 from skae._data.input_checks import as_dense
-from skae._data.moments import Moments
 from skae._data.parameter_checks import Interval
+from skae._data.statistics import Moments
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder, Stream

@@ -14,8 +14,8 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from skae._data.dataset import Dataset
-from skae._data.moments import Moments
 from skae._data.parameter_checks import Interval
+from skae._data.statistics import Moments
 from skae._estimators.base import FitData, Seeds
 from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries

@@ -17,8 +17,8 @@ from torch import nn
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
 from skae._data.input_checks import check_unit_interval
-from skae._data.moments import Moments
 from skae._data.parameter_checks import Interval, check_integer
+from skae._data.statistics import Moments
 from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries

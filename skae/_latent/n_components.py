@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skae._data.dataset import Dataset, constant_columns
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
-from skae._data.scores import explained_share
+from skae._data.statistics import explained_share
 from skae._data.warnings import warn
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skae._data.dataset import Dataset
-from skae._data.moments import Moments
+from skae._data.statistics import Moments
 from skae._data.threads import algebra_threads
 from skae._latent.transform import LatentTransformer, weighted_sum
 

@@ -10,23 +10,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._data.array_api import array_api, empty_like, in_type_of, like, product
 from skae._data.dtypes_and_batch_sizes import SMALLEST_BATCH, rows_per_batch
-from skae._data.frames import check_code_names, wrap_in_frame
+from skae._data.frames import FramesOut, check_code_names, wrap_in_frame
 from skae._data.input_checks import as_dense, check_codes, check_rows
 from skae._data.sample_weight import check_weights
-from skae._data.scores import explained_share
+from skae._data.statistics import explained_share
 from skae.networks.inference import Affine, Cast, Standardize, decoder_of, encoder_of, rules_of
 
 
-class LatentTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
-):
+class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
     """Transforms rows by a trained network and by affine maps before and after it.
 
     A row x is standardized to ``(x - center) / scale`` and encoded by the network. Then its code
@@ -252,10 +250,6 @@ class LatentTransformer(
         )[:, 0]
         errors = in_type_of(self._squared_errors(X)[:, 0], distances)
         return explained_share(weighted_sum(errors, weights), weighted_sum(distances, weights))
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_components_
 
     def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
         """The method "transform", "inverse_transform" or "reconstruct" as a module on the CPU.

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
-from skae._data.scores import explained_share
+from skae._data.statistics import explained_share
 from skae._estimators.base import BaseAutoencoder
 from skae._training.trainer import Trained, train_networks
 from skae.metrics import reconstruction_score

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from skae._data.optional_imports import import_optional
 from skae._data.parameter_checks import integers_in
-from skae._data.scores import explained_share
 from skae._data.seeds_and_devices import derive_seeds
+from skae._data.statistics import explained_share
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.comparison_result import Comparison

@@ -26,9 +26,9 @@ from sklearn.utils.validation import (
 )
 from tqdm.auto import tqdm
 
+from skae._data.estimator_rollback import all_or_nothing
 from skae._data.input_checks import check_rows
 from skae._data.parameter_checks import Interval, integers_in
-from skae._data.rollback import all_or_nothing
 from skae._data.seeds_and_devices import derive_seeds
 from skae._estimators.base import BaseAutoencoder
 from skae._model_selection.candidate_fits import (

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.decomposition import PCA
 
-from skae._data.scores import explained_share
+from skae._data.statistics import explained_share
 from skae.densities import SpikeAndSlab
 from skae.displays._plotting import (
     BLUE,

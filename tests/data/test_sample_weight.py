@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, VAETransformer
 from skae._data.dataset import Dataset
-from skae._data.moments import Moments
 from skae._data.sample_weight import check_weights, sort_and_repeat
+from skae._data.statistics import Moments
 from skae._training.gradients import AutogradGradient
 from skae.losses import Objective, squared_error
 from skae.metrics import log_likelihood_score, reconstruction_score

@@ -13,9 +13,7 @@ import torch
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
     RegressorMixin,
-    TransformerMixin,
     _fit_context,
     clone,
 )
@@ -31,10 +29,11 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from skae._data.estimator_rollback import all_or_nothing
+from skae._data.frames import FramesOut
 from skae._data.input_checks import as_numpy, check_rows
 from skae._data.input_errors import check_squares
 from skae._data.parameter_checks import Interval
-from skae._data.rollback import all_or_nothing
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, seeded_globally
 from skae._data.threads import limited_threads
@@ -53,13 +52,7 @@ from skae.noise import NOISES, check_noise
 DEFAULT_COMPONENTS = 32
 
 
-class _Supervised(
-    PicklingMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
-):
+class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
     """Template of classifier and regressor.
 
     Parameters
@@ -377,10 +370,6 @@ class _Supervised(
         """
         check_is_fitted(self)
         return self._apply(X, "encode", self.autoencoder_._rotate_codes, self.n_components_)
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_components_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

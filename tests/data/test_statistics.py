@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skae._data.scores import explained_share
+from skae._data.statistics import explained_share
 from skae._training.validation_split import is_better
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from skae._data.rollback import all_or_nothing
+from skae._data.estimator_rollback import all_or_nothing
 
 
 class Holder:

@@ -1,4 +1,4 @@
-"""Mean and scatter matrix of rows that arrive block by block."""
+"""Explained variance, and running moments of rows that come in blocks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moments:
     Examples
     --------
     >>> import numpy as np
-    >>> from skae._data.moments import Moments
+    >>> from skae._data.statistics import Moments
     >>> moments = Moments(1)
     >>> moments.add(np.array([[0.0], [2.0]])).add(np.array([[4.0]])).covariance()
     array([[4.]])
@@ -77,3 +77,10 @@ class Moments:
             self.scatter *= count / self.count
             self.count = count
         return self
+
+
+def explained_share(sse: float, total: float) -> float:
+    """Explained share ``1 - sse / total``; if `total` is 0, 1 without an error and else 0."""
+    if total > 0:
+        return 1 - sse / total
+    return 1.0 if sse == 0 else 0.0
