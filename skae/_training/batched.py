@@ -1,8 +1,8 @@
-"""Training of many networks of one shape as one network with a leading axis.
+"""Batched training: networks of one architecture are trained as one, with a leading axis.
 
-On small tables most of a training step is the overhead of its calls, which many networks can
-share. Their rows, the order of these, and the weights that are kept are those of a training
-alone.
+On small tables, a training step consists mostly of call overhead, which many networks can
+share. Each network gets the same rows in the same order as if it were trained alone, so that
+the results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from skae.losses import Objective
 from skae.networks.dense import Output, run
 from skae.noise import joined
 
-SHARED_SETTINGS = (  # settings that nets of one batch have in common
+SHARED_SETTINGS = (  # settings that are equal for all nets of a batch
     "optimizer",
     "lr",
     "lr_schedule",
@@ -49,39 +49,27 @@ SHARED_SETTINGS = (  # settings that nets of one batch have in common
     "n_standard_errors",
     "device",
 )
-HISTORY_PER_MODEL = (
+HISTORY_PER_MODEL = (  # entries of the history with one value per model
     "train_loss",
     "valid_loss",
     "valid_loss_best",
-)  # entries of the history with a value a model
-VALIDATION_ROWS = 1024  # of each model at once
-MAX_MODELS_PER_BATCH = 8  # more no longer save anything
-PRODUCTS_OF_MANY = 2_500_000  # of a step of one model, above which its calls hardly matter
-BYTES_OF_ROWS = 64 * 2**20  # of models trained at once
+)
+VALIDATION_ROWS = 1024  # rows of each model that are evaluated at once
+MAX_MODELS_PER_BATCH = 8  # larger batches save no more time
+MAX_PRODUCTS_PER_STEP = 2_500_000  # of one model; above, call overhead hardly matters
+BYTES_OF_ROWS = 64 * 2**20  # largest memory for the rows of all models of a batch
 
 
 @dataclass(eq=False)
 class TrainingRun:
-    """One net to train, its rows, and its validation rows.
+    """One net to train, its training rows and its validation rows."""
 
-    Parameters
-    ----------
-    net : AutoencoderNet
-        Not trained yet.
-    source : Source
-    held_out, held_out_weights : Tensor, default=None
-    n_epochs : int, default=None
-        Stop earlier than the learning-rate schedule.
-    n_threads : int, default=1
-        For each training step.
-    """
-
-    net: AutoencoderNet
-    source: Source
-    held_out: Tensor | None = None
-    held_out_weights: Tensor | None = None
-    n_epochs: int | None = None
-    n_threads: int = 1
+    net: AutoencoderNet  # not trained yet
+    source: Source  # of the training rows
+    held_out: Tensor | None = None  # (n_held_out, n_features)
+    held_out_weights: Tensor | None = None  # (n_held_out,)
+    n_epochs: int | None = None  # if fewer than in the learning-rate schedule
+    n_threads: int = 1  # of each training step
 
     def run(self) -> AutoencoderNet:
         """Train the net alone."""
@@ -95,7 +83,7 @@ class TrainingRun:
         return self.net.drop_training_state()
 
     def batching_key(self) -> Any:
-        """Equal for runs that can be trained in one batch; None for one that must be alone."""
+        """Key that is equal for runs of one batch; None if the run must be trained alone."""
         net, weights = self.net, self.held_out_weights
         alone = (
             net.callbacks
@@ -124,7 +112,7 @@ class TrainingRun:
 
 
 def run_batched(runs: list[TrainingRun]) -> list[AutoencoderNet]:
-    """Train nets, those of one shape in batches; return them in the same order."""
+    """Train nets, in batches where their keys are equal; return them in the same order."""
     if len(runs) < 2:
         return [each.run() for each in runs]
     nets: list[Any] = [None] * len(runs)
@@ -137,7 +125,7 @@ def run_batched(runs: list[TrainingRun]) -> list[AutoencoderNet]:
 
 
 def _batches_of(runs: list[TrainingRun]) -> Iterator[list[int]]:
-    """Indices of runs that are trained in one batch."""
+    """Indices of the runs of each batch."""
     by_key: dict[Any, list[int]] = defaultdict(list)
     for i, each in enumerate(runs):
         key = each.batching_key()
@@ -152,14 +140,14 @@ def _batches_of(runs: list[TrainingRun]) -> Iterator[list[int]]:
 
 
 def models_per_batch(n_parameters: int, batch_size: int, n_rows: int, n_features: int) -> int:
-    """Models worth training in one batch: 1 where a step of one keeps the processor busy."""
-    if n_parameters * batch_size > PRODUCTS_OF_MANY:
+    """Number of models to train in one batch: 1 if the steps of one model are large."""
+    if n_parameters * batch_size > MAX_PRODUCTS_PER_STEP:
         return 1
     return max(1, min(MAX_MODELS_PER_BATCH, BYTES_OF_ROWS // max(1, 4 * n_rows * n_features)))
 
 
 def _run_as_one(runs: list[TrainingRun]) -> list[AutoencoderNet]:
-    """Train nets of one shape; afterwards alone, those whose loss was not finite."""
+    """Train nets in one batch; then train those whose loss was not finite alone."""
     with limited_threads(1):
         batch = BatchedNet(runs)
         batch.fit(None)
@@ -168,14 +156,9 @@ def _run_as_one(runs: list[TrainingRun]) -> list[AutoencoderNet]:
 
 
 class BatchedSource:
-    """Rows of many training runs, with an axis of runs in front.
+    """Rows of several training runs, (n_models, n_rows, n_features).
 
-    The rows of each run are shuffled by a generator of its net's seed.
-
-    Parameters
-    ----------
-    samples : list of Tensor of shape (n_rows, n_features)
-    seeds : list of int
+    The rows of each run are shuffled by a generator with the seed of its net.
     """
 
     weights: Tensor | None = None
@@ -194,10 +177,7 @@ class BatchedSource:
         return self
 
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[tuple[Tensor, None]]:
-        """All rows of each run once, in new orders.
-
-        Yields batches of shape (n_models, n_batch, n_features), and None for their weights.
-        """
+        """Yield batches (n_models, n_batch, n_features) of shuffled rows, and no weights."""
         orders = {
             seed: torch.randperm(len(self), generator=its).to(self.sample.device)
             for seed, its in self.generators.items()
@@ -212,13 +192,7 @@ class BatchedSource:
 
 
 class BatchedNet(AutoencoderNet):
-    """Trains nets of one shape as one; the loop is that of one net.
-
-    Parameters
-    ----------
-    runs : list of TrainingRun
-        Of one `batching_key`.
-    """
+    """Trains the nets of runs with equal `batching_key` as one net, by the loop of one net."""
 
     def __init__(self, runs: list[TrainingRun]):
         first = runs[0].net
@@ -232,12 +206,12 @@ class BatchedNet(AutoencoderNet):
 
     is_batched = True
     flat_: Any
-    kind_: Any
+    gradient_class_: Any
     noises_: list[Any]
     closed_form_: Any
 
     def fit(self, X: Any, y: None = None, **options: Any) -> BatchedNet:
-        """Train; the rows are those of the runs."""
+        """Train on the rows of the runs; X is not used."""
         samples = [each.source.sample for each in self.runs]
         held_out: Any = [each.held_out for each in self.runs]
         validation = None if held_out[0] is None else torch.stack(held_out)
@@ -250,15 +224,15 @@ class BatchedNet(AutoencoderNet):
         self.notify("on_train_end", X=self.rows_, y=None)
         return self
 
-    # -- parts of one net, for many ------------------------------------------------
+    # -- parts of a net, with an axis of models ------------------------------------
 
     def initialize_module(self) -> BatchedNet:
-        """Join the networks."""
+        """Join the networks and their noise modules."""
         self.flat_ = BatchedFlatParameters([net.module for net in self.nets])
         self.module_ = self.flat_.joined(self.flat_.detached)
         self.has_modes_ = True
         for net in self.nets:
-            net.module.eval()  # they validate; what trains is in closed form
+            net.module.eval()  # they are used in validation only; training is in closed form
         noises = [None if net.noise is None else net.noise() for net in self.nets]
         self.noises_ = [
             noise if noise is None else noise.to(self.device, self.rows_.dtype).train()
@@ -273,18 +247,18 @@ class BatchedNet(AutoencoderNet):
             self.initialize_optimizer()
         on_cpu = self.flat_.gradient.is_cpu
         self.backend_ = BATCHED_NUMPY if on_cpu else BATCHED_TORCH
-        self.kind_ = closed_form_for(self.nets[0].module, self.criterion_)
+        self.gradient_class_ = closed_form_for(self.nets[0].module, self.criterion_)
         self.closed_form_ = None
-        if self.kind_ is ClosedFormGradient:
+        if self.gradient_class_ is ClosedFormGradient:
             averaged = self.flat_.joined(self.average_)
             self.closed_form_ = ClosedFormGradient(averaged, self.criterion_, self.backend_)
         return self
 
     def _make_gradient(self) -> Gradient:
-        return self.kind_(self.module_, self.criterion_, self.backend_)
+        return self.gradient_class_(self.module_, self.criterion_, self.backend_)
 
     def _set_training(self, training: bool = True) -> None:
-        """Leave the mode alone: a closed form has none."""
+        """Do nothing: closed forms have no training mode."""
 
     def _noise_of(self, rows: Tensor) -> Tensor | None:
         if self.noises_[0] is None:
@@ -297,7 +271,7 @@ class BatchedNet(AutoencoderNet):
 
     @torch.no_grad()
     def evaluate(self, rows: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Objective of each row, of shape (n_models, n_rows), under the averaged weights."""
+        """Loss of each row at the averaged weights, (n_models, n_rows)."""
         if self.closed_form_ is not None:
             if rows.shape[1] <= VALIDATION_ROWS:
                 return self._evaluate_at_once(rows, noise)
@@ -313,8 +287,9 @@ class BatchedNet(AutoencoderNet):
         return torch.stack(losses)
 
     def _evaluate_at_once(self, rows: Tensor, noise: Tensor | None) -> Tensor:
-        """Objective of some rows of each model; the criterion knows no leading axis."""
+        """Loss of each row, (n_models, n_rows), by the closed form."""
         output = self.closed_form_.output(rows, noise)
+        # The objective has no axis of models: (n_models * n_rows, n_columns).
         flat: Any = [each if each is None else each.flatten(0, 1) for each in output]
         return self.criterion_.row_losses(Output(*flat), rows.flatten(0, 1)).view(len(rows), -1)
 
@@ -330,7 +305,7 @@ class BatchedNet(AutoencoderNet):
         self.flat_.write(*snapshot)
 
     def recover(self, failures: np.ndarray, best: tuple[Tensor, list[Tensor]]) -> None:
-        """Leave failed models out; stop if none is left."""
+        """Go on with the other models; stop if all have failed."""
         if failures.all():
             raise StopTraining
 
@@ -343,11 +318,11 @@ class BatchedNet(AutoencoderNet):
         self.best_epochs_, self.kept_losses_, self.failed_ = epochs, losses, failed
 
     def separate(self) -> list[AutoencoderNet | None]:
-        """Each net as if it had been trained alone; None if its loss was not finite."""
+        """Nets as if they were trained alone; None for a net whose loss was not finite."""
         return [None if self.failed_[i] else self._one(i) for i in range(len(self.nets))]
 
     def _one(self, i: int) -> AutoencoderNet:
-        """One of the nets, trained."""
+        """The trained net of model i."""
         net = self.nets[i]
         history = History()
         for epoch in self.history:
@@ -365,7 +340,7 @@ class BatchedNet(AutoencoderNet):
 
 
 def _architecture(module: nn.Module) -> tuple[Any, ...]:
-    """What networks have in common that are trained in one batch."""
+    """Types of modules and shapes of weights: equal for networks that can share a batch."""
     kinds = tuple(type(part) for part in module.modules())
     shapes = tuple((name, p.shape) for name, p in module.named_parameters())
     return kinds, shapes, tuple((name, b.shape) for name, b in module.named_buffers())

@@ -1,4 +1,4 @@
-"""The best weights of a training, kept in memory."""
+"""The best weights of a training run, kept in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skae._data.warnings import warn
 from skae._training.validation_split import is_better
 
 Snapshot = tuple[Tensor, list[Tensor]]  # of weights and buffers, with an axis of models in front
-LOG_FLOOR = 0.1  # of the mean loss at the start: losses far below it are all as good
+LOG_FLOOR = 0.1  # share of the mean initial loss that is added before the logarithm
 
 
 class StopTraining(Exception):  # noqa: N818
@@ -22,18 +22,11 @@ class StopTraining(Exception):  # noqa: N818
 
 
 class ScoreScale:
-    """Puts losses of rows on a scale on which no outlying row decides.
+    """Transforms losses of rows so that a few outlying rows do not dominate their mean.
 
-    Losses are compared by their logarithms: one row can dominate a mean of losses. An objective
-    that may be negative, such as a log-likelihood, has no logarithm: the inverse hyperbolic
-    sine of the distance from the median at the start does the same.
-
-    Parameters
-    ----------
-    losses : Tensor of shape (n_models, n_rows)
-        At the start.
-    positive : bool
-        Whether losses have logarithms.
+    The score of a positive loss is its logarithm. A loss that may be negative, such as a
+    negative log-likelihood, has the inverse hyperbolic sine of its distance from the median
+    initial loss. `losses` are the initial ones, of shape (n_models, n_rows).
     """
 
     def __init__(self, losses: Tensor, positive: bool):
@@ -50,14 +43,14 @@ class ScoreScale:
 
 
 class BestWeights(Callback):
-    """Keeps the best weights of each model, those before the first step included.
+    """Keeps the best weights of each model; the initial weights are one of the candidates.
 
-    A net trains one model, or many of one shape; scores have an axis of models in front.
-    Weights are compared by the mean score of the validation rows. Where the net requires a
-    gain, they replace those before the first step only if they are better by some standard
-    errors. Without validation rows the latest finite weights are kept. A single model whose
-    loss is not finite returns to its best weights and goes on at a lower rate; the second time,
-    training stops. One of many is left out, and trained again alone.
+    A net trains one model, or a batch of models; scores have shape (n_models, n_rows). Weights
+    are compared by the mean score of the validation rows. If the net requires a gain, they
+    replace the initial weights only if they are better by some standard errors. Without
+    validation rows, the latest finite weights are kept. If the loss of a single model is not
+    finite, training continues from its best weights at a lower learning rate; the second time,
+    it stops. In a batch, such a model is left out, and is trained again alone.
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -95,7 +88,7 @@ class BestWeights(Callback):
             net.recover(self.failures_, (self.values_, self.buffers_))
 
     def _validation_scores(self, net: Any) -> Tensor:
-        """Scores of the current weights; their losses go into the history."""
+        """Scores (n_models, n_rows) of the current weights; records their mean losses."""
         losses = net.losses_of_each(net.held_out_, net.held_out_noise_)
         net.record("valid_loss", self._means(losses))
         if net.keep_losses:
@@ -103,13 +96,13 @@ class BestWeights(Callback):
         return self.scale_.score(losses)
 
     def _means(self, values: Tensor) -> np.ndarray:
-        """Mean over rows of each model."""
+        """Weighted mean over the rows, (n_models,), of values (n_models, n_rows)."""
         if self.weights_ is None:
             return values.mean(1).numpy()
         return np.average(values.numpy(), axis=1, weights=self.weights_)
 
     def _keep(self, models: np.ndarray, snapshot: Snapshot, epoch: int) -> None:
-        """Take the weights of some models."""
+        """Replace the kept weights of some models, a mask of shape (n_models,)."""
         values, buffers = snapshot
         self.values_ = _chosen(models, values, self.values_)
         pairs = zip(buffers, self.buffers_, strict=True)
@@ -131,7 +124,7 @@ class BestWeights(Callback):
         del self.start_, self.values_, self.buffers_, self.scores_, self.start_scores_, self.losses_
 
     def _gained(self, net: Any) -> np.ndarray:
-        """Whether each model is significantly better than at the start."""
+        """Whether the best weights of each model are significantly better than the initial ones."""
         gained = [
             not bool(start.isfinite().all())
             or is_better(
@@ -142,12 +135,12 @@ class BestWeights(Callback):
         return np.array(gained)
 
     def _report_failures(self, net: Any) -> None:
-        """Refuse a training without any finite loss; warn of one that stopped."""
+        """Raise an error if no loss was finite; warn if training stopped for such a loss."""
         epoch = int(self.epochs_[0])
         if epoch == 0 and not np.isfinite(self.means_[0]):
             raise ValueError(
                 "The training loss was never finite, not even at the initial weights; "
-                f"lower lr={net.lr} or check the network and the scale of X."
+                f"lower lr={net.lr}, or check the network and the scale of X."
             )
         if self.failures_[0] > 1:
             warn(
@@ -158,7 +151,7 @@ class BestWeights(Callback):
 
 
 def _chosen(models: np.ndarray, new: Tensor, kept: Tensor) -> Tensor:
-    """New values of some models, kept values of the others; models lie along the first axis."""
+    """New values of the models in a mask, kept values of the others; axis 0 is that of models."""
     if models.all():
         return new
     chosen = torch.from_numpy(models).to(new.device)

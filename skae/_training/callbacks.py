@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 
 class ProgressBar(Callback):
-    """A tqdm bar with one tick an epoch and the losses behind it; the net closes it."""
+    """Progress bar with one step per epoch, followed by the losses. The net closes it."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
@@ -22,13 +22,13 @@ class ProgressBar(Callback):
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Refuse what is no skorch callback, nor a (name, callback) pair."""
+    """Refuse objects that are neither skorch callbacks nor (name, callback) pairs."""
     for item in callbacks or ():
         is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
         callback = item[1] if is_pair else item
         kind = callback if isinstance(callback, type) else type(callback)
         if not issubclass(kind, Callback):
             raise ValueError(
-                f"callbacks holds {item!r}, which is no skorch callback; give instances of "
+                f"callbacks holds {item!r}, which is no skorch callback; pass instances of "
                 "skorch.callbacks.Callback or (name, callback) pairs."
             )

@@ -1,7 +1,7 @@
 """Training steps: the gradient of an objective, by autograd or in closed form for MLPs.
 
-On tables, a step by autograd spends most of its time between the matrix products. The closed
-form reuses its arrays and writes every gradient where the optimizer reads it.
+On tables, autograd spends most of the time of a step between the matrix products. The closed
+form reuses its arrays, and writes each gradient directly to the memory that the optimizer reads.
 """
 
 from __future__ import annotations
@@ -40,30 +40,26 @@ from skae.networks.dense import (
 
 
 class Gradient(Protocol):
-    """A training step: computes a loss and leaves its gradient in the parameters' `grad`.
+    """A training step: computes a loss and writes its gradient to the parameters' `grad`.
 
-    A kind may bring its own (`BaseAutoencoder._make_gradient`), for instance one that first
-    trains a discriminator by an optimizer of its own.
+    A kind may have its own (`BaseAutoencoder._make_gradient`), for example one that first
+    trains a discriminator with an optimizer of its own.
     """
 
     def __call__(
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        """Return the loss and, where it is at hand, the network's output ("y_pred").
+        """Return the mean "loss" and, if it was computed, the network's `Output` ("y_pred").
 
-        `noise` is what the noise module made of the rows x, `weights` are those of the rows.
+        x are rows (n_batch, n_features), `noise` is the result of the noise module for them, and
+        `weights` (n_batch,) are sample weights.
         """
 
 
 class AutogradGradient:
     """Gradient of any network and objective by automatic differentiation.
 
-    Parameters
-    ----------
-    network : nn.Module
-    objective : Objective
-    gradient : Tensor
-        The vector of which every parameter's `grad` is a view.
+    `gradient` is the vector of which each parameter's `grad` is a view.
     """
 
     def __init__(self, network: Codec, objective: Objective, gradient: Tensor):
@@ -81,7 +77,7 @@ class AutogradGradient:
 
 
 class ActivationDerivative(NamedTuple):
-    """An activation, and its derivative from its result; both work in place."""
+    """An activation, and the gradient through it from its result; both work in place."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
@@ -111,7 +107,7 @@ DERIVATIVES: dict[type[nn.Module], ActivationDerivative] = {
 
 
 class ArrayPair(NamedTuple):
-    """Rows of shape (..., n_rows, width) for torch and the backend, over the same memory."""
+    """Rows (..., n_rows, width) as a tensor and as the backend's array, in the same memory."""
 
     tensor: Tensor
     array: Any
@@ -119,32 +115,17 @@ class ArrayPair(NamedTuple):
 
 
 class ArrayBackend(NamedTuple):
-    """Which library multiplies matrices.
+    """Matrix operations of a library, numpy or torch."""
 
-    Attributes
-    ----------
-    product : callable
-        ``product(a, b, out=c)`` of matrices.
-    affine : callable
-        ``affine(bias, a, b, out=c)``: the product plus a vector in every row; bias and c are
-        batches.
-    squares : callable
-        Sum of the squares of a matrix.
-    exp, log : callable
-        Of every entry.
-    view : callable
-        Turns a tensor into what `product` takes, without copying.
-    """
+    product: Callable[..., Any]  # product(a, b, out=c): matrix product
+    affine: Callable[..., Any]  # affine(bias, a, b, out=c): a @ b + bias; bias and c are pairs
+    squares: Callable[[Any], Any]  # sum of the squared entries of a matrix
+    exp: Callable[..., Any]  # of each entry
+    log: Callable[..., Any]  # of each entry
+    view: Callable[[Tensor], Any]  # a tensor as an array of the library, without a copy
 
-    product: Callable[..., Any]
-    affine: Callable[..., Any]
-    squares: Callable[[Any], Any]
-    exp: Callable[..., Any]
-    log: Callable[..., Any]
-    view: Callable[[Tensor], Any]
-
-    def batch(self, tensor: Tensor) -> ArrayPair:
-        """Pair a tensor with its views."""
+    def pair(self, tensor: Tensor) -> ArrayPair:
+        """Pair a tensor with its array and the transpose of this array."""
         array = self.view(tensor)
         return ArrayPair(tensor, array, array.swapaxes(-1, -2))
 
@@ -156,7 +137,7 @@ def _affine(bias: ArrayPair, a: np.ndarray, b: np.ndarray, out: ArrayPair) -> No
 
 def _affine_of_each(bias: ArrayPair, a: np.ndarray, b: np.ndarray, out: ArrayPair) -> None:
     np.matmul(a, b, out=out.array)
-    out.tensor.add_(bias.tensor)  # numpy takes twice the time along rows as short as these
+    out.tensor.add_(bias.tensor)  # numpy takes twice as long for such short rows
 
 
 def _affine_in_torch(bias: ArrayPair, a: Tensor, b: Tensor, out: ArrayPair) -> None:
@@ -181,14 +162,14 @@ def _squares_of_each_in_torch(matrices: Tensor) -> Tensor:
     return matrices.square().sum((-2, -1))
 
 
-# numpy reaches BLAS in a fraction of torch's time, which decides on one thread; torch uses
-# several threads, and accelerators. Activations are torch's, which has their derivatives.
+# numpy calls BLAS with less overhead than torch, so it is faster on one thread. torch uses several
+# threads and accelerators. Activations are always torch's, because it has their derivatives.
 NUMPY = ArrayBackend(np.dot, _affine, _squares, np.exp, np.log, Tensor.numpy)
 TORCH = ArrayBackend(
     torch.matmul, _affine_in_torch, _squares, torch.exp, torch.log, lambda tensor: tensor
 )
 
-# Of many matrices at once, which lie along a leading axis.
+# The same for stacks of matrices, (n_models, n_rows, width).
 BATCHED_NUMPY = NUMPY._replace(product=np.matmul, affine=_affine_of_each, squares=_squares_of_each)
 BATCHED_TORCH = TORCH._replace(
     product=torch.bmm, affine=_affine_of_each_in_torch, squares=_squares_of_each_in_torch
@@ -224,7 +205,7 @@ def _cross_entropy_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBack
     return backend.view(loss.sum((-2, -1)) / n_rows)
 
 
-# Each returns the mean loss of the rows and turns what was decoded into its gradient.
+# Each returns the mean loss of the rows, and overwrites the reconstructions with its gradient.
 LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[ArrayPair, ArrayPair, ArrayBackend], Any]] = {
     squared_error: _squared_error_gradient,
     absolute_error: _absolute_error_gradient,
@@ -234,15 +215,15 @@ LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[ArrayPair, ArrayPair, Arra
 
 
 class ClosedFormMLP:
-    """An MLP in closed form, or many of one shape with an axis of models in front.
+    """Forward and backward pass of an MLP, or of several with a leading axis of models.
 
-    The `grad` of its parameters must exist, and is overwritten.
+    The `grad` of the parameters must exist. It is overwritten.
     """
 
     def __init__(self, mlp: MLP, backend: ArrayBackend):
         layers: list[Any] = [layer for layer in mlp if isinstance(layer, Linear)]
-        self.weights = [backend.batch(layer.weight.detach()) for layer in layers]
-        self.biases = [backend.batch(layer.bias.detach().unsqueeze(-2)) for layer in layers]
+        self.weights = [backend.pair(layer.weight.detach()) for layer in layers]
+        self.biases = [backend.pair(layer.bias.detach().unsqueeze(-2)) for layer in layers]
         self.gradients = [
             (backend.view(layer.weight.grad), backend.view(layer.bias.grad.unsqueeze(-2)))
             for layer in layers
@@ -254,7 +235,7 @@ class ClosedFormMLP:
         self.product, self.affine = backend.product, backend.affine
 
     def forward(self, x: ArrayPair, workspace: Workspace) -> None:
-        """Compute the results of all layers."""
+        """Compute the results of all layers, in the workspace."""
         for i, result in enumerate(workspace.results):
             self.affine(self.biases[i], x.array, self.weights[i].transposed, out=result)
             if i < self.n_active:
@@ -266,9 +247,9 @@ class ClosedFormMLP:
     def backward(
         self, x: ArrayPair, workspace: Workspace, grad: ArrayPair, *, to_input: bool
     ) -> None:
-        """Write the parameters' gradients and, if asked for, the gradient by the input.
+        """Compute the gradients of the parameters and, if `to_input`, that of the input.
 
-        `grad` is the gradient of the loss by the result of the last layer.
+        `grad` is the gradient of the loss with respect to the result of the last layer.
         """
         if workspace.kept is not None:
             self.derivative.backward(grad.tensor, workspace.kept)
@@ -285,41 +266,34 @@ class ClosedFormMLP:
 
 
 class Workspace:
-    """Arrays of a closed-form MLP for one batch size, made once and overwritten.
+    """Arrays of a closed-form MLP for one batch size. Each step overwrites them.
 
-    Attributes
-    ----------
-    results, input_grads : list of ArrayPair
-        Of every layer: its result, and the gradient of the loss by its input.
-    ones : Tensor or ndarray of shape (..., 1, n_rows)
-        Times an array, the sums of its columns.
-    linear : Tensor or ndarray of shape (..., n_rows, width of the last result)
-        For what bypasses the MLP.
-    kept : Tensor or None
-        Copy of the last result, where an activation made it: callers overwrite the result.
+    `results` are the results of the layers, `input_grads` the gradients of the loss with respect
+    to their inputs. `ones` (..., 1, n_rows) times an array are the sums of its columns. `linear`
+    (..., n_rows, n_outputs) is for the skip connection around the MLP. `kept` is a copy of the
+    last result if an activation computed it, because callers overwrite the result; else None.
     """
 
-    def __init__(self, stack: ClosedFormMLP, backend: ArrayBackend, n_rows: int):
-        empty = stack.weights[0].tensor.new_empty
-        n_models = stack.weights[0].tensor.shape[:-2]
-        shapes = [weight.tensor.shape[-2:] for weight in stack.weights]
-        self.results = [backend.batch(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
-        self.input_grads = [backend.batch(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
+    def __init__(self, mlp: ClosedFormMLP, backend: ArrayBackend, n_rows: int):
+        empty = mlp.weights[0].tensor.new_empty
+        n_models = mlp.weights[0].tensor.shape[:-2]
+        shapes = [weight.tensor.shape[-2:] for weight in mlp.weights]
+        self.results = [backend.pair(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
+        self.input_grads = [backend.pair(empty(*n_models, n_rows, n_in)) for _, n_in in shapes]
         self.ones = backend.view(empty(*n_models, 1, n_rows).fill_(1))
         self.linear = backend.view(empty(*n_models, n_rows, shapes[-1][0]))
         last = self.results[-1].tensor
-        self.kept = torch.empty_like(last) if stack.ends_active else None
+        self.kept = torch.empty_like(last) if mlp.ends_active else None
 
 
 class ClosedFormGradient:
     """Gradient of an autoencoder of two MLPs, anchored or not, in closed form.
 
-    With an axis of models in front of parameters, buffers and rows, of many at once.
+    Parameters, buffers and rows may have a leading axis of models.
 
-    Notes
-    -----
-    With x the rows, z = f(x) + V x the code and x̂ = g(z) + Vᵀ z, the gradient by the code is
-    that of g plus V times the gradient by x̂; V = 0 without an anchor.
+    For rows x, the code is z = f(x) + V x and the reconstruction x̂ = g(z) + Vᵀ z. The gradient
+    with respect to z is that through g, plus V times the gradient with respect to x̂. Without an
+    anchor, V is zero.
     """
 
     def __init__(self, network: Any, objective: Objective, backend: ArrayBackend):
@@ -330,11 +304,11 @@ class ClosedFormGradient:
             ClosedFormMLP(pair.encoder, backend),
             ClosedFormMLP(pair.decoder, backend),
         )
-        self.grad = LOSS_GRADIENTS[next(iter(objective.terms.values()))]
+        self.loss_gradient = LOSS_GRADIENTS[next(iter(objective.terms.values()))]
         self.components: ArrayPair | None = None
         if anchored:
             dtype = self.encoder.weights[0].tensor.dtype
-            self.components = backend.batch(network.components.to(dtype))
+            self.components = backend.pair(network.components.to(dtype))
         self.workspaces: dict[int, tuple[Workspace, Workspace]] = {}
 
     @staticmethod
@@ -355,7 +329,7 @@ class ClosedFormGradient:
     def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace]:
         if n_rows not in self.workspaces:
             encoder, decoder = (
-                Workspace(stack, self.backend, n_rows) for stack in (self.encoder, self.decoder)
+                Workspace(mlp, self.backend, n_rows) for mlp in (self.encoder, self.decoder)
             )
             self.workspaces[n_rows] = encoder, decoder
         return self.workspaces[n_rows]
@@ -364,10 +338,10 @@ class ClosedFormGradient:
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
         encoder, decoder = self._workspaces(x.shape[-2])
-        target, V = self.backend.batch(x), self.components
-        rows = target if noise is None else self.backend.batch(noise)
+        target, V = self.backend.pair(x), self.components
+        rows = target if noise is None else self.backend.pair(noise)
         z, decoded = self._forward(rows, encoder, decoder)
-        loss = self.grad(decoded, target, self.backend)  # `decoded` is now its own gradient
+        loss = self.loss_gradient(decoded, target, self.backend)  # overwrites `decoded`
         self.decoder.backward(z, decoder, decoded, to_input=True)
         grad = decoder.input_grads[0]
         if V is not None:
@@ -376,15 +350,15 @@ class ClosedFormGradient:
         return {"loss": loss}
 
     def output(self, x: Tensor, noise: Tensor | None = None) -> Output:
-        """Output of the network, without gradients; valid until the next call."""
-        rows = self.backend.batch(x if noise is None else noise)
+        """Output of the network, without gradients. The next call overwrites it."""
+        rows = self.backend.pair(x if noise is None else noise)
         z, decoded = self._forward(rows, *self._workspaces(x.shape[-2]))
         return Output(decoded.tensor, z.tensor, None if noise is None else noise != x)
 
     def _forward(
         self, rows: ArrayPair, encoder: Workspace, decoder: Workspace
     ) -> tuple[ArrayPair, ArrayPair]:
-        """Codes and reconstructions."""
+        """Codes (..., n_rows, n_components) and reconstructions (..., n_rows, n_features)."""
         V = self.components
         self.encoder.forward(rows, encoder)
         z = encoder.results[-1]
@@ -396,22 +370,20 @@ class ClosedFormGradient:
             self._add_product(decoded, z, V.array, decoder.linear)
         return z, decoded
 
-    def _add_product(self, result: ArrayPair, a: ArrayPair, b: Any, space: Any) -> None:
-        """Add ``a @ b`` to a result."""
+    def _add_product(self, result: ArrayPair, a: ArrayPair, b: Any, out: Any) -> None:
+        """Add ``a @ b``, which is computed in `out`, to a result."""
         array = result.array
-        array += self.backend.product(a.array, b, out=space)
+        array += self.backend.product(a.array, b, out=out)
 
 
 class VariationalGradient:
-    """Gradient of the bound of a variational autoencoder of two MLPs, in closed form.
+    """Gradient of the evidence lower bound of a VAE of two MLPs, in closed form.
 
-    With an axis of models in front of parameters, buffers and rows, of many at once.
+    Parameters, buffers and rows may have a leading axis of models.
 
-    Notes
-    -----
-    With mean m and log-variance v of the posterior, z = m + ε exp(v / 2). The gradients of
-    the loss by m and v are that by z, times 1 and ε exp(v / 2) / 2, plus β m and
-    β (exp(v) - 1) / 2 of the divergence, over the number of rows.
+    The posterior has mean m and log-variance v, and the code is z = m + ε exp(v / 2). Let G be
+    the gradient of the loss with respect to z. The gradient with respect to m is G + β m / n,
+    and with respect to v it is G ε exp(v / 2) / 2 + β (exp(v) - 1) / (2 n), for n rows.
     """
 
     def __init__(
@@ -425,7 +397,7 @@ class VariationalGradient:
         )
         dtype = self.encoder.weights[0].tensor.dtype
         self.encoding, self.decoding = (
-            backend.batch(components.to(dtype))
+            backend.pair(components.to(dtype))
             for components in (network.encoding, network.decoding)
         )
         view = backend.view
@@ -437,12 +409,12 @@ class VariationalGradient:
         if offset is not None:
             self.offset = view(offset.to(dtype).unsqueeze(-2))
         self.log_variances = view(network.log_variances.to(dtype).unsqueeze(-2))
-        # Of the network itself: it follows the batches, in place.
+        # A view of the network's own buffer, which every batch updates in place.
         variance = network.noise_variance
-        self.is_of_features = variance is not None and variance.ndim == network.log_variances.ndim
+        self.is_per_feature = variance is not None and variance.ndim == network.log_variances.ndim
         if variance is not None:
             self.variance = view(variance)
-            of_rows = variance if self.is_of_features else variance.unsqueeze(-1)
+            of_rows = variance if self.is_per_feature else variance.unsqueeze(-1)
             self.precision = view(torch.empty_like(of_rows.unsqueeze(-2), dtype=dtype))
         self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
         self.workspaces: dict[int, tuple[Workspace, Workspace, ArrayPair]] = {}
@@ -465,9 +437,9 @@ class VariationalGradient:
     def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace, ArrayPair]:
         if n_rows not in self.workspaces:
             encoder, decoder = (
-                Workspace(stack, self.backend, n_rows) for stack in (self.encoder, self.decoder)
+                Workspace(mlp, self.backend, n_rows) for mlp in (self.encoder, self.decoder)
             )
-            codes = self.backend.batch(torch.empty_like(decoder.input_grads[0].tensor))
+            codes = self.backend.pair(torch.empty_like(decoder.input_grads[0].tensor))
             self.workspaces[n_rows] = encoder, decoder, codes
         return self.workspaces[n_rows]
 
@@ -475,7 +447,7 @@ class VariationalGradient:
         self, x: Tensor, noise: Any = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
         encoder, decoder, z = self._workspaces(x.shape[-2])
-        rows, draws = self.backend.batch(x), self.backend.view(noise)
+        rows, draws = self.backend.pair(x), self.backend.view(noise)
         product, exp = self.backend.product, self.backend.exp
         self.encoder.forward(rows, encoder)
         mean, log_var = self._halves(encoder.results[-1])
@@ -494,7 +466,7 @@ class VariationalGradient:
         array += product(z.array, self.decoding.array, out=decoder.linear)
         if self.offset is not None:
             array += self.offset
-        loss = self._reconstruction(decoded, rows)  # `decoded` is now its own gradient
+        loss = self._reconstruction(decoded, rows)  # overwrites `decoded` with its gradient
         self.decoder.backward(z, decoder, decoded, to_input=True)
         grad = decoder.input_grads[0].array
         grad += product(decoded.array, self.decoding.transposed, out=z.array)
@@ -503,18 +475,18 @@ class VariationalGradient:
         return {"loss": loss}
 
     def _halves(self, posterior: ArrayPair) -> tuple[Any, Any]:
-        """Views of means and log-variances."""
+        """Views of means and log-variances, each (..., n_rows, n_components)."""
         n_components = posterior.tensor.shape[-1] // 2
         return posterior.array[..., :n_components], posterior.array[..., n_components:]
 
     def _reconstruction(self, decoded: ArrayPair, x: ArrayPair) -> Any:
-        """Mean loss of the rows; `decoded` becomes its own gradient."""
+        """Mean reconstruction loss of the rows; overwrites `decoded` with its gradient."""
         if not self.is_gaussian:
             return _cross_entropy_gradient(decoded, x, self.backend)
         difference, (n_rows, n_features) = decoded.array, decoded.tensor.shape[-2:]
         variance: Any = self.variance
         difference -= x.array
-        if self.is_of_features:
+        if self.is_per_feature:
             squares = (difference * difference).mean(-2)
         else:
             squares = self.backend.squares(difference) / (n_rows * n_features)
@@ -523,10 +495,14 @@ class VariationalGradient:
         precision[...] = (1 / (n_rows * variance)).reshape(precision.shape)
         difference *= precision
         each = squares / variance + self.backend.log(2 * math.pi * variance)
-        return 0.5 * (each.sum(-1) if self.is_of_features else n_features * each)
+        return 0.5 * (each.sum(-1) if self.is_per_feature else n_features * each)
 
     def _divergence(self, posterior: ArrayPair, grad: Any, deviations: Any) -> Any:
-        """Mean divergence of the rows, weighted; the posterior becomes its own gradient."""
+        """Mean KL divergence of the rows, times β; overwrites `posterior` with its gradient.
+
+        `grad` is the gradient of the reconstruction loss with respect to the codes, `deviations`
+        are the codes minus the posterior means.
+        """
         kl: Any = self.objective.terms["kl"]
         beta = self.objective.weights.get("kl", 1.0) * self.objective.factors.get("kl", 1.0)
         mean, log_var = self._halves(posterior)
@@ -564,9 +540,9 @@ def closed_form_for(network: Any, objective: Objective) -> Any:
 def make_gradient(
     network: Any, objective: Objective, gradient: Tensor, *, by_autograd: bool
 ) -> Gradient:
-    """Choose the fastest training step.
+    """Choose the fastest training step: a closed form if there is one, else autograd.
 
-    Autograd is needed where rows have weights, or where a callback reads the output of each
+    `by_autograd` requires autograd: if rows have weights, or a callback reads the output of each
     batch.
     """
     kind = None if by_autograd else closed_form_for(network, objective)

@@ -1,4 +1,4 @@
-"""Learning rates, and weights of the running average, step by step."""
+"""Schedules: for each step, the learning rate and the weight of the step in the average."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-WARM_UP_STEPS = 100  # of the schedule-free rate
-LATENESS = 2  # later steps weigh more in the schedule-free average
-BLOCK = 2**16  # steps that are turned into Python's numbers at once
+WARM_UP_STEPS = 100  # over which the schedule-free learning rate rises
+LATENESS = 2  # the schedule-free average gives step t a weight that grows as t to this power
+BLOCK = 2**16  # number of steps that are converted to Python floats at once
 
 
 def cycle_steps(
     lr: float, n_steps: int, lr_schedule: str, averaging: float
 ) -> Iterator[tuple[float, float]]:
-    """Rates of one cycle or a constant rate, and new weights' shares of the average."""
+    """Learning rates of one cycle, or a constant one, and the share of each step in the average."""
     factors = one_cycle(n_steps) if lr_schedule == "one_cycle" else torch.ones(n_steps)
-    # Short runs average over a tenth of the steps so far, not over the random start.
-    steps = torch.arange(11, n_steps + 11, dtype=torch.float32)  # whatever the default is
+    # At first, the average is over about a tenth of the steps so far, to forget the start.
+    steps = torch.arange(11, n_steps + 11, dtype=torch.float32)  # not torch's default dtype
     return _pairs(lr * factors, torch.clamp(10 / steps, min=1 - averaging))
 
 
 def schedule_free_steps(
     lr: float, n_steps_before: int, n_steps: int
 ) -> Iterator[tuple[float, float]]:
-    """Rates that only warm up, and shares of an average over all steps.
+    """Learning rates that only warm up, and the share of each step in an average over all steps.
 
     References
     ----------
@@ -55,6 +55,6 @@ def one_cycle(n_steps: int, *, warm_up: float = 0.3, start: float = 0.04) -> Ten
 
 
 def _pairs(first: Tensor, second: Tensor) -> Iterator[tuple[float, float]]:
-    """Numbers of two vectors, a block at a time: Python's own take several times the memory."""
+    """Pairs of Python floats, converted block by block, as they need several times the memory."""
     for blocks in zip(first.split(BLOCK), second.split(BLOCK), strict=True):
         yield from zip(*(block.tolist() for block in blocks), strict=True)

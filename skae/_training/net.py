@@ -54,12 +54,12 @@ TRAINING_STATE = (
     "hooks_",
     "rate_factor_",
 )
-RESULTS = ("best_epoch_", "validation_ratio_")  # of training, that files hold beside the history
+RESULTS = ("best_epoch_", "validation_ratio_")  # of training; files hold them and the history
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
-INTERPOLATION = 0.9  # between the latest weights and their average: where gradients are taken
-EVALUATION_ROWS = 8192  # rows of one batch of a validation pass
-_COPYING = threading.Lock()  # of the process: a net's own could not be pickled
+INTERPOLATION = 0.9  # share of the average in the weights at which gradients are computed
+EVALUATION_ROWS = 8192  # batch size of evaluation
+_COPYING = threading.Lock()  # one for all nets, because a net with a lock cannot be pickled
 
 
 class AutoencoderNet(NeuralNet):
@@ -84,9 +84,9 @@ class AutoencoderNet(NeuralNet):
     averaging : float
         Decay of the exponential average of the weights over steps; 0 is no average.
     schedule_free : bool
-        Train without knowing the end: the rate only warms up, all steps are averaged, later
-        ones with more weight, and gradients are taken between the latest weights and their
-        average [1]_. `averaging` must not be 0.
+        Train without a fixed number of steps [1]_: the learning rate only warms up, all steps
+        are averaged, later ones with more weight, and gradients are computed between the latest
+        weights and their average. `averaging` must not be 0.
     batch_size, max_epochs : int
     patience : int or None
         Epochs without progress until training stops; None never stops.
@@ -95,20 +95,21 @@ class AutoencoderNet(NeuralNet):
     clipping : float
         Largest norm of the gradient, so that outlying rows have a bounded effect.
     require_gain : bool
-        Return to the weights before the first step unless others are significantly better.
+        Return to the initial weights unless others are significantly better.
     n_standard_errors : float
-        Standard errors by which they must be better.
+        Number of standard errors by which they must be better.
     keep_losses : bool
-        Keep the losses of all held-out rows, ``held_out_losses_`` of shape (n_epochs + 1,
-        n_held_out); the first row is before the first step.
+        Keep the losses of all held-out rows after each epoch: ``held_out_losses_`` of shape
+        (n_epochs + 1, n_held_out). The first row is at the initial weights.
     seed : int
-        Of the order of the rows.
+        Seed of the order of the rows.
     noise : callable, default=None
-        Makes a module, or None. Its result for a batch is given to the network too: corrupted
-        rows, which are encoded instead, or reparameterisation noise of a variational network.
-        It is applied to the held-out rows once, so that all weights are compared on the same.
+        Builds the noise module, or returns None. The network gets the module's result for each
+        batch too: corrupted rows, which it encodes instead, or reparameterisation noise. The
+        module is applied to the held-out rows once, so that all weights are compared on the
+        same noise.
     gradient : callable, default=None
-        ``(network, objective, gradient) -> Gradient``: another training step than
+        ``(network, objective, gradient) -> Gradient``: a training step other than
         backpropagation.
     callbacks : list
         skorch callbacks.
@@ -202,7 +203,7 @@ class AutoencoderNet(NeuralNet):
         return parts
 
     def initialize_module(self) -> AutoencoderNet:
-        """Take the network as it is, on the net's device."""
+        """Move the network to the net's device, without a new initialization; build the noise."""
         self.module_ = self.module.to(self.device)
         self.has_modes_ = has_modes(self.module_)
         noise = None if self.noise is None else self.noise()
@@ -212,8 +213,8 @@ class AutoencoderNet(NeuralNet):
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> AutoencoderNet:
         """Lay the parameters out in one vector and make the optimizer that updates it."""
         if isinstance(self.optimizer, str):
-            # With the usual 1e-8, rounding decides about the steps of parameters whose
-            # gradient vanishes, and on tiny tables repeated rows would not equal weighted ones.
+            # With the usual 1e-8, rounding errors would determine the steps of parameters whose
+            # gradient is almost zero; on tiny tables, repeated rows would not equal weighted ones.
             eps = 1e-6 if self.flat_.values.dtype == torch.float64 else 1e-8
             options: dict[str, Any] = {} if self.optimizer == "sgd" else {"eps": eps}
             if self.schedule_free and options:
@@ -231,7 +232,7 @@ class AutoencoderNet(NeuralNet):
             self.initialize_optimizer()
         return self
 
-    # -- training, from the whole down to the step ---------------------------------
+    # -- training: fit, epochs, steps ----------------------------------------------
 
     def fit(
         self,
@@ -242,10 +243,10 @@ class AutoencoderNet(NeuralNet):
         held_out_weights: Tensor | None = None,
         n_epochs: int | None = None,
     ) -> AutoencoderNet:
-        """Train; choose the weights by held-out rows where there are any.
+        """Train; if there are held-out rows, keep the weights that are best on them.
 
-        X are the rows, of shape (n_rows, n_features), or a source of batches. `n_epochs` stops
-        earlier than the `max_epochs` of the schedule.
+        X holds the rows, (n_rows, n_features), or is a source of batches. Training stops after
+        `n_epochs`, even if the schedule has more (`max_epochs`).
         """
         self._take_rows(X, held_out, held_out_weights)
         self.initialize()
@@ -270,9 +271,9 @@ class AutoencoderNet(NeuralNet):
     def partial_fit_epoch(
         self, source: Source, state: dict[str, Any] | None, n_steps_before: int
     ) -> dict[str, Any]:
-        """Train for one epoch from the state that this method returned before; None begins.
+        """Train for one epoch from the state that the previous call returned, None at first.
 
-        A state is arrays and numbers: weights, their average and the optimizer's own state.
+        A state consists of arrays and numbers: weights, their average, and the optimizer's state.
         """
         self._take_rows(source, None, None)
         self.initialize()
@@ -288,7 +289,7 @@ class AutoencoderNet(NeuralNet):
         return state
 
     def _state(self) -> dict[str, Any]:
-        """State that training continues from, as arrays and numbers."""
+        """State from which training can continue, as arrays and numbers."""
         average = None if self.average_ is None else to_arrays(self.average_)
         return {
             "weights": to_arrays(self.flat_.detached.clone()),
@@ -307,7 +308,7 @@ class AutoencoderNet(NeuralNet):
     def _take_rows(
         self, X: Tensor | Source, held_out: Tensor | None, held_out_weights: Tensor | None
     ) -> None:
-        """Bring rows to the device."""
+        """Move training and held-out rows to the device, as `source_`, `rows_`, `held_out_`."""
         source = InMemorySource(X) if isinstance(X, Tensor) else X
         self.source_ = source.to(self.device)
         self.rows_ = self.source_.sample
@@ -317,7 +318,7 @@ class AutoencoderNet(NeuralNet):
     def fit_loop(
         self, X: Source, y: None = None, epochs: int | None = None, **fit_params: Any
     ) -> AutoencoderNet:
-        """Run epochs: train on every batch, then evaluate the held-out rows."""
+        """Run epochs: train on every batch; then callbacks evaluate the held-out rows."""
         epochs = self.max_epochs if epochs is None else epochs
         generator = torch.Generator().manual_seed(self.seed)
         iterator = BatchIterator(X, self.batch_size, generator)
@@ -327,13 +328,13 @@ class AutoencoderNet(NeuralNet):
         else:
             self.schedule_ = cycle_steps(self.lr, n_steps, self.lr_schedule, self.averaging)
         self.rate_factor_ = 1.0
-        self.hooks_ = {hook: self._listened(hook) for hook in BATCH_HOOKS}
+        self.hooks_ = {hook: self._is_overridden(hook) for hook in BATCH_HOOKS}
         self.gradient_ = self._make_gradient()
         sets = {"dataset_train": X.sample, "dataset_valid": self.held_out_}
         for epoch in range(epochs):
             self.criterion_.begin_epoch(epoch)
             self.notify("on_epoch_begin", **sets)
-            with np.errstate(over="ignore", invalid="ignore"):  # the loss will tell
+            with np.errstate(over="ignore", invalid="ignore"):  # BestWeights checks the loss
                 self.run_single_epoch(iterator, True, "train", self.train_step)
             self.notify("on_epoch_end", **sets)
         return self
@@ -357,7 +358,7 @@ class AutoencoderNet(NeuralNet):
         step_fn: Callable[..., dict[str, Any]],
         **fit_params: Any,
     ) -> None:
-        """Step through the batches; synchronise with the device once, at the end."""
+        """Train on all batches; read the loss from the device once, at the end."""
         self._set_training(training)
         total: Any = 0.0
         on_begin, on_end = self.hooks_["on_batch_begin"], self.hooks_["on_batch_end"]
@@ -372,7 +373,7 @@ class AutoencoderNet(NeuralNet):
         self.record(f"{prefix}_loss", np.array(total, dtype=float, ndmin=1) / len(iterator.source))
 
     def _set_training(self, training: bool = True) -> None:
-        """Set the mode of the network, down to its last module where any of them has one."""
+        """Set training or evaluation mode, in all modules only if the mode changes any result."""
         if self.has_modes_:
             self.module_.train(training)
         else:
@@ -381,13 +382,13 @@ class AutoencoderNet(NeuralNet):
     def train_step(
         self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any
     ) -> dict[str, Any]:
-        """Gradient, update, average: the one place where the weights change."""
+        """Compute the gradient, update the weights, and update their average."""
         rate, share = next(self.schedule_)
         rate *= self.rate_factor_
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
         if self.schedule_free:
-            with self._between():
+            with self._interpolated_weights():
                 step = self.train_step_single(batch, weights)
         else:
             step = self.train_step_single(batch, weights)
@@ -404,8 +405,8 @@ class AutoencoderNet(NeuralNet):
         return step
 
     @contextmanager
-    def _between(self) -> Iterator[None]:
-        """Weights between the latest and the average, inside the block."""
+    def _interpolated_weights(self) -> Iterator[None]:
+        """Inside the block, the weights lie between the latest ones and their average."""
         latest = self.flat_.detached.clone()
         self.flat_.detached.lerp_(self.average_, INTERPOLATION)
         yield
@@ -414,26 +415,26 @@ class AutoencoderNet(NeuralNet):
     def train_step_single(
         self, batch: Tensor, weights: Tensor | None = None, **fit_params: Any
     ) -> dict[str, Any]:
-        """Loss of a batch and its gradient."""
+        """Compute the loss of a batch (n_batch, n_features) and its gradient."""
         return self.gradient_(batch, self._noise_of(batch), weights)
 
     def _noise_of(self, rows: Tensor) -> Tensor | None:
-        """Result of the noise module for rows; None without noise."""
+        """Result of the noise module for rows; None if there is no noise."""
         if self.noise_ is None:
             return None
         with torch.no_grad():
             return self.noise_(rows)
 
-    def _listened(self, hook: str) -> bool:
+    def _is_overridden(self, hook: str) -> bool:
         """Whether any callback overrides a hook."""
         base = getattr(Callback, hook)
         return any(getattr(type(cb), hook) is not base for _, cb in self.callbacks_)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        """Call a hook.
+        """Call a hook of the net and of all callbacks.
 
-        A StopIteration from a callback ends training, as does skorch's early stopping, which
-        raises KeyboardInterrupt; any other KeyboardInterrupt propagates.
+        Training ends if a callback raises StopIteration, or if skorch's EarlyStopping raises
+        KeyboardInterrupt, as it does. Any other KeyboardInterrupt propagates.
         """
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
@@ -453,7 +454,7 @@ class AutoencoderNet(NeuralNet):
 
     @torch.no_grad()
     def evaluate(self, rows: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Objective of each row, under the averaged weights where there is an average."""
+        """Loss of each row, (n_rows,), at the averaged weights if there is an average."""
         self._set_training(False)
         trained = self.flat_.detached
         before = trained.clone()
@@ -470,17 +471,17 @@ class AutoencoderNet(NeuralNet):
         return torch.cat(losses)
 
     def losses_of_each(self, rows: Tensor, noise: Tensor | None) -> Tensor:
-        """Objective of each row, of shape (n_models, n_rows), on the CPU."""
+        """Loss of each row of each model, (n_models, n_rows), on the CPU."""
         return self.evaluate(rows, noise)[None].cpu()
 
     def snapshot(self) -> tuple[Tensor, list[Tensor]]:
-        """Copy of the validated weights and of the buffers; models lie along the first axis."""
+        """Copy of the validated weights, (n_models, n_weights), and of the buffers."""
         weights = self.flat_.detached if self.average_ is None else self.average_
         return weights[None].clone(), [buffer[None].clone() for buffer in self._buffers()]
 
     @torch.no_grad()
     def restore(self, snapshot: tuple[Tensor, list[Tensor]]) -> None:
-        """Bring weights and buffers back, as `snapshot` returned them."""
+        """Set weights and buffers to those that `snapshot` returned."""
         (weights,), buffers = snapshot
         self.flat_.values.copy_(weights)
         if self.average_ is not None:
@@ -501,27 +502,27 @@ class AutoencoderNet(NeuralNet):
         self.initialize_optimizer()
 
     def record(self, name: str, values: np.ndarray) -> None:
-        """Enter the values of all models into the history: here the number of one."""
+        """Record a value of each model, (n_models,), in the history; here, there is one model."""
         self.history.record(name, values[0].item())
 
     def take_results(
         self, epochs: list[int], losses: np.ndarray | None, failed: list[bool]
     ) -> None:
-        """Take the best epoch of each model, and the validation losses if they are kept."""
+        """Store the best epoch of each model, and the validation losses if they are kept."""
         self.best_epoch_ = epochs[0]
         if losses is not None:
             self.held_out_losses_ = losses[:, 0]
 
     def drop_training_state(self) -> AutoencoderNet:
-        """Drop what only training needs: optimizer, averages, data."""
+        """Drop what only training needs: optimizer, average, data."""
         self.flat_.detach()
         for name in TRAINING_STATE:
             delattr(self, name)
         return self._as_trained()
 
     def adopt_results(self, history: History) -> AutoencoderNet:
-        """Take the history of a training that trained this net's network in a batch."""
-        self.__dict__.update(  # skorch sets such attributes in its initialize methods only
+        """Take over the history of a batch in which this net's network was trained."""
+        self.__dict__.update(  # skorch allows such attributes only in its initialize methods
             module_=self.module,
             has_modes_=has_modes(self.module),
             history_=history,
@@ -530,7 +531,7 @@ class AutoencoderNet(NeuralNet):
         return self._as_trained()
 
     def _as_trained(self) -> AutoencoderNet:
-        """Keep the network and its history alone."""
+        """Keep only the network and its history."""
         self.module_.eval()
         self.module, self.criterion = type(self.module_), type(self.criterion)
         self.noise = self.gradient = None
@@ -541,10 +542,10 @@ class AutoencoderNet(NeuralNet):
 
     @torch.inference_mode(False)
     def at_precision(self, dtype: torch.dtype) -> Any:
-        """Copy of the network in another floating point type, frozen, kept for the next call."""
+        """Frozen copy of the network in a floating point type, cached."""
         copies = self.__dict__.setdefault("_copies", {})
         if dtype not in copies:
-            with _COPYING:  # threads that come at once find one copy, whole and frozen
+            with _COPYING:  # concurrent calls share one copy
                 if dtype not in copies:
                     copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
         return copies[dtype]
@@ -553,7 +554,7 @@ class AutoencoderNet(NeuralNet):
     def infer_rows(
         self, method: str, rows: Any, output_activation: Callable[[Tensor], Tensor] | None = None
     ) -> Any:
-        """Run the network's "encode" or "decode" on rows in their own precision and place."""
+        """Apply "encode" or "decode" of the network to rows; type and device stay those of rows."""
         x = tensor_on(self.device, rows)
         with self._threads_for(x):
             result = getattr(self.at_precision(x.dtype), method)(x)
@@ -565,7 +566,7 @@ class AutoencoderNet(NeuralNet):
 
     @torch.inference_mode()
     def posterior(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the codes of rows, on the CPU; of a variational network."""
+        """Posterior means and log-variances (n_rows, n_components), on the CPU; VAE only."""
         x = tensor_on(self.device, rows)
         with self._threads_for(x):
             mean, log_var = self.at_precision(x.dtype).posterior(x)
@@ -575,14 +576,14 @@ class AutoencoderNet(NeuralNet):
     def jacobian(
         self, codes: np.ndarray, output_activation: Callable[[Tensor], Tensor]
     ) -> np.ndarray:
-        """Jacobians of the decoder at codes, of shape (n_rows, n_components, n_features)."""
+        """Jacobians of the decoder at codes, (n_rows, n_components, n_features)."""
         z = tensor_on(self.device, codes)
         network = self.at_precision(z.dtype)
         with self._threads_for(z):
             return jacobian(lambda z: output_activation(network.decode(z)), z).cpu().numpy()
 
     def _threads_for(self, rows: Tensor) -> AbstractContextManager[Any]:
-        """Use one thread where the network has little to do."""
+        """Limit inference to one thread if there is little to compute."""
         if not rows.is_cpu or torch.get_num_threads() == 1:
             return nullcontext()
         return inference_threads(len(rows) * self._n_weights)
@@ -592,15 +593,15 @@ class AutoencoderNet(NeuralNet):
         return self.n_parameters()
 
     def n_parameters(self) -> int:
-        """Number of weights of the network, those of the PCA skip connection included."""
+        """Number of weights of the network, including those of the PCA skip connection."""
         return sum(p.numel() for p in (*self.module_.parameters(), *self.module_.buffers()))
 
     def widest_layer(self) -> int:
-        """Columns of the widest array of an inference."""
+        """Number of columns of the widest array that inference computes."""
         return max([max(p.shape) for p in self.module_.parameters() if p.ndim > 1], default=1)
 
     def sizes(self) -> tuple[int, int] | None:
-        """Numbers of features and of components; None if the network is not one of skae's own."""
+        """Numbers of features and components; None if the network is not one of skae's."""
         return sizes_of(self.module_)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -620,7 +621,7 @@ class AutoencoderNet(NeuralNet):
             return
         network = loaded_network(state["network"])
         state = without_checksum(state, "the network")
-        known = _settings(AutoencoderNet)  # not those that only an earlier release had
+        known = _settings(AutoencoderNet)  # an earlier release may have had others
         settings = {name: value for name, value in state["settings"].items() if name in known}
         settings["device"] = loaded_device(settings["device"])
         kinds: Any = type(network), Objective
@@ -641,10 +642,10 @@ def validation_ratio(
     training: tuple[Tensor, Tensor | None],
     held_out: tuple[Tensor | None, Tensor | None],
 ) -> float:
-    """Mean squared error of held-out rows over that of training rows, at least 1.
+    """Mean squared error of held-out rows divided by that of training rows, at least 1.
 
-    Rows come with their weights, or None. Nothing is corrupted here. It is 1 without held-out
-    rows, and for networks that do not reconstruct their rows, but predict targets.
+    `training` and `held_out` are rows with their weights, or None. Rows are not corrupted. The
+    ratio is 1 if there are no held-out rows, or if the network predicts targets.
     """
     if held_out[0] is None:
         return 1.0
@@ -654,7 +655,7 @@ def validation_ratio(
         some = rows[:EVALUATION_ROWS]
         output = run(module, some)
         if output.reconstruction.shape != some.shape:
-            return 1.0  # it predicts targets
+            return 1.0  # the network predicts targets
         losses = squared_error(output, some)
         w = None if weights is None else weights[:EVALUATION_ROWS].to(losses)
         means.append(float(losses.mean() if w is None else (w * losses).sum() / w.sum()))
@@ -662,10 +663,10 @@ def validation_ratio(
 
 
 def _settings(kind: type) -> list[str]:
-    """Parameters of a net that are plain values, or that the user chose."""
+    """Names of the net's parameters that files hold."""
     others = ("self", "module", "criterion", "noise", "gradient", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
 
 
 def _silent(message: str) -> None:
-    """Sink of skorch's messages."""
+    """Discard a message of skorch."""

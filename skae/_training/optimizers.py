@@ -17,14 +17,10 @@ TINY = 1e-12
 
 
 class FlatParameters:
-    """All trainable parameters of a module laid out in one vector.
+    """All trainable parameters of a module in one vector.
 
-    Each parameter and its gradient become views of `values` and `gradient`, so that one
-    fused operation updates, averages or copies all of them.
-
-    Parameters
-    ----------
-    module : nn.Module
+    Parameters and their gradients become views of the vectors `values` and `gradient`, so that
+    one fused operation updates, averages or copies all of them.
     """
 
     def __init__(self, module: nn.Module):
@@ -33,7 +29,7 @@ class FlatParameters:
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
-        # On one thread of the CPU reading a number is no stall, and numpy gets there sooner.
+        # On one CPU thread, numpy clips faster: reading the norm needs no synchronization.
         on_one_thread = self.gradient.is_cpu and torch.get_num_threads() == 1
         self.array = self.gradient.numpy() if on_one_thread else None
         self.detached = self.values.detach()
@@ -49,7 +45,7 @@ class FlatParameters:
         return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
 
     def clip(self, largest: float) -> None:
-        """Shrink the gradient to a norm, if its own is larger."""
+        """Scale the gradient so that its norm is at most `largest`."""
         if self.array is None:
             length = torch.dot(self.gradient, self.gradient).sqrt_()
             self.gradient.mul_((largest / (length + TINY)).clamp_(max=1.0))
@@ -57,17 +53,17 @@ class FlatParameters:
             self.array *= largest / norm
 
     def detach(self) -> None:
-        """Give every parameter memory of its own and drop the gradients."""
+        """Give every parameter its own memory, and drop the gradients."""
         for p, values in zip(self.parameters, self.views, strict=True):
             p.data = values.clone()
             p.grad = None
 
 
 class BatchedFlatParameters:
-    """All parameters of many modules of one shape, one row a module.
+    """All parameters of modules of one architecture in a matrix, one row per module.
 
-    The modules keep their own memory, which `write` fills. `values` and `gradient` have shape
-    (n_modules, n_parameters); `buffers` are those of all modules, stacked.
+    `values` and `gradient` have shape (n_modules, n_parameters). `buffers` are stacked along the
+    first axis. The modules keep their own memory, to which `write` copies.
     """
 
     def __init__(self, modules: list[nn.Module]):
@@ -92,10 +88,10 @@ class BatchedFlatParameters:
         return views
 
     def joined(self, values: Tensor) -> nn.Module:
-        """One module whose parameters and buffers have an axis of modules in front.
+        """One module whose parameters and buffers have a leading axis of modules.
 
-        `values` is the memory of the parameters; their gradients are views of `gradient`. The
-        module cannot be called, as torch's modules know no such axis.
+        Parameters are views of `values`, their gradients are views of `gradient`. The module
+        cannot be called, as torch's layers do not accept this axis.
         """
         module = copy.deepcopy(self.modules[0])
         views, gradients = self._split(values), self._split(self.gradient)
@@ -109,7 +105,7 @@ class BatchedFlatParameters:
 
     @torch.no_grad()
     def write(self, values: Tensor, buffers: list[Tensor]) -> None:
-        """Give each module its own row of values, and its buffers."""
+        """Copy to each module its row of values, and its buffers."""
         views = self._split(values)
         for i, module in enumerate(self.modules):
             for p, view in zip(module.parameters(), views, strict=True):
@@ -118,7 +114,7 @@ class BatchedFlatParameters:
                 own.copy_(stacked[i])
 
     def clip(self, largest: float) -> None:
-        """Shrink the gradient of each module to a norm, if its own is larger."""
+        """Scale the gradient of each module so that its norm is at most `largest`."""
         if self.array is None:
             lengths = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
             self.gradient.mul_((largest / (lengths + TINY)).clamp_(max=1.0))
@@ -130,14 +126,14 @@ class BatchedFlatParameters:
 
 
 def _wide(p: Tensor) -> Tensor:
-    """A matrix, transposed if it is taller than wide: batched products are faster along rows."""
+    """Transpose a matrix with more rows than columns: batched products are faster along rows."""
     return p.T if p.ndim == 2 and p.shape[0] > p.shape[1] else p
 
 
 class FusedAdamW(torch.optim.AdamW):
-    """torch's AdamW for one vector of parameters, its kernel called directly.
+    """torch's AdamW for one vector of parameters, with a direct call of the fused kernel.
 
-    For short vectors, the bookkeeping around the kernel takes several times longer than it.
+    For short vectors, torch's code around the kernel takes several times longer than the kernel.
     """
 
     def __init__(self, params: list[nn.Parameter], **options: Any):
@@ -145,7 +141,7 @@ class FusedAdamW(torch.optim.AdamW):
         (parameter,) = params
         values = parameter.detach()
         self.steps = torch.zeros((), device=values.device)
-        # The same number where numpy, which is quicker, can count.
+        # On the CPU, a numpy view of the same number, which is incremented faster.
         self.count = self.steps.numpy() if self.steps.is_cpu else self.steps
         gradient = torch.zeros_like(values) if parameter.grad is None else parameter.grad
         moments = [torch.zeros_like(values)], [torch.zeros_like(values)]
@@ -178,10 +174,10 @@ class FusedAdamW(torch.optim.AdamW):
             moment.copy_(saved)
         self.steps.copy_(state_dict["steps"])
 
-    # torch's method comes wrapped for its compiler, whose import takes a second.
+    # torch's method is wrapped for its compiler, whose import takes a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for its profiler
+    step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it for its profiler
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

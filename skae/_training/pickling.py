@@ -26,11 +26,11 @@ VERSION, CHECKSUM = "_skae_version", "_checksum"
 
 
 def checksum(part: Any, start: int = 0) -> int:
-    """Cyclic redundancy check of numbers, strings and arrays, however deep they lie.
+    """Cyclic redundancy check of the numbers, strings and arrays in nested objects.
 
-    It is the same on every machine. `start` is the check of what came before. Objects of other
-    libraries than numpy, torch and scikit-learn count as nothing, and so do objects of skae
-    that check themselves.
+    It is the same on every machine. `start` is the checksum of the parts before this one. Objects
+    of libraries other than numpy, torch and scikit-learn are left out, and so are objects of skae
+    with a checksum of their own.
     """
     if isinstance(part, np.ndarray) and not part.dtype.hasobject:
         start = checksum([part.dtype.str[1:], part.shape], start)
@@ -46,7 +46,7 @@ def checksum(part: Any, start: int = 0) -> int:
 
 
 def _parts_of(part: Any) -> list[Any]:
-    """What a part consists of, in a fixed order."""
+    """Parts of an object, in a fixed order."""
     if isinstance(part, list | tuple):
         return [f"{len(part)} in order", *part]
     if isinstance(part, Mapping):
@@ -71,7 +71,7 @@ def with_checksum(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_checksum(state: dict[str, Any], name: str) -> dict[str, Any]:
-    """State without its checksum; a ValueError if the checksum is missing or wrong."""
+    """State without its checksum; raises ValueError if the checksum is missing or wrong."""
     state = dict(state)
     if state.pop(CHECKSUM, None) != checksum(state):
         raise ValueError(
@@ -99,7 +99,7 @@ def check_version(written_by: Any, name: str) -> None:
 
 
 def portable_network(network: nn.Module) -> Any:
-    """Network as plain values and arrays; with modules of the user, the module on the CPU."""
+    """Network as plain values and arrays; the module on the CPU if it is the user's."""
     config = network_to_config(network)
     if config is not None:
         return config
@@ -108,12 +108,12 @@ def portable_network(network: nn.Module) -> Any:
 
 
 def loaded_network(network: Any) -> nn.Module:
-    """Network of what `portable_network` returned."""
+    """Network from the result of `portable_network`."""
     return network_from_config(network) if isinstance(network, dict) else network
 
 
 def loaded_device(device: str) -> str:
-    """Device that a model is loaded to: its own, or the CPU where that is absent."""
+    """Device of a loaded model: the one it was fitted on, or the CPU if that is absent."""
     try:
         return str(resolve_device(device))
     except ValueError:
@@ -125,22 +125,22 @@ def loaded_device(device: str) -> str:
 
 
 def to_columns(history: list[dict[str, Any]]) -> Any:
-    """History of a net by columns, in arrays where these are numbers: skops spells entries out.
+    """History of a net as a dict of columns; a list if epochs differ or record batches.
 
-    It stays a list if epochs or batches record different names.
+    Columns of numbers are arrays, because skops writes every entry of a list on its own.
     """
     history = _plain(list(history))
-    alike = all(
+    is_table = all(
         epoch.keys() == history[0].keys() and epoch.get("batches") == [] for epoch in history
     )
-    if not (history and alike):
+    if not (history and is_table):
         return history
     names = [name for name in history[0] if name != "batches"]
     return {name: _column([epoch[name] for epoch in history]) for name in names}
 
 
 def from_columns(record: Any) -> list[dict[str, Any]]:
-    """History of what `to_columns` returned."""
+    """History from the result of `to_columns`."""
     if isinstance(record, list):
         return record
     columns = [np.asarray(c).tolist() if isinstance(c, np.ndarray) else c for c in record.values()]
@@ -154,7 +154,7 @@ def _column(values: list[Any]) -> Any:
 
 
 def _plain(record: Any) -> Any:
-    """Lists, dicts and numbers of Python for those of numpy."""
+    """Convert nested lists and dicts with numbers of numpy to those of Python."""
     if isinstance(record, dict):
         return {key: _plain(value) for key, value in record.items()}
     if isinstance(record, list):
@@ -166,10 +166,10 @@ def _plain(record: Any) -> Any:
 
 
 class PicklingMixin:
-    """Pickles of estimators: which release wrote them, and whether they are complete.
+    """Pickles of estimators, with the version that wrote them, a checksum and checks of shapes.
 
-    Attributes that are objects of private classes are kept as their states, so that a file
-    names public classes only, and private modules may move.
+    Attributes that are objects of private classes are kept as their states. So a file names
+    public classes only, and private modules may move.
     """
 
     # Private classes of attributes, each with `__getstate__` and `__setstate__`.
@@ -200,7 +200,7 @@ class PicklingMixin:
         name = type(self).__name__
         check_version(state.get(VERSION), name)
         parts = {
-            n: _restored(kind, state[n]) for n, kind in self._state_classes.items() if n in state
+            n: _from_state(cls, state[n]) for n, cls in self._state_classes.items() if n in state
         }
         if "net_" in state:
             self._check_fitted_state({**state, **parts})
@@ -215,27 +215,30 @@ class PicklingMixin:
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def _check_fitted_state(self, state: dict[str, Any]) -> None:
-        """Check that what inference needs is there and that its sizes fit together."""
+        """Check that the attributes that inference needs are there and that their shapes agree."""
         damaged = f"The state of {type(self).__name__} is damaged: "
+        remedy = "Load an intact copy of the file, or fit anew."
         needed = {"n_features_in_", "n_components_", *self._state_shapes, *self._state_parts}
         if missing := sorted(needed - state.keys()):
-            raise ValueError(f"{damaged}{', '.join(missing)} is missing.")
+            raise ValueError(f"{damaged}{', '.join(missing)} is missing. {remedy}")
         sizes = {"d": state["n_features_in_"], "k": state["n_components_"]}
         for name, letters in self._state_shapes.items():
             shape = tuple(sizes[letter] for letter in letters)
             array = state[name]
             if np.shape(array) != shape or np.asarray(array).dtype.kind != "f":
-                raise ValueError(f"{damaged}{name} is no array of numbers of shape {shape}.")
+                raise ValueError(
+                    f"{damaged}{name} is no array of numbers of shape {shape}. {remedy}"
+                )
         found = state["net_"].sizes()
         if found not in (None, (sizes["d"], sizes["k"])):
             raise ValueError(
                 f"{damaged}its network maps {found[0]} features to {found[1]} components, not "
-                f"{sizes['d']} to {sizes['k']}."
+                f"{sizes['d']} to {sizes['k']}. {remedy}"
             )
 
 
-def _restored(kind: Any, state: dict[str, Any]) -> Any:
+def _from_state(cls: Any, state: dict[str, Any]) -> Any:
     """Object of a class, from its state."""
-    blank = kind.__new__(kind)
-    blank.__setstate__(state)
-    return blank
+    instance = cls.__new__(cls)
+    instance.__setstate__(state)
+    return instance

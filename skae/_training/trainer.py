@@ -1,4 +1,4 @@
-"""How one fit trains: for how long, validated by which rows, on how many threads."""
+"""Training of one fit: number of epochs, validation rows, threads, and cross-validation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from skae.networks.dense import in_precision
 
 MAX_STEPS = 30_000
 PARTIAL_FIT_BATCH, PARTIAL_FIT_RATE = 16, 2.0  # default batch size; factor of lr
-FEW_ROWS = 64  # below, one batch and a short training, so that checks stay quick
+FEW_ROWS = 64  # below, a fit has one batch and few epochs, so that checks are quick
 AVERAGING = 0.99  # decay of the weights' exponential average, which is validated and kept
 
 
@@ -40,43 +40,28 @@ AVERAGING = 0.99  # decay of the weights' exponential average, which is validate
 class Trainer:
     """Settings of all training runs of one fit.
 
-    Parameters
-    ----------
-    params : dict
-        The estimator's parameters.
-    objective : Objective
-    require_gain : bool
-        Whether networks start at PCA, and keep it unless training is significantly better.
-    device : torch.device
-    split_seed : int
-        Of the held-out rows.
-    order_seed : int
-        Of the order of the rows.
-    make_noise : callable
-        Makes what corrupts the rows of one training run, or None.
-    standard_errors_waived : float, default=0.0
-        Subtracted from the standard errors by which training must be better than PCA.
-    make_gradient : callable, default=None
-        ``(network, objective, gradient) -> Gradient``: a training step other than
-        backpropagation.
+    If `require_gain`, networks start at PCA, and training keeps PCA unless other weights are
+    better by some standard errors, of which `standard_errors_waived` are subtracted. `make_noise`
+    builds the noise module of one run, or returns None. `make_gradient` builds a training step,
+    ``(network, objective, gradient) -> Gradient``; None is backpropagation.
     """
 
-    params: dict[str, Any]
+    params: dict[str, Any]  # the estimator's parameters
     objective: Objective
     require_gain: bool
     device: torch.device
-    split_seed: int
-    order_seed: int
+    split_seed: int  # of the choice of held-out rows
+    order_seed: int  # of the order of the rows in each epoch
     make_noise: Callable[[], nn.Module | None] = lambda: None
     standard_errors_waived: float = 0.0
     make_gradient: Callable[..., Gradient] | None = None
 
     def shortened(self, share: float, n_rows: int) -> Trainer:
-        """Return a trainer for a share of the epochs that this one takes for so many rows."""
-        n_epochs = max(1, round(share * self._length(n_rows)[1]))
+        """Return a trainer with a share of the epochs that this one takes for `n_rows` rows."""
+        n_epochs = max(1, round(share * self._batch_size_and_epochs(n_rows)[1]))
         return replace(self, params={**self.params, "max_epochs": n_epochs})
 
-    def run(
+    def make_run(
         self,
         network: nn.Module,
         rows: Dataset,
@@ -86,18 +71,19 @@ class Trainer:
         n_epochs: int | None = None,
         is_fold: bool = False,
     ) -> TrainingRun:
-        """Set up the training of one network.
+        """Build the training run of one network, without starting it.
 
-        Training rows are those of index `train`; all but the validation rows if None.
-        `n_epochs` stops earlier than the learning-rate schedule.
+        `train` are the indices of the training rows; None means all but the validation rows.
+        `validation` is a dataset and the indices of its validation rows. Training stops after
+        `n_epochs`, even if the learning-rate schedule is longer.
         """
-        # Tables too small to hold rows out train in float64: rounding then does not depend on
-        # the order of the rows.
+        # Tables too small to hold rows out train in float64: rounding errors of float32 depend on
+        # the order of the rows, and would change such a fit.
         n_rows = len(rows) if train is None else len(train)
         is_tiny = validation is None and n_rows < MIN_ROWS_TO_HOLD_OUT
         dtype = torch.float64 if is_tiny else torch.float32
         source = _source(rows, train, None if validation is None else validation[1], dtype)
-        batch_size, max_epochs = self._length(len(source))
+        batch_size, max_epochs = self._batch_size_and_epochs(len(source))
         quiet = {"keep_losses": True, "callbacks": [], "verbose": 0} if is_fold else {}
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
         run = TrainingRun(net, source, n_epochs=n_epochs)
@@ -111,7 +97,7 @@ class Trainer:
     def _net(
         self, network: nn.Module, batch_size: int, max_epochs: int, **changes: Any
     ) -> AutoencoderNet:
-        """Make the net as the parameters say."""
+        """Build the net from the estimator's parameters, with some options changed."""
         p = self.params
         stops = p["early_stopping"] and p["lr_schedule"] == "constant"
         options = {
@@ -122,7 +108,7 @@ class Trainer:
             "averaging": AVERAGING,
             "batch_size": batch_size,
             "max_epochs": max_epochs,
-            "patience": p["n_iter_no_change"] if stops else None,  # a cycle runs its full length
+            "patience": p["n_iter_no_change"] if stops else None,  # "one_cycle" never stops early
             "tol": p["tol"],
             "require_gain": self.require_gain,
             "n_standard_errors": max(0.0, 1 - self.standard_errors_waived),
@@ -136,8 +122,8 @@ class Trainer:
         }
         return AutoencoderNet(network.to(self.device), self.objective, **options)
 
-    def _length(self, n_rows: int) -> tuple[int, int]:
-        """Return batch size and number of epochs for a number of training rows."""
+    def _batch_size_and_epochs(self, n_rows: int) -> tuple[int, int]:
+        """Batch size and largest number of epochs for a number of training rows."""
         batch_size, max_epochs = self.params["batch_size"], self.params["max_epochs"]
         if batch_size == "auto":
             batch_size = auto_batch_size(n_rows)
@@ -150,9 +136,9 @@ class Trainer:
     def partial_fit(
         self, network: nn.Module, rows: Dataset, state: dict[str, Any] | None, n_steps_before: int
     ) -> tuple[AutoencoderNet, dict[str, Any], int]:
-        """Train for one epoch, at a constant rate, from the state of the call before.
+        """Train for one epoch at a constant learning rate, from the state of the previous call.
 
-        Returns the net, its state, and the number of steps of this epoch. Weights of rows are
+        Returns the net, its state, and the number of steps of this epoch. Sample weights are
         not scaled.
         """
         batch_size, dtype = self.partial_fit_batch_size(), torch.float32
@@ -171,7 +157,7 @@ class Trainer:
         return net.drop_training_state(), state, -(-len(source) // batch_size)
 
     def partial_fit_batch_size(self) -> int:
-        """Batch size that does not depend on the number of rows, which is not known."""
+        """Batch size for `partial_fit`, where the total number of rows is not known."""
         batch_size = self.params["batch_size"]
         return PARTIAL_FIT_BATCH if batch_size == "auto" else batch_size
 
@@ -184,7 +170,7 @@ def _source(
     *,
     scaled: bool = True,
 ) -> Source:
-    """Training rows, in memory where they fit."""
+    """Source of training rows: in memory, unless the dataset is out of core."""
     if rows.is_out_of_core:
         excluded = np.zeros(0, int) if excluded is None else excluded
         return OutOfCoreSource(rows, excluded, dtype, scaled=scaled)
@@ -205,20 +191,12 @@ class Trained(NamedTuple):
 
 @dataclass(eq=False)
 class TrainingJob:
-    """One network to train, and how its training is validated.
+    """One network to train, its rows, and how training is validated.
 
-    Parameters
-    ----------
-    trainer : Trainer
-    network : nn.Module
-    rows : Dataset
-    make_network : callable, default=None
-        Makes a fresh network for the rows of a fold. None: no folds, because the network
-        continues an earlier training.
-    held_out : Dataset, default=None
-        Validation rows, instead of some of `rows`.
-    n_epochs : int, default=None
-        Train for so many epochs without validation; 0 keeps the network as it is.
+    `make_network` builds a new network for the training rows of a fold. It is None if `network`
+    continues an earlier fit; then there are no folds. `held_out` are the user's validation rows,
+    which replace a split of `rows`. `n_epochs` is a fixed number of epochs without validation; 0
+    keeps the network as it is.
     """
 
     trainer: Trainer
@@ -229,7 +207,7 @@ class TrainingJob:
     n_epochs: int | None = None
 
     def cross_validates(self) -> bool:
-        """Whether folds choose the number of epochs: one split of so few rows would not do."""
+        """Whether cross-validation chooses the number of epochs, as one split has too few rows."""
         is_open = self.held_out is None and self.n_epochs is None
         return (
             is_open
@@ -241,64 +219,59 @@ class TrainingJob:
         )
 
     def final_run(self, n_epochs: int | None) -> TrainingRun:
-        """Set up the training that the fit keeps; None is as many epochs as validation says."""
+        """Build the run whose network the fit keeps.
+
+        `n_epochs` is the number of epochs, if it is known. None means that validation rows choose
+        the best weights.
+        """
         trainer, rows = self.trainer, self.rows
         if self.n_epochs == 0:
             rows = rows.subset(np.zeros(1, int))  # nothing is trained
         if n_epochs is not None:
-            return trainer.run(self.network, rows, n_epochs=n_epochs)
+            return trainer.make_run(self.network, rows, n_epochs=n_epochs)
         if self.held_out is not None:
             validation = self.held_out, rows_in_memory(self.held_out)
-            return trainer.run(self.network, rows, validation=validation)
-        # A random start is nothing to fall back on: a handful of rows would only stop it early.
+            return trainer.make_run(self.network, rows, validation=validation)
+        # A network that starts at random weights would be stopped too early by few rows.
         enough = MIN_ROWS_TO_HOLD_OUT if trainer.require_gain else MIN_ROWS_TO_CROSS_VALIDATE
         if not trainer.params["early_stopping"] or len(rows) < enough:
-            return trainer.run(self.network, rows)
+            return trainer.make_run(self.network, rows)
         fraction = trainer.params["validation_fraction"]
         train, held_out = hold_out(rows, fraction, trainer.split_seed)
-        return trainer.run(self.network, rows, train, (rows, held_out))
+        return trainer.make_run(self.network, rows, train, (rows, held_out))
 
 
-class BestLength(NamedTuple):
-    """What folds say of a training.
+class CrossValidation(NamedTuple):
+    """Result of the cross-validation of one job."""
 
-    Attributes
-    ----------
-    n_epochs : int
-        Best number of epochs; 0 if no number is significantly better.
-    validation_curve : list of float
-        Mean validation loss per row after each epoch.
-    validation_ratio : float
-        Squared error of validation rows over that of training rows.
-    """
-
-    n_epochs: int
-    validation_curve: list[float]
-    validation_ratio: float
+    n_epochs: int  # the best number; 0 if no other is significantly better
+    validation_curve: list[float]  # mean validation loss per row after each epoch
+    validation_ratio: float  # squared error of validation rows over that of training rows
 
 
 def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
     """Train networks and keep their best weights.
 
-    First the folds of all jobs that have any, then the networks themselves; each time,
-    networks of one shape are trained in one batch.
+    First, the folds of all jobs are trained, then the networks themselves. Both times, networks
+    of the same architecture are trained in one batch.
     """
-    lengths = cross_validate(jobs)
+    validations = cross_validate(jobs)
     runs = []
-    for job, length in zip(jobs, lengths, strict=True):
-        runs.append(job.final_run(job.n_epochs if length is None else length.n_epochs))
+    for job, validation in zip(jobs, validations, strict=True):
+        runs.append(job.final_run(job.n_epochs if validation is None else validation.n_epochs))
     results = []
-    for net, length in zip(run_batched(runs), lengths, strict=True):
-        if length is None:
+    for net, validation in zip(run_batched(runs), validations, strict=True):
+        if validation is None:
             curve = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
         else:
-            net.validation_ratio_, curve = length.validation_ratio, length.validation_curve
+            net.validation_ratio_ = validation.validation_ratio
+            curve = validation.validation_curve
         results.append(Trained(net, curve))
     return results
 
 
-def cross_validate(jobs: list[TrainingJob]) -> list[BestLength | None]:
-    """Find the number of epochs that is best over folds; None for jobs without folds."""
+def cross_validate(jobs: list[TrainingJob]) -> list[CrossValidation | None]:
+    """Find the best number of epochs of each job by its folds; None for a job without folds."""
     splits = []
     runs = []
     for job in jobs:
@@ -310,7 +283,7 @@ def cross_validate(jobs: list[TrainingJob]) -> list[BestLength | None]:
         runs += [_fold_run(job, *fold) for fold in folds]
     nets = iter(run_batched(runs))
     return [
-        _best_length(job, folds, [next(nets) for _ in folds]) if folds else None
+        _best_n_epochs(job, folds, [next(nets) for _ in folds]) if folds else None
         for job, folds in zip(jobs, splits, strict=True)
     ]
 
@@ -318,11 +291,13 @@ def cross_validate(jobs: list[TrainingJob]) -> list[BestLength | None]:
 def _fold_run(job: TrainingJob, train: np.ndarray, held_out: np.ndarray) -> TrainingRun:
     make: Any = job.make_network
     network = make(job.rows.subset(train))
-    return job.trainer.run(network, job.rows, train, (job.rows, held_out), is_fold=True)
+    return job.trainer.make_run(network, job.rows, train, (job.rows, held_out), is_fold=True)
 
 
-def _best_length(job: TrainingJob, folds: list[Any], nets: list[AutoencoderNet]) -> BestLength:
-    """Best number of epochs, over the held-out rows of all folds."""
+def _best_n_epochs(
+    job: TrainingJob, folds: list[Any], nets: list[AutoencoderNet]
+) -> CrossValidation:
+    """Find the number of epochs whose mean loss over the held-out rows of all folds is lowest."""
     held_out = np.concatenate([held_out for _, held_out in folds])
     n_common = min(len(net.held_out_losses_) for net in nets)  # a failed fold has fewer epochs
     losses = np.concatenate([net.held_out_losses_[:n_common] for net in nets], axis=1)
@@ -333,33 +308,36 @@ def _best_length(job: TrainingJob, folds: list[Any], nets: list[AutoencoderNet])
     if not is_better(losses[best], losses[0], n_standard_errors=n_errors, weights=weights):
         best = 0
     ratio = float(np.mean([net.validation_ratio_ for net in nets]))
-    return BestLength(best, curve[1:].tolist(), ratio)
+    return CrossValidation(best, curve[1:].tolist(), ratio)
 
 
-# -- lengths and threads -----------------------------------------------------------
+# -- batch size, number of epochs, threads -----------------------------------------
 
 
 def auto_batch_size(n_rows: int) -> int:
-    """All rows of a few, 32 of some thousand, then in proportion up to 256."""
+    """Batch size for "auto": all rows below 64, else about 1 % of them, from 32 to 256."""
     if n_rows < FEW_ROWS:
         return max(n_rows, 2)
     return int(np.clip(2 ** int(np.log2(n_rows / 100)), 32, 256))
 
 
 def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
-    """As many epochs as keep the number of steps bounded; few rows improve little on PCA."""
+    """Number of epochs for "auto": at most MAX_STEPS steps if that is 20 to 300 epochs.
+
+    Small tables have fixed numbers. If they start at PCA, few epochs suffice.
+    """
     if not from_pca and n_rows < FEW_ROWS:
         return 600
     if n_rows < MIN_ROWS_TO_HOLD_OUT:
-        return 7  # no validation rows say when to stop
+        return 7  # without validation rows, training must not go far from PCA
     if n_rows < FEW_ROWS:
         return 30  # a fit of 50 rows should take no longer than 50 ms
     if from_pca and n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
-        return 150  # once a fold
+        return 150  # for each fold
     return int(np.clip(MAX_STEPS * batch_size / n_rows, 20, 300))
 
 
 def training_threads(network: nn.Module, batch_size: int, device: torch.device) -> int:
-    """Threads that a training step of this size can use: 1 where more cost time."""
+    """Number of threads of a training step: one on the CPU, unless the step is large."""
     n_products = batch_size * sum(p.numel() for p in network.parameters())
     return 1 if device.type != "cpu" or n_products < 10_000_000 else torch.get_num_threads()

@@ -25,10 +25,10 @@ Split = tuple[np.ndarray, np.ndarray]  # indices of training rows and of held-ou
 def hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
     """Indices of the training rows and of the held-out rows.
 
-    A held-out row without which a feature would be constant is trained on: PCA knows this
-    feature, so the network has to. If half of the held-out rows are like this, all of them
-    stay held out. Out of core, no more rows are held out than fit into memory, and the
-    training rows are all others: None.
+    If a feature would be constant without a held-out row, the row is moved to the training rows:
+    PCA is computed from all rows, so the network must see this feature vary too. If more than
+    half of the held-out rows are like this, all stay held out. Out of core, no more rows are held
+    out than fit into memory, and the indices of the training rows are None: all others.
     """
     if rows.is_out_of_core:
         n_held_out = min(math.ceil(fraction * len(rows)), _n_that_fit(rows))
@@ -47,7 +47,7 @@ def hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[np.ndarray | No
 
 
 def rows_in_memory(held_out: Dataset) -> np.ndarray:
-    """Indices of as many of the validation rows given by the user as fit into memory."""
+    """Indices of evenly spaced rows of the user's validation rows, as many as fit into memory."""
     return held_out.evenly_spaced(_n_that_fit(held_out))
 
 
@@ -78,7 +78,7 @@ def _stratified_order(targets: np.ndarray, seed: int) -> np.ndarray:
 
 
 def stratified_hold_out(targets: np.ndarray, fraction: float, seed: int) -> Split:
-    """Indices of the training rows and of the held-out rows, both with all kinds of targets."""
+    """Indices of training rows and held-out rows, stratified by targets (n_rows, n_columns)."""
     order = _stratified_order(targets, seed)
     n_held_out = int(np.ceil(fraction * len(order)))
     middles = ((np.arange(n_held_out) + 0.5) * len(order) / n_held_out).astype(int)
@@ -86,7 +86,7 @@ def stratified_hold_out(targets: np.ndarray, fraction: float, seed: int) -> Spli
 
 
 def stratified_folds(targets: np.ndarray, seed: int) -> Iterator[Split]:
-    """Five folds, each with all kinds of targets, of at most 1,000 rows."""
+    """Five folds of at most 1,000 rows, stratified by targets (n_rows, n_columns)."""
     order = _stratified_order(targets, seed)
     if len(order) > MAX_STRATIFIED_ROWS:
         order = order[np.linspace(0, len(order) - 1, MAX_STRATIFIED_ROWS).astype(int)]
@@ -99,10 +99,10 @@ def stratified_folds(targets: np.ndarray, seed: int) -> Iterator[Split]:
 
 
 def standard_errors_needed(n_rows: int) -> int:
-    """Standard errors by which a cross-validation must be better than the start.
+    """Number of standard errors by which trained weights must be better in cross-validation.
 
-    Below 200 rows, folds are more like each other than like new rows: gains of three standard
-    errors turned out to be losses.
+    Below 200 rows, folds resemble each other more than they resemble new rows: gains of three
+    standard errors were losses on new rows.
     """
     return 2 if n_rows >= 200 else 4
 

@@ -318,7 +318,9 @@ def test_a_linear_model_of_very_many_features_names_a_way_out():
 
 def test_a_density_that_cannot_follow_gives_way_with_a_warning(streamed, shuffled):
     streamed.set_params(**suited(streamed, {"latent_density": "gaussian_mixture"}))
-    with pytest.warns(UserWarning, match="latent_density='gaussian_mixture'.*takes its place"):
+    with pytest.warns(
+        UserWarning, match="latent_density='gaussian_mixture'.*normal distribution"
+    ):
         streamed.partial_fit(shuffled[900:])
     assert isinstance(streamed.latent_density_, Gaussian)
 

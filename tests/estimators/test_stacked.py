@@ -355,7 +355,7 @@ def test_the_linear_stack_is_pca(wine):
     [
         ({"noise": "masking", "pretraining": None}, "noise='masking'.*pretraining='greedy'"),
         ({"fine_tune": False, "pretraining": None}, "fine_tune=False.*pretraining=None"),
-        ({"fine_tune": False, "network": OwnModule}, "fine_tune=False.*network of one's own"),
+        ({"fine_tune": False, "network": OwnModule}, "fine_tune=False.*your own network"),
         ({"noise": "masking", "noise_level": 1.5}, "noise_level=1.5.*at most 1"),
     ],
 )

@@ -317,7 +317,7 @@ def test_bernoulli_rows_outside_the_unit_interval_are_refused(halves, shift):
 def test_exact_reconstructions_are_warned_of():
     random = np.random.default_rng(0)
     X = random.normal(size=(200, 2)) @ random.normal(size=(2, 6))
-    with pytest.warns(ConvergenceWarning, match="observation variance is at its floor"):
+    with pytest.warns(ConvergenceWarning, match="observation variance is at its lower bound"):
         linear(2).fit(X)
 
 

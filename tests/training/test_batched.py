@@ -62,7 +62,7 @@ def curves_of(estimator):
 
 
 @each_variant
-@pytest.mark.filterwarnings("ignore:The observation variance is at its floor")
+@pytest.mark.filterwarnings("ignore:The observation variance is at its lower bound")
 @pytest.mark.parametrize("table", ["wine", "digits"])
 def test_a_fit_is_what_it_is_alone(variant, table, request):
     tables = folds_of(request.getfixturevalue(table)[:900, :20])
