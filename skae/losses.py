@@ -1,4 +1,4 @@
-"""Objectives: named terms per row, weighted and averaged in one place."""
+"""Terms of objectives, with one number per row, and `Objective`, which weighs and averages them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from skae.networks.dense import Output
 
 Term = Callable[[Output, Tensor], Tensor]
-SMALLEST_ACTIVITY = 1e-6  # and smallest distance from 1, so that logarithms are finite
+SMALLEST_ACTIVITY = 1e-6  # also the smallest distance from 1, so that logarithms are finite
 
 
 def squared_error(output: Output, x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def absolute_error(output: Output, x: Tensor) -> Tensor:
 
 
 def huber(output: Output, x: Tensor) -> Tensor:
-    """Sum over features of Huber's loss: quadratic within one, linear beyond.
+    """Sum over features of Huber's loss: quadratic for errors up to one, linear above.
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ def kl_by_component(mean: Tensor, log_var: Tensor) -> Tensor:
 def kl_with_gradient(
     mean: Any, log_var: Any, exp: Callable[[Any], Any] = torch.exp
 ) -> tuple[Any, Any]:
-    """Return the same divergence and twice its derivative by the log-variance.
+    """Divergence of `kl_by_component`, and twice its derivative with respect to the log-variance.
 
-    Its derivative by the mean is the mean. With another `exp`, it is for arrays of numpy too.
+    The derivative with respect to the mean is the mean itself.
 
     Parameters
     ----------
     mean, log_var : Tensor or ndarray of shape (..., n_rows, n_components)
     exp : callable, default=torch.exp
-        Exponential function of such arrays.
+        Exponential function of the library of these arrays, such as ``numpy.exp``.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def kl_with_gradient(
 
 
 def kl_of_moments(squares: Any, log_var: Any) -> Any:
-    """Mean divergence of normal posteriors from the standard normal prior, from their moments.
+    """Mean divergence of normal posteriors from the standard normal prior, from moments.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def kl_of_moments(squares: Any, log_var: Any) -> Any:
 
 
 class KL:
-    """Divergence of the posterior from the prior, at least `free_bits` per component.
+    """Kullback-Leibler divergence of posterior from prior, at least `free_bits` per component.
 
     Parameters
     ----------
@@ -206,10 +206,10 @@ def code_cost(output: Any, x: Tensor) -> Tensor:
 
 
 class ActivityKL:
-    """Divergence of each unit's mean activation over the rows from a target, summed over units.
+    """Divergence between a target and each unit's mean activation over rows, summed over units.
 
-    It is the divergence of a Bernoulli distribution of mean ρ from one of the unit's mean, and
-    the same for all rows.
+    It is the Kullback-Leibler divergence of the Bernoulli distribution with mean ρ from the one
+    with the unit's mean activation. It is the same for all rows.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ class ActivityKL:
 
 
 class Emphasised:
-    """A term with another weight for corrupted entries than for the others.
+    """A term in which corrupted entries have another weight than the other entries.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ class Emphasised:
         self.term, self.emphasis = term, emphasis
 
     def __call__(self, output: Output, x: Tensor) -> Tensor:
-        """Sum over features, each entry weighted; without corruption the term itself.
+        """Weighted sum over features; the unweighted term if rows were not corrupted.
 
         Parameters
         ----------
@@ -296,10 +296,11 @@ class Objective(nn.Module):
     weights : mapping of str to float, default=None
         Weights of the terms; 1 if not given.
     warm_up : mapping of str to int, default=None
-        Epochs over which the weight of a term rises from 0 in training; evaluation uses the full
-        weight.
+        Number of epochs over which the weight of a term rises from 0 in training. Evaluation
+        uses the full weight.
     positive : bool, default=True
-        Whether losses of rows cannot be negative, so that they have logarithms.
+        Whether the losses of rows are never negative. Then weights are compared by the mean
+        logarithm of these losses.
 
     Examples
     --------
@@ -327,7 +328,7 @@ class Objective(nn.Module):
         self.factors: dict[str, float] = {}
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set the weights that warm up to those of an epoch.
+        """Set the weights of terms that warm up to their values in an epoch.
 
         Parameters
         ----------
@@ -339,7 +340,7 @@ class Objective(nn.Module):
         }
 
     def per_row(self, output: Output, x: Tensor) -> dict[str, Tensor]:
-        """Terms before weighting, one number per row each.
+        """Terms of each row, by name, without their weights.
 
         Parameters
         ----------
@@ -374,7 +375,7 @@ class Objective(nn.Module):
         return sum(others, start=first)
 
     def forward(self, output: Output, x: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean over rows of the weighted sum of terms, with weights that warm up.
+        """Mean over rows of the weighted sum of terms; terms that warm up have a smaller weight.
 
         Parameters
         ----------

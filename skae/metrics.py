@@ -15,16 +15,17 @@ from skae._data.input_checks import as_dense
 from skae._data.sample_weight import weighted_average
 from skae._data.statistics import explained_share
 
-AFFINE_TOLERANCE = 1e-6  # deviation from an affine map, as a share of the range of its results
-ROUNDING_TOLERANCE = 1e-12  # and as a share of their largest magnitude
+AFFINE_TOLERANCE = 1e-6  # largest deviation from an affine map, as a share of its results' range
+ROUNDING_TOLERANCE = 1e-12  # additional deviation, as a share of their largest magnitude
 
 
 def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-    """Explained share of variance: 1 - SSE / SST around the training mean.
+    """Share of variance that the reconstruction explains: 1 - SSE / SST.
 
-    A scorer, to be passed as ``scoring=reconstruction_score``. The error is measured in the
-    units of X. In a Pipeline it includes the errors of all steps. For an estimator of skae it
-    is the result of its `score`.
+    SSE is the sum of squared errors of the reconstruction. SST is the sum of squared distances
+    to the mean of the training rows. Pass the function as ``scoring=reconstruction_score``.
+    Errors are in the units of X; in a Pipeline they include the errors of all steps. For an
+    estimator of skae the result is that of its `score`.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
             raise TypeError(
                 f"reconstruction_score needs an estimator with `{method}`, which "
                 f"{estimator!r} lacks; KernelPCA has it with fit_inverse_transform=True, a "
-                "Pipeline if all of its steps do."
+                "Pipeline has it if all of its steps have it."
             )
     reconstructed = np.asarray(estimator.inverse_transform(estimator.transform(X)))
     rows = as_dense(check_array(X, dtype=FLOAT_DTYPES, accept_sparse="csr"))
@@ -100,11 +101,10 @@ def _training_mean(estimator: Any) -> np.ndarray | None:
 def log_likelihood_score(estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
     """Mean log-likelihood of rows, in nats and in the units of X.
 
-    A scorer, to be passed as ``scoring=log_likelihood_score``. Unlike `reconstruction_score`
-    it does not increase with every component, so that it can choose their number. In a
-    Pipeline, the log-likelihood of the last step is converted to the units of X, by the log
-    determinants of the steps before it. Models behind different scalers can therefore be
-    compared.
+    Pass the function as ``scoring=log_likelihood_score``. Unlike `reconstruction_score`, it
+    does not increase with every component, so it can choose their number. In a Pipeline, the
+    log-likelihood of the last step is converted to the units of X, by the log determinants of
+    the steps before it. So models behind different scalers can be compared.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def _log_determinant(step: Any, X: Any, label: str) -> float:
             f"{results.shape[1]}, so that rows have no density in the units of X; reduce the "
             "number of columns in the last step only."
         )
-    # Finite differences over one standard deviation: smaller ones would not notice clipping.
+    # Finite differences over one standard deviation: smaller ones would miss clipping.
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     std[std == 0] = 1.0
     shifts = np.diag(std)
@@ -203,9 +203,8 @@ def _check_affine(results: np.ndarray, predicted: np.ndarray, label: str) -> Non
     allowed += ROUNDING_TOLERANCE * np.abs(results).max(axis=0)
     if (np.abs(results - predicted).max(axis=0) > allowed).any():
         raise ValueError(
-            f"log_likelihood_score: {label} is not affine on these rows, so that its determinant "
-            "is not the same everywhere; use an affine scaler that does not clip, such as "
-            "StandardScaler."
+            f"log_likelihood_score: {label} is not affine on these rows, so its determinant "
+            "varies; use an affine scaler that does not clip, such as StandardScaler."
         )
 
 
@@ -216,5 +215,6 @@ def _check_invertible(jacobian: np.ndarray, label: str) -> None:
     balanced /= np.maximum(np.abs(balanced).max(axis=1, keepdims=True), tiny)
     if np.linalg.matrix_rank(balanced) < len(balanced):
         raise ValueError(
-            f"log_likelihood_score: {label} is not invertible; leave out steps that merge columns."
+            f"log_likelihood_score: {label} is not invertible; remove it, or use a step that keeps "
+            "all information, such as StandardScaler."
         )

@@ -34,16 +34,16 @@ class AutoencoderTransformer(DenseAutoencoder):
 
     Notes
     -----
-    From 500 rows on, one split validates the weights after each epoch. The score is the mean
-    logarithm of the validation rows' losses, so that a few outliers do not decide. Weights
-    other than PCA are kept only if they are better by one standard error. A row is not held
-    out if a feature would be constant without it, unless half of the validation rows are like
-    this.
+    From 500 rows on, the weights after each epoch are validated on one split. The score is the
+    mean logarithm of the validation rows' losses, so that a few outliers do not dominate.
+    Weights other than PCA are kept only if they are better by one standard error. A row is not
+    held out if a feature would be constant without it, unless more than half of the validation
+    rows are like this.
 
     Below 500 rows, five-fold cross-validation (below 80 rows, one split) chooses the number of
     epochs. Zero epochs, which is PCA, is one of the candidates. Another number must be better
     by two standard errors, below 200 rows by four. Then all rows are trained on for that
-    number of epochs. ``anchor=None`` and a constant learning rate always use one split.
+    number of epochs. With ``anchor=None`` or a constant learning rate, there is always one split.
 
     The weights that are validated and kept are exponential averages over the training steps.
     Gradients are clipped. After training, the code is rotated so that components are

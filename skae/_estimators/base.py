@@ -1,4 +1,4 @@
-"""The base of all kinds: the methods that a kind may override, and `fit` in all its steps."""
+"""The base class of all kinds: the methods that a kind may override, and the steps of `fit`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from skae.networks.dense import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_row
 
 
 class Seeds(NamedTuple):
-    """Seeds of one fit: for initial weights, validation split, order of rows, and noise."""
+    """Seeds of one fit: of initial weights, validation split, order of rows, and noise."""
 
     weights: int
     split: int
@@ -95,8 +95,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     network : callable, default=None
         ``(n_features, n_components) -> nn.Module`` with methods `encode` and `decode`: your own
         network instead of the multilayer perceptrons. `hidden_layer_sizes` and `activation` are
-        then not used. With ``anchor="pca"`` it replaces f and g, and its outputs are multiplied
-        by trainable factors that start at zero.
+        then not used. With ``anchor="pca"``, its outputs are multiplied by trainable factors
+        that start at zero, and are added to PCA.
     optimizer : str or callable, default="adamw"
         "adamw", "adam", "sgd", or ``(parameters, lr=, weight_decay=) -> Optimizer``, such as
         `torch.optim.RMSprop`.
@@ -106,7 +106,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         "one_cycle" rises and falls once over `max_epochs` and never stops earlier. "constant"
         stops after `n_iter_no_change` epochs without progress.
     weight_decay : float, default=0.05
-        Pulls the weights towards zero. Smaller tables need more of it.
+        Strength with which weights are pulled towards zero. Smaller tables need more of it.
     batch_size : int or "auto", default="auto"
         Rows per training step. If the last batch had a single row, this row joins the previous
         batch.
@@ -115,11 +115,11 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     early_stopping : bool, default=True
         Hold out validation rows and keep the weights that reconstruct them best. Tables of
         fewer than 500 rows use cross-validation instead, and keep the best number of epochs
-        (see Notes). Below 30 rows, no rows are held out. False trains on all rows and keeps the
-        last weights.
+        (see the Notes of `AutoencoderTransformer`). Below 30 rows, no rows are held out. False
+        trains on all rows and keeps the last weights.
     validation_fraction : float, default=0.1
         Share of the rows in a validation set. The principal components are computed from all
-        rows, validation rows included.
+        rows, including the validation rows.
     n_iter_no_change : int, default=10
         Epochs without progress after which a constant learning rate stops. Needs
         `early_stopping`.
@@ -220,28 +220,28 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     validation_loss_curve_: list[float]
 
     _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
-    # Training must be better than PCA by some standard errors; this number of them is waived.
+    # Trained weights must be better than PCA by some standard errors; a kind may subtract some.
     _standard_errors_waived: ClassVar[float] = 0.0
 
     # -- what a kind may override --------------------------------------------------
 
     @abstractmethod
     def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
-        """Build the network for standardized rows."""
+        """Build the network. It maps standardized rows to codes, and codes to such rows."""
 
     @abstractmethod
     def _make_objective(self) -> Objective:
         """Build the objective that training minimises."""
 
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
-        """Build the module that corrupts rows or draws codes during training, or None."""
+        """Build the noise module of a training run, or None: corruption or reparameterisation."""
         return None
 
     def _make_gradient(self) -> Any:
-        """Choose the training step: ``(network, objective, gradient) -> Gradient``, or None.
+        """Return a function that builds the training step, or None for backpropagation.
 
-        None means backpropagation, by closed-form gradients if `skae._training.gradients` has
-        them.
+        The function is ``(network, objective, gradient) -> Gradient``. Backpropagation uses closed
+        forms if `skae._training.gradients` has them for the network.
         """
         return None
 
@@ -252,34 +252,34 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return self._make_network(rows, seeds.weights)
 
     def _set_trainable(self, network: nn.Module) -> nn.Module:
-        """Choose the weights that training may change."""
+        """Set which weights training may change; return the network."""
         return network.requires_grad_(True)
 
     def _after_training(self, rows: Dataset) -> None:
-        """Change the trained network, for example set a threshold."""
+        """Change the trained network, for example its threshold."""
 
     def _check_parameters(self, X: np.ndarray) -> None:
         """Check parameters against each other and against the data."""
 
     def _has_user_modules(self) -> bool:
-        """Whether modules of the user take part, which draw from torch's global generators."""
+        """Whether modules of the user take part. They may use torch's global generators."""
         return self.network is not None
 
     def _starts_at_pca(self) -> bool:
-        """Whether the initial network is PCA, which is kept unless training is better."""
+        """Whether the initial network is PCA. It is kept unless training is better."""
         return self.anchor is not None
 
     def _is_linear(self) -> bool:
-        """Whether the network is linear and starts at PCA."""
+        """Whether the network has no hidden layers and starts at PCA."""
         no_layers = self.network is None and not self._resolve_hidden_layer_sizes()
         return self._starts_at_pca() and no_layers
 
     def _starts_at_optimum(self) -> bool:
-        """Whether the initial network is optimal for all data."""
+        """Whether the initial network is optimal, whatever the data."""
         return False
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
-        """Whether training can improve the initial network."""
+        """Whether training can improve the initial network on these data."""
         return not self._starts_at_optimum()
 
     # -- fit -----------------------------------------------------------------------
@@ -299,7 +299,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             Ignored, present for Pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight zero are dropped. Integer weights are numbers of equal rows. Other
-            weights are relative; they are scaled to a mean of one.
+            weights are relative: they are scaled to a mean of one.
         X_val : array-like or sparse matrix or array of shape (n_held_out, n_features), default=None
             Validation rows, such as other groups or later rows. They replace the rows that
             `validation_fraction` would hold out. They are not trained on.
@@ -335,7 +335,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return self
 
     def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
-        """Validate and standardize the data, and choose the number of components."""
+        """Validate and standardize the data; choose the number of components if it is a share."""
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
         X, weights = check_weights(sample_weight, self._check_rows(X, reset=True))
@@ -356,7 +356,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return data
 
     def _build(self, data: FitData) -> TrainingJob:
-        """Build the initial network and the trainer."""
+        """Build the initial network and the trainer; zero epochs if training cannot help."""
         rows, seeds, network = data.rows, data.seeds, data.previous
         trainer, make_network = self._make_trainer(rows, data.device, seeds), None
         if network is None:
@@ -366,9 +366,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return TrainingJob(trainer, network, rows, make_network, data.held_out, n_epochs)
 
     def _finish_fit(self, data: FitData, trained: Trained, *, full: bool = True) -> None:
-        """Take the trained net, order the code, compute the attributes and fit the density.
+        """Store the trained net, order the code, compute the attributes, fit the density.
 
-        Unless `full`, only compute what codes, reconstructions and `score` need.
+        If not `full`, compute only what codes, reconstructions and `score` need.
         """
         self.net_, self.validation_loss_curve_ = trained
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
@@ -390,7 +390,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return X_val
 
     def _previous_network(self) -> nn.Module | None:
-        """Copy of the network that a warm start continues from."""
+        """Copy of the network that a warm start continues from; None without a warm start."""
         if not (self.warm_start and hasattr(self, "net_")):
             return None
         if len(self.mean_) != self.n_features_in_:
@@ -409,9 +409,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     def _fit_center_and_scale(
         self, X: Any, weights: np.ndarray | None, *, warns: bool = True
     ) -> Dataset:
-        """Compute mean, centre and one scale for all features; resolve ``n_components=None``."""
+        """Set mean, centre, scale (one number) and `n_components_`; return standardized rows."""
         constant = constant_columns(X)
-        # Rounding in the mean of a constant column would look like variance to the network.
+        # A rounding error in the mean of a constant column would look like variance.
         self.mean_ = np.where(constant, read_rows(X, slice(1))[0], weighted_mean(X, weights))
         if self._decodes_logits():
             rows = Dataset(X, np.zeros_like(self.mean_), weights=weights)
@@ -438,7 +438,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     def _choose_n_components(
         self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None
     ) -> None:
-        """If `n_components` is a share of variance, choose the number of components for it."""
+        """If `n_components` is a share of variance, set `n_components_` to explain this share."""
         if hasattr(self, "dimension_curve_"):
             del self.dimension_curve_
         if isinstance(self.n_components, RealNotInt):
@@ -449,7 +449,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     def _make_trainer(
         self, rows: Dataset, device: torch.device, seeds: Seeds, *, rate: float = 1.0
     ) -> Trainer:
-        """Build the trainer for networks on these rows, with the learning rate times `rate`."""
+        """Build the trainer for networks on these rows; `rate` is a factor of the learning rate."""
 
         def make_noise() -> nn.Module | None:
             return self._make_noise(rows, torch.Generator(device).manual_seed(seeds.noise))
@@ -473,7 +473,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return seeded_globally(seed, device) if self._has_user_modules() else nullcontext()
 
     def _n_fits_per_batch(self, n_rows: int, n_features: int) -> int:
-        """Number of fits on so many rows that `run_batched` should train at once."""
+        """Number of fits on tables of this size whose networks should share a batch."""
         single = self._has_user_modules() or self.callbacks or self._make_gradient() is not None
         if single or not isinstance(self.n_components, Integral):
             return 1
@@ -521,7 +521,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         if not (hasattr(network, "encode") and hasattr(network, "decode")):
             raise ValueError(
                 f"network={self.network!r} returned {type(network).__name__}, which lacks "
-                "`encode` or `decode`; return an nn.Module that has both."
+                "`encode` or `decode`; return an nn.Module with both methods."
             )
         network = network.float()
         code_shape, row_shape = shapes_of_two_rows(network, d, k if n_parts > 1 else None)

@@ -1,4 +1,4 @@
-"""The base of the kinds with dense codes: perceptrons that correct PCA, and a loss."""
+"""The base class of kinds with dense codes: perceptrons whose outputs are added to PCA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docstrings of kinds that share parameters, with each entry written once."""
+"""Docstrings of kinds that share parameters, so that each entry is written once."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
 
 
 class Stream:
-    """State of `partial_fit` between calls: statistics of all rows, and of training.
+    """State of `partial_fit` between calls: statistics of all rows, and state of training.
 
-    `rows` are the moments of all rows so far. They belong to rows in input units minus `origin`,
-    and to standardized rows once training `has_started`; from then on, centre, scale and anchor
-    do not change. If `joint`, `rows` has the scatter matrix, which is all that PCA needs. `low`
-    and `high` are the minimum and maximum of each feature. `pending` are rows, with weights,
-    that wait for more rows before they are trained on. `training` is the state of weights and
-    optimizer. `averages` are moving averages of quantities that change with the weights.
+    `rows` are the moments of all rows so far: of rows in input units minus `origin` before
+    training `has_started`, of standardized rows afterwards. Once training has started, centre,
+    scale and anchor do not change. If `joint`, `rows` has the scatter matrix, which PCA needs.
+    `low` and `high` are the minimum and maximum of each feature. `pending` are rows and weights
+    that wait for more rows. `training` is the state of weights and optimizer. `averages` are
+    moving averages of quantities that change with the weights.
     """
 
     def __init__(self, seeds: Seeds, n_features: int, *, joint: bool):
@@ -89,7 +89,7 @@ class Stream:
         return self.pending
 
     def copy_pending(self, X: Any, weights: np.ndarray | None) -> None:
-        """Copy pending rows and weights that are the caller's arrays, who may change them."""
+        """Copy pending rows and weights if they are the caller's arrays, which may change."""
         old_X, old_weights = self.pending
         if old_X is not None and old_X is X:
             old_X = old_X.copy()
@@ -98,23 +98,23 @@ class Stream:
         self.pending = old_X, old_weights
 
     def average(self, name: str, value: Any, weight: float) -> np.ndarray:
-        """Moving average of a quantity, given its mean over `weight` new rows."""
+        """Update the moving average of a quantity with its mean over `weight` new rows."""
         value = np.asarray(value, dtype=float)
         moments = self.averages.setdefault(name, Moments(value.size, joint=False))
         moments.limit(self.window()).add(value.reshape(1, -1), np.array([weight]))
         return moments.mean.reshape(value.shape)
 
     def window(self) -> float:
-        """Largest number of earlier rows that a moving average counts."""
+        """Number of earlier rows that a moving average counts at most."""
         return min(MAX_WINDOW, max(MIN_WINDOW, SHARE_IN_WINDOW * self.rows.count))
 
     def feature_statistics(self) -> dict[str, np.ndarray]:
-        """What `Dataset.feature_statistics` returns, of all rows so far."""
+        """Statistics as of `Dataset.feature_statistics`, over all rows so far."""
         std = np.sqrt(self.rows.scatter / self.rows.count)
         return {"mean": self.rows.mean, "std": std, "low": self.low, "high": self.high}
 
     def equivalent_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (2 * n_features, n_features) and weights with the moments of all rows so far."""
+        """Weighted rows (2 * n_features, n_features) with the moments of all rows so far."""
         n_features = len(self.rows.mean)
         variances, axes = np.linalg.eigh(self.rows.scatter / self.rows.count)
         steps = np.sqrt(n_features * np.maximum(variances, 0))[:, None] * axes.T
@@ -130,12 +130,12 @@ def concatenate_rows(first: Any, second: Any) -> Any:
 
 
 def min_rows_to_train(n_features: int) -> int:
-    """Number of rows that training waits for."""
+    """Number of rows with which training starts."""
     return int(np.clip(ROWS_PER_FEATURE * n_features, MIN_ROWS, MAX_ROWS))
 
 
 class IncrementalAutoencoder(BaseAutoencoder):
-    """Adds `partial_fit` to the steps of `fit`: the class that kinds derive from."""
+    """Adds `partial_fit`. All kinds derive from this class."""
 
     _state_classes: ClassVar[dict[str, type]] = {
         **BaseAutoencoder._state_classes,
@@ -165,7 +165,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
 
         The attributes are up to date after each call. `mean_` and `n_samples_` count all rows.
         Moments, order of the components and a Gaussian density change with the weights, and are
-        averages over about the last quarter of the rows, at least 1,000 and at most 10,000.
+        averages over about the last quarter of the rows, at least 1,000 and at most 10,000 rows.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
             If a loss was not finite. The weights before the call are kept, and the learning
             rate is lowered.
         """
-        self._validate_params()  # scikit-learn does so only before the first call
+        self._validate_params()  # scikit-learn's `_fit_context` does so in the first call only
         device = resolve_device(self.device)
         check_callbacks(self.callbacks)
         self._check_continues()
@@ -221,23 +221,23 @@ class IncrementalAutoencoder(BaseAutoencoder):
         return self.n_samples_
 
     def _check_continues(self) -> None:
-        """Refuse another number of components; warn of a density that needs all rows at once."""
+        """Check `n_components` against earlier calls; warn if the density needs all rows."""
         kept = getattr(self, "n_components_", None)
         chosen = self.n_components is None or isinstance(self.n_components, RealNotInt)
         if kept is not None and not chosen and self.n_components != kept:
             raise ValueError(
                 f"partial_fit continues with {kept} components, but "
-                f"n_components={self.n_components}; use a new estimator, or fit."
+                f"n_components={self.n_components}; use a new estimator, or call fit."
             )
         if self.latent_density not in ("auto", "gaussian", "standard_normal"):
             warn(
-                f"latent_density={self.latent_density!r} needs all rows at once: in partial_fit a "
-                "normal distribution takes its place. Set latent_density='gaussian'.",
+                f"latent_density={self.latent_density!r} needs all rows at once, so partial_fit "
+                "uses a normal distribution instead. Set latent_density='gaussian'.",
                 UserWarning,
             )
 
     def _copy_or_make_stream(self) -> Stream:
-        """Return a copy of the stream so far, or a new one, which may continue a fit."""
+        """Return a copy of the stream of earlier calls, or a new one, which may continue a fit."""
         if hasattr(self, "_stream"):
             return copy.deepcopy(self._stream)
         d, is_pca = self.n_features_in_, self._starts_at_optimum()
@@ -264,7 +264,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
     def _refit(
         self, stream: Stream, X: Any, weights: np.ndarray | None, device: torch.device
     ) -> None:
-        """Fit PCA to all rows so far, and start training if they are enough."""
+        """Fit PCA to all rows so far; if there are enough rows, start training."""
         rows = self._all_rows(stream, X, weights)
         starts = not self._starts_at_optimum() and len(rows) >= min_rows_to_train(rows.shape[1])
         if isinstance(self.n_components, RealNotInt):
@@ -292,9 +292,9 @@ class IncrementalAutoencoder(BaseAutoencoder):
         self._fit_density(rows, stream.seeds.split, kind)
 
     def _all_rows(self, stream: Stream, X: Any, weights: np.ndarray | None) -> Dataset:
-        """All rows so far, standardized anew; for PCA, rows with the same moments."""
+        """All rows so far, standardized again; for PCA, rows with the same moments."""
         if self._starts_at_optimum():
-            # Moments around the first row, so that a large mean costs no digits.
+            # Moments around the first row: if the mean is large, those around zero lose digits.
             if stream.rows.count == 0:
                 stream.origin = as_dense(X[:1])[0].astype(float)
             stream.update_statistics(Dataset(X, stream.origin, weights=weights))
@@ -321,10 +321,10 @@ class IncrementalAutoencoder(BaseAutoencoder):
         self._update_attributes(stream, rows)
 
     def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
-        """Train for one epoch on rows, which are no longer pending then."""
+        """Train for one epoch on rows; afterwards no rows are pending."""
         if stream.rows.count:
             rows.known_statistics = stream.feature_statistics()
-        # Each call has seeds of its own: the state of a generator need not be kept.
+        # Each call has its own seeds, so that no state of a generator must be kept.
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
         seeds = Seeds(*(int(seed) for seed in sequence.generate_state(4)))
         trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
@@ -342,20 +342,20 @@ class IncrementalAutoencoder(BaseAutoencoder):
             stream.training = None
             stream.n_failures += 1
             warn(
-                "The training loss became non-finite: the weights before these rows are kept, "
-                f"and the learning rate is lowered to {trainer.params['lr'] * RATE_CUT:.1g}. "
-                "Lower lr.",
+                f"The training loss became non-finite (lr={self.lr}): the weights before these "
+                "rows are kept, and the learning rate is lowered to "
+                f"{trainer.params['lr'] * RATE_CUT:.1g}. Lower lr.",
                 ConvergenceWarning,
             )
 
     def _update_mean(self, stream: Stream, rows: Dataset) -> None:
-        """Add rows to the number of rows and to their mean."""
+        """Update the number of rows and their mean by new rows."""
         stream.update_statistics(rows)
         self.n_samples_ = round(stream.rows.count)
         self.mean_ = stream.rows.mean * self._scale + self._center
 
     def _update_attributes(self, stream: Stream, rows: Dataset) -> None:
-        """Update the order of the code, attributes and densities by the moving averages."""
+        """Update moving averages; from them, set order of the code, attributes and densities."""
         n = rows.count if rows.weights is None else float(rows.weights.sum())
         codes = stream.averages.get("codes")
         codes = self._code_moments_of(rows, None if codes is None else codes.limit(stream.window()))
@@ -373,7 +373,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
         self.latent_density_ = self._density_from_moments(codes)
 
     def _density_from_moments(self, codes: Moments) -> Gaussian:
-        """The prior, or the normal distribution with the moments of the codes."""
+        """The standard normal density, or the normal density with the moments of the codes."""
         k = self.n_components_
         if self.latent_density == "standard_normal":
             return Gaussian(np.zeros(k), self._prior_covariance())

@@ -1,4 +1,4 @@
-"""The sparse autoencoder: many units, few of which are active in each row."""
+"""The sparse autoencoder: of many units, few are active in each row."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from skae.networks.sparse import (
 )
 
 OVERCOMPLETE = 2  # components per feature, for n_components=None
-THRESHOLD_ROWS = 5000  # at most so many rows fit the threshold of "l1"
-FEW_EPOCHS = 30  # max_epochs="auto" of small tables
+THRESHOLD_ROWS = 5000  # largest number of rows that the threshold of "l1" is fitted to
+FEW_EPOCHS = 30  # number of epochs of small tables with max_epochs="auto"
 SUPPORTS = {"topk": "real", "l1": "positive", "kl": "unit"}
 
 
@@ -279,7 +279,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         return () if is_auto else super()._resolve_hidden_layer_sizes()
 
     def _n_units(self, n_active: int | float) -> int:
-        """Number of units, given that number or a share."""
+        """Number of active units, given this number or a share of the components."""
         if isinstance(n_active, RealNotInt):
             n_active = max(1, round(n_active * self.n_components_))
         return int(min(n_active, self.n_components_))
@@ -321,7 +321,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         idle = torch.zeros(self.n_components_, dtype=torch.float32)
         if self._is_kl():
             mean_sum = self.rho * self.n_components_
-            length = math.sqrt(self.n_features_in_ / mean_sum)  # the active atoms make up a row
+            length = math.sqrt(self.n_features_in_ / mean_sum)  # active atoms add up to a row
             return LogisticNetwork(
                 network,
                 n_active=number(mean_sum),
@@ -364,7 +364,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         fresh = self._make_sparse_network(network.network)
         if type(fresh) is not type(network):
             raise ValueError(
-                f"warm_start=True continues a fit with another sparsity than "
+                "warm_start=True continues a fit with another sparsity, but now "
                 f"sparsity={self.sparsity!r}; set warm_start=False for a new fit."
             )
         for name in ("n_active", "n_kept", "floor"):
@@ -389,7 +389,8 @@ class SparseAutoencoder(IncrementalAutoencoder):
     # -- codes of the network and ordered codes ------------------------------------
 
     def _encode(self, rows: Any) -> Any:
-        # In double precision: rounding depends on the batch, and could decide what is active.
+        # In float64: rounding errors of float32 depend on the batch, and could change which
+        # units are active.
         if isinstance(rows, Tensor):
             wide: Any = rows.to(widest(torch.float64, rows.device))
         else:
@@ -415,7 +416,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         if order.shape != (k,) or not np.array_equal(np.sort(order), np.arange(k)):
             raise ValueError(
                 f"The state of {type(self).__name__} is damaged: _order_of_units is no "
-                f"permutation of {k} units. Fit and save the estimator again."
+                f"permutation of {k} units. Load an intact copy of the file, or fit anew."
             )
 
     # -- order and attributes ------------------------------------------------------
@@ -429,7 +430,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         return np.hstack([codes, codes != 0])
 
     def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
-        """Sort components by variance, and fit the density of the codes."""
+        """Sort components by variance; compute the attributes and the density of the codes."""
         k, unit = self.n_components_, 1.0 if self._is_kl() else self._scale
         variances = moments.covariance()[:k]
         order = np.argsort(-variances, kind="stable")
@@ -467,11 +468,11 @@ class SparseAutoencoder(IncrementalAutoencoder):
         return moments
 
     def _set_noise(self, rows: Dataset, sse: float, smooth: Smooth = identity) -> None:
-        """Mean squared error per feature: overcomplete codes leave no remaining dimension."""
+        """Set the noise variance to the mean squared error per feature."""
         self.noise_variance_ = sse * self._scale**2 / (self.n_samples_ * self.n_features_in_)
 
     def _explained_ratios(self, rows: Dataset, explained: float) -> np.ndarray:
-        """As for dense kinds, but adds one atom at a time instead of decoding k times."""
+        """As for dense kinds, but add one atom at a time instead of decoding k times."""
         k, d = self.components_.shape
         rows = rows.unweighted_subset(max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * d)))
         mean, atoms = self.latent_density_.expectation(), self.components_ / self._scale
@@ -501,5 +502,5 @@ class SparseAutoencoder(IncrementalAutoencoder):
 
 
 def number(value: float) -> Tensor:
-    """Number as a float32 tensor of shape (), as networks keep it."""
+    """Number as a float32 tensor of shape (), for a buffer of a network."""
     return torch.tensor(value, dtype=torch.float32)

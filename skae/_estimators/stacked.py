@@ -27,8 +27,8 @@ from skae.noise import NOISES, check_noise, make_noise
 
 AUTO_SIZES = (128, 64)
 AUTO_SHARE = 1 / 3  # of the epochs of joint training, for each layer
-MANY_ROWS = 50_000  # at most so many rows are used for statistics of layer activations
-SMALLEST_EIGENVALUE = 1e-10  # of the codes' scatter matrix, over the largest; below, it is zero
+MANY_ROWS = 50_000  # largest number of rows for statistics of layer activations
+SMALLEST_EIGENVALUE = 1e-10  # of the codes' scatter matrix, over the largest; below, it counts as 0
 
 
 @inherit_entries(DenseAutoencoder)
@@ -37,8 +37,8 @@ class StackedAutoencoder(DenseAutoencoder):
 
     Each hidden layer is first trained as an autoencoder, or a denoising autoencoder, of the
     activations of the layer below, while the layers below are fixed [1]_ [2]_. Joint training
-    starts with these weights. Nevertheless it starts at PCA, because the last layers of the two
-    perceptrons that correct PCA start at zero.
+    starts with these weights. It still starts at PCA, because the last layers of encoder and
+    decoder start at zero, and PCA is added to both.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class StackedAutoencoder(DenseAutoencoder):
                 "noise=None, or pretraining='greedy'."
             )
         if not self.fine_tune and (self.pretraining is None or self.network is not None):
-            cause = "pretraining=None" if self.pretraining is None else "a network of one's own"
+            cause = "pretraining=None" if self.pretraining is None else "your own network"
             raise ValueError(
                 f"fine_tune=False keeps pretrained layers fixed, which {cause} does not allow; "
                 "set fine_tune=True."
@@ -210,7 +210,7 @@ class StackedAutoencoder(DenseAutoencoder):
         return not self._is_only_pretrained() and super()._needs_training(network, rows)
 
     def _is_only_pretrained(self) -> bool:
-        """Whether pretraining is the only training."""
+        """Whether pretraining is the only training: all layers are pretrained and fixed."""
         return self.anchor is None and not self.fine_tune
 
     def _train_epoch(self, stream: Stream, rows: Dataset, device: torch.device) -> None:
@@ -247,7 +247,8 @@ class StackedAutoencoder(DenseAutoencoder):
             return network
         layers = self._make_layer_autoencoders(seeds.weights)
         curves = self._pretrain(layers, rows, device, seeds, held_out)
-        if not getattr(self, "layer_loss_curves_", None):  # folds are pretrained after all rows
+        # The first network is pretrained on all rows. Networks of folds follow.
+        if not getattr(self, "layer_loss_curves_", None):
             self.layer_loss_curves_, self.layer_validation_loss_curves_ = curves
         self._copy_layers(layers, network)
         if layers and isinstance(network, AnchoredAutoencoder):
@@ -255,14 +256,14 @@ class StackedAutoencoder(DenseAutoencoder):
         return self._set_trainable(network)
 
     def _pretrains(self, n_rows: int) -> bool:
-        """Whether to pretrain; with ``max_epochs="auto"``, joint training suffices for few rows."""
+        """Whether to pretrain; small tables are not pretrained if ``max_epochs="auto"``."""
         enough = self.max_epochs != "auto" or not self.fine_tune or n_rows >= FEW_ROWS
         return self.pretraining is not None and self.network is None and enough
 
     def _make_layer_autoencoders(self, seed: int) -> list[Any]:
-        """Build an autoencoder of each layer to pretrain, the first layer first.
+        """Build an autoencoder for each layer to pretrain, the first layer first.
 
-        As in the deep network, rows and codes have no activation.
+        As in the deep network, there is no activation on the code and on reconstructed rows.
         """
         generator = torch.Generator().manual_seed(seed)
         hidden = self._resolve_hidden_layer_sizes()
@@ -337,9 +338,9 @@ class StackedAutoencoder(DenseAutoencoder):
     def _fit_layer_after_code(
         self, layers: list[Any], network: AnchoredAutoencoder, rows: Dataset
     ) -> None:
-        """Fit the decoder's first layer by least squares, as it is not pretrained.
+        """Fit the decoder's first layer by least squares, because it is not pretrained.
 
-        It predicts the last hidden layer, before its activation, from PCA's codes.
+        It predicts the last hidden layer, before the activation, from PCA's codes.
         """
         encoders = [layer.encoder for layer in layers]
         targets = LayerActivations(rows, [*encoders[:-1], encoders[-1][0]]).representative_rows()
@@ -363,7 +364,7 @@ class StackedAutoencoder(DenseAutoencoder):
 
 
 class LayerActivations(Dataset):
-    """Activations of trained layers, first layer first, as a dataset to train the next layer."""
+    """Activations of the last of several trained layers, as a dataset for the next layer."""
 
     def __init__(self, rows: Dataset, layers: list[nn.Module]):
         parameters = [p for layer in layers for p in layer.parameters()]
@@ -385,7 +386,7 @@ class LayerActivations(Dataset):
         return torch.from_numpy(self[index])
 
     def subset(self, index: np.ndarray) -> LayerActivations:
-        """Activations of some rows, which are copied."""
+        """Activations of a copy of some rows."""
         return LayerActivations(self.rows.subset(index), self.layers)
 
     def feature_statistics(self) -> dict[str, np.ndarray]:
@@ -406,8 +407,8 @@ class LayerActivations(Dataset):
 def initialize_at_mean(decoder: Any, mean: np.ndarray) -> None:
     """Initialize a decoder of one layer so that it returns the mean for every input.
 
-    With random weights, a rectifier may be zero for all rows, where its gradient is zero too.
-    The decoder's activation must increase from its minimum on.
+    With random weights, a ReLU may be zero for all rows, and its gradient too. The activation
+    must be increasing to the right of its minimum.
     """
     grid = torch.linspace(-10, 10, 4001)
     values = decoder[1](grid).numpy()

@@ -36,7 +36,8 @@ from skae.networks.linear_vae import LinearOptimum
 from skae.noise import ReparameterizationNoise
 
 ACTIVE = 0.01  # KL divergence, in nats, above which a component is active
-SMALLEST_SLOPE = 0.05  # of the logistic function, where the linear decoder of logits starts
+# Lower bound of the logistic function's derivative and of mean probabilities, at the start.
+SMALLEST_DERIVATIVE = 0.05
 N_DRAWS = 64  # samples of each row's posterior, for the likelihood
 VARIANCE_DRAWS = 8  # samples of each row's posterior, for the observation variance
 
@@ -154,7 +155,7 @@ class VAETransformer(IncrementalAutoencoder):
         "_unit": "k",
         "kl_per_component_": "k",
     }
-    # The bound is a log-likelihood, whose mean over rows is what counts.
+    # For a log-likelihood, the mean over rows counts, whatever its standard error.
     _standard_errors_waived: ClassVar[float] = 3.0
 
     def __init__(
@@ -275,9 +276,9 @@ class VAETransformer(IncrementalAutoencoder):
         decoding = components * best.decoding()[:, None]
         center = offset = None
         if bernoulli:
-            derivative = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_SLOPE)
+            derivative = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_DERIVATIVE)
             decoding = decoding / derivative
-            mean = self.mean_.clip(SMALLEST_SLOPE, 1 - SMALLEST_SLOPE)
+            mean = self.mean_.clip(SMALLEST_DERIVATIVE, 1 - SMALLEST_DERIVATIVE)
             center, offset = self.mean_, np.log(mean / (1 - mean))
         return {
             "encoding": encoding,
@@ -296,11 +297,11 @@ class VAETransformer(IncrementalAutoencoder):
         return np.hstack([mean, np.exp(log_var), log_var])
 
     def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
-        """Sort components by KL divergence and fix their signs.
+        """Sort components by KL divergence, fix their signs, and set centre and unit of the code.
 
-        The reconstruction does not depend on centre and unit of a code, but the divergence does.
-        It is smallest if all posteriors together have the mean and variance of the prior. A
-        rotation would make the components of the posteriors dependent.
+        Centre and unit do not change reconstructions, but they change the divergence. It is
+        smallest if the posteriors of all rows together have the mean and variance of the prior.
+        There is no rotation, because it would make the components of posteriors dependent.
         """
         k = self.n_components_
         mean, variances, logs = np.split(moments.mean, 3)
@@ -323,14 +324,14 @@ class VAETransformer(IncrementalAutoencoder):
         self._set_variances(of_means[order] * np.square(self._unit))
 
     def _was_trained(self) -> bool:
-        """Whether training changed the network, so that it may not be the linear optimum."""
+        """Whether training changed the network, so that it is not the linear optimum."""
         return self.anchor is None or (self.n_iter_ > 0 and self.net_.best_epoch_ > 0)
 
     def _code_unit(self) -> np.ndarray:
         return self._unit
 
     def _previous_moments(self) -> Moments:
-        # The equations of `_order`, solved for the moments, in the network's order of components.
+        # `_order` solved for the moments, with the components in the network's order.
         n, unit, back = self.n_samples_, self._unit, np.abs(self._rotation)
         between = self.explained_variance_ / np.square(unit)
         if self._was_trained():
@@ -371,7 +372,7 @@ class VAETransformer(IncrementalAutoencoder):
 
     def _warn_of_noise_floor(self) -> None:
         warn(
-            "The observation variance is at its floor, 1e-6 of the mean feature variance "
+            "The observation variance is at its lower bound, 1e-6 of the mean feature variance "
             f"(n_components={self.n_components_}, {self.n_features_in_} features): rows are "
             "reconstructed exactly, and their likelihood has no meaning. Lower n_components, or "
             "use AutoencoderTransformer.",
@@ -418,7 +419,7 @@ class VAETransformer(IncrementalAutoencoder):
         return mean, std
 
     def _posterior(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ordered means and standard deviations of standardized rows."""
+        """Posterior means and standard deviations of standardized rows, as ordered codes."""
         mean, log_var = (tensor.numpy() for tensor in self.net_.posterior(rows))
         std = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._code_scale
         return self._rotate_codes(mean), std.astype(rows.dtype, copy=False)
@@ -581,7 +582,7 @@ def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarr
 
 
 def _no_linear_model(n_features: int, n_components: int) -> dict[str, Any]:
-    """A linear model that is zero, so that the network is used alone; unit noise variance."""
+    """A linear model that returns zero, so that the network is used alone; noise variance 1."""
     return {
         "encoding": np.zeros((n_components, n_features)),
         "decoding": np.zeros((n_components, n_features)),

@@ -77,7 +77,7 @@ class CovarianceTransformer(GenerativeTransformer):
         return with_variances(self.latent_density_.sample(n_codes, 0), variances)
 
     def _decoded_moments(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means of decoded rows and of the products of their features, standardized units."""
+        """Means of decoded rows, and of products of their features, in standardized units."""
         total = np.zeros(self.n_features_in_)
         products = np.zeros((self.n_features_in_, self.n_features_in_))
         for part in self._batch_slices(len(codes), self.n_features_in_):
@@ -98,9 +98,9 @@ class CovarianceTransformer(GenerativeTransformer):
 
 
 def with_variances(codes: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Map codes linearly so that they are centred and uncorrelated with given variances.
+    """Map codes affinely so that they are centred, uncorrelated, and have given variances.
 
-    Needs more codes than components. Components of negligible variance become zero.
+    It needs more codes than components. Components of negligible variance become zero.
     """
     varies, result = varying(variances), np.zeros(codes.shape)
     axes, lengths = np.linalg.qr(codes[:, varies] - codes[:, varies].mean(axis=0))

@@ -1,4 +1,4 @@
-"""Choose the smallest number of components that explains a share of held-out variance."""
+"""Choice of the smallest number of components that explains a share of held-out variance."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
 from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
 
-# Share of a fit's epochs, by whether there are several folds: of a first network, and of one
-# that starts from the weights of another size. Several folds make up for shorter training.
+# Shares of a fit's epochs for the first network, and for one that starts from the weights of
+# another size. The key is whether there are several folds, which make up for shorter training.
 SHARES_OF_EPOCHS = {False: (1.0, 0.25), True: (0.3, 0.1)}
 
 
@@ -33,11 +33,12 @@ def choose_n_components(
     seeds: Any,
     held_out: Dataset | None = None,
 ) -> tuple[int, dict[str, np.ndarray]]:
-    """Find the smallest code that explains ``estimator.n_components`` of held-out variance.
+    """Find the smallest code that explains the share ``estimator.n_components`` of the variance.
 
-    Bisection between 1 and PCA's choice, which is tried first. It assumes that larger codes
-    explain more. `held_out` are the user's validation rows; without them, `rows` are split.
-    Returns the size and the curve that becomes `dimension_curve_`. The estimator is not changed.
+    The variance is that of held-out rows: the user's validation rows `held_out`, or folds of
+    `rows`. PCA's choice is tried first, then bisection finds the size below it. It assumes that
+    larger codes explain more. Returns the size and the future `dimension_curve_`. The estimator
+    is not changed.
     """
     fraction = estimator.n_components
     if rows.is_out_of_core:
@@ -84,8 +85,8 @@ def _warn_of_cap(fraction: float, cap: int, explained: float) -> None:
 class Split:
     """Training rows and validation rows of one fold.
 
-    A feature that is constant in the training rows does not count: its validation values are
-    replaced by that constant. The final fit has all rows, where the feature varies.
+    A feature that is constant in the training rows does not count: its values in the validation
+    rows are replaced by the constant. In the final fit, on all rows, the feature varies.
     """
 
     rows: Dataset
@@ -104,11 +105,12 @@ class Split:
 
 @dataclass
 class ComponentTrials:
-    """Fits codes of any size to training rows and scores them on validation rows.
+    """Fits codes of any size to training rows, and scores them on validation rows.
 
     There are five folds, or one split if it holds out 500 rows or more. A fit starts from the
-    weights of the nearest size tried before and is shortened. Where cross-validation chooses the
-    number of epochs, it starts at PCA instead. `networks` are the trained ones by size and fold.
+    weights of the nearest size that was tried before, and takes fewer epochs. If cross-validation
+    chooses the number of epochs, a fit starts at PCA instead. `networks` holds the trained
+    networks by size and fold.
     """
 
     estimator: Any
@@ -144,7 +146,7 @@ class ComponentTrials:
 
     def _candidate(self, size: int) -> Any:
         """Copy of the estimator with codes of some size."""
-        # Not `copy.copy`: an estimator's pickled state is made for files.
+        # Not `copy.copy`, which would convert the state as for a file.
         candidate: Any = object.__new__(type(self.estimator))
         vars(candidate).update(vars(self.estimator), n_components_=size)
         return candidate
@@ -153,7 +155,7 @@ class ComponentTrials:
         return candidate._make_initial_network(rows, device=self.device, seeds=self.seeds)
 
     def _n_epochs(self, candidate: Any, trainer: Trainer) -> int | None:
-        """Best number of epochs by cross-validation; None if that is not used or finds none."""
+        """Best number of epochs by cross-validation; None if the fit does not cross-validate."""
         network = nn.Identity()  # only the networks of folds are trained
         make_network = partial(self._initial_network, candidate)
         job = TrainingJob(trainer, network, self.rows, make_network)
@@ -161,11 +163,11 @@ class ComponentTrials:
             return None
         if not candidate._needs_training(make_network(self.rows), self.rows):
             return 0
-        (length,) = cross_validate([job])
-        return None if length is None else length.n_epochs
+        (validation,) = cross_validate([job])
+        return None if validation is None else validation.n_epochs
 
     def _sse(self, candidate: Any, trainer: Trainer, fold: int, n_epochs: int | None) -> float:
-        """Sum of squared errors of one fold's validation rows, after a fit to the others."""
+        """Sum of squared errors of one fold's validation rows, after a fit to its training rows."""
         split, size = self.splits[fold], candidate.n_components_
         rows = split.rows
         network = self._initial_network(candidate, rows)
@@ -176,7 +178,7 @@ class ComponentTrials:
         pca_sse = float("inf")
         nearest = self._nearest(size, fold)
         if nearest is not None:
-            if trainer.require_gain:  # training will not start at PCA, which remains a candidate
+            if trainer.require_gain:  # PCA is a candidate, although training does not start there
                 pca = _trained(trainer, copy.deepcopy(network), rows, 0)
                 pca_sse = self._validation_sse(pca, split)
             copy_weights(self.networks[nearest, fold], network, nearest, size)
@@ -186,7 +188,7 @@ class ComponentTrials:
         return min(pca_sse, self._validation_sse(net, split))
 
     def _nearest(self, size: int, fold: int) -> int | None:
-        """The nearest size tried; of two, the larger, whose weights cover the new size."""
+        """The nearest size tried before; of two, the larger one, which has all components."""
         sizes = [other for other, its_fold in self.networks if its_fold == fold]
         return min(sizes, key=lambda other: (abs(other - size), -other), default=None)
 
@@ -218,10 +220,10 @@ def _trained(
 
 @torch.no_grad()
 def copy_weights(source: nn.Module, target: nn.Module, size: int, new_size: int) -> None:
-    """Copy the weights that two networks with codes of `size` and `new_size` share.
+    """Copy the weights of the components that two networks, of `size` and `new_size`, both have.
 
-    Of each parameter, these are the slices of the components that both have. A code may be
-    several arrays side by side, such as means and log-variances. Other weights stay.
+    The encoder may return several arrays side by side, such as means and log-variances. Other
+    weights of the target are not changed.
     """
     sources = dict(source.named_parameters())
     for name, parameter in target.named_parameters():
@@ -231,7 +233,7 @@ def copy_weights(source: nn.Module, target: nn.Module, size: int, new_size: int)
 
 
 def _copy_overlap(source: Tensor, target: Tensor, size: int, new_size: int) -> None:
-    """Copy, along each axis, all entries or those of the common components of each block."""
+    """Copy a parameter; along an axis of components, only those that both networks have."""
     indices = []
     for n, n_new in zip(source.shape, target.shape, strict=True):
         if n == n_new:

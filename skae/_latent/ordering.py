@@ -16,19 +16,20 @@ NEGLIGIBLE = 1e-12  # share of variance that counts as zero
 JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
 INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
 
-Smooth = Callable[[Any], Any]  # averages a mean over these rows with that of earlier rows
+Smooth = Callable[[Any], Any]  # averages a mean over new rows with that of earlier rows
 
 
 def identity(value: Any) -> Any:
-    """Return the value: there are no earlier rows."""
+    """Return the value; used if there are no earlier rows."""
     return value
 
 
 class OrderedTransformer(LatentTransformer):
     """Orders the code and computes PCA's attributes.
 
-    A kind's `_order` uses the maps that its code allows. A deterministic code may be rotated. A
-    posterior with independent components may be permuted and mirrored, a sparse code permuted.
+    A kind's `_order` uses the maps that its code allows: rotation of a deterministic code,
+    permutation and change of signs of a posterior with independent components, permutation of a
+    sparse code.
     """
 
     whiten: bool
@@ -36,10 +37,10 @@ class OrderedTransformer(LatentTransformer):
     explained_variance_: np.ndarray
     explained_variance_ratio_: np.ndarray
     noise_variance_: Any
-    _needs_joint_moments = True  # covariances of components, which a rotation needs
+    _needs_joint_moments = True  # whether `_order` needs covariances of components, to rotate them
 
     def _is_at_pca(self) -> bool:
-        """Whether the network is PCA, with PCA's order and signs of components."""
+        """Whether the network equals PCA, so that its attributes are PCA's."""
         return False
 
     def _describe_network(self, rows: Dataset, *, full: bool = True) -> None:
@@ -57,7 +58,7 @@ class OrderedTransformer(LatentTransformer):
                 )
 
     def _set_pca_attributes(self, rows: Dataset) -> None:
-        """Compute the attributes of a network that is PCA, without running it."""
+        """Compute the attributes of a network that equals PCA, without running it."""
         self.components_ = self.net_.module_.components.cpu().numpy().copy()
         self._code_mean = np.zeros(self.n_components_)
         self._rotation = np.eye(self.n_components_)
@@ -68,7 +69,7 @@ class OrderedTransformer(LatentTransformer):
         self.explained_variance_ratio_ = squares / sst if sst > 0 else squares
 
     def _code_moments_of(self, rows: Dataset, moments: Moments | None = None) -> Moments:
-        """Moments of the network's codes of rows, added to given ones."""
+        """Moments of the network's codes of rows, added to `moments` if there are any."""
         for part in self._batch_slices(len(rows)):
             codes = self._encoded_for_moments(rows[part])
             if moments is None:
@@ -78,14 +79,14 @@ class OrderedTransformer(LatentTransformer):
         return moments
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
-        """Outputs of the encoder, whose moments `_order` needs."""
+        """Arrays side by side, (n_rows, n_columns), whose moments `_order` needs: here, codes."""
         return self._encode(rows)
 
     def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
         """Make the code centred, uncorrelated and sorted by variance, and fix its signs.
 
-        Fits the affine map ``(z - mean) @ rotation`` from the decoder's mean Jacobian and the
-        moments of `_encoded_for_moments`.
+        Computes the affine map ``(z - mean) @ rotation`` from the decoder's mean Jacobian
+        (n_components, n_features) and the moments of `_encoded_for_moments`.
         """
         self._code_mean = moments.mean
         self._rotation = np.ascontiguousarray(np.linalg.eigh(moments.scatter)[1][:, ::-1])
@@ -112,7 +113,7 @@ class OrderedTransformer(LatentTransformer):
             self._code_scale[divisible] /= np.sqrt(variances[divisible])
 
     def _code_unit(self) -> Any:
-        """Factor between the network's code and what `transform` returns, before whitening."""
+        """Factor from the network's code to the code that `transform` returns, before whitening."""
         return self._scale
 
     def _set_noise(self, rows: Dataset, sse: float, smooth: Smooth = identity) -> None:
@@ -123,7 +124,7 @@ class OrderedTransformer(LatentTransformer):
             self.noise_variance_ = sse * self._scale**2 / (n_dimensions * (self.n_samples_ - 1))
 
     def _previous_moments(self) -> Moments:
-        """Moments of the network's codes of the training rows, from the fitted attributes."""
+        """Moments of the network's codes of the training rows, recovered from the attributes."""
         moments = Moments(self.n_components_)
         moments.count, moments.mean = self.n_samples_, self._code_mean
         variances = self.explained_variance_ / self._scale**2
@@ -132,10 +133,10 @@ class OrderedTransformer(LatentTransformer):
         return moments
 
     def _explained_ratios(self, rows: Dataset, explained: float) -> np.ndarray:
-        """Share of variance that each component adds to the previous ones.
+        """Share of variance that each component adds to the previous ones, (n_components,).
 
-        Measured on evenly spaced rows, as many as INCREMENT_PRODUCTS allows, and scaled so that
-        the sum is `explained`, the share of all rows.
+        It is computed on evenly spaced rows, as many as INCREMENT_PRODUCTS allows, and scaled so
+        that the sum is `explained`, the share for all rows.
         """
         k = self.n_components_
         n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
@@ -170,7 +171,7 @@ class OrderedTransformer(LatentTransformer):
 
 
 def scaled_increments(sse: np.ndarray, sst: float, explained: float) -> np.ndarray:
-    """What each component adds to the explained share, scaled so that the sum is `explained`.
+    """Share that each component adds to the explained variance, scaled to the sum `explained`.
 
     `sse` are the sums of squared errors with one component, two components, and so on.
     """

@@ -18,12 +18,12 @@ from skae._data.parameter_checks import check_integer
 from skae._latent.ordering import OrderedTransformer
 from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
 
-DENSITY_ROWS = 5000  # at most this many codes fit a density
-RESIDUAL_ROWS = 1000  # at most this many residuals fit their distribution,
-RESIDUAL_BYTES = 16 * 2**20  # and at most so much memory, but at least
-MIN_RESIDUAL_ROWS = 100  # this many
-SMALLEST_VOLUME = 1e-6  # lower bound of the Jacobian's squared singular values over the largest
-MAX_HALVINGS = 4  # of a step towards the decoder's surface
+DENSITY_ROWS = 5000  # largest number of codes that a density is fitted to
+RESIDUAL_ROWS = 1000  # largest number of residuals that their distribution is fitted to
+RESIDUAL_BYTES = 16 * 2**20  # largest memory for these residuals
+MIN_RESIDUAL_ROWS = 100  # smallest number of residuals, whatever their memory
+SMALLEST_VOLUME = 1e-6  # lower bound of squared singular values of the Jacobian, over the largest
+MAX_HALVINGS = 4  # of a Gauss-Newton step towards the decoder's surface
 SMALLEST_NOISE = 1e-12  # lower bound of the noise variance, in units of the mean feature variance
 
 
@@ -63,7 +63,7 @@ class GenerativeTransformer(OrderedTransformer):
         self._residual = Residual(seed).fit(self._residuals(rows))
 
     def _set_residual(self, rows: Dataset, smooth: Callable[[Any], Any]) -> None:
-        """Set the distribution of the residuals from moments averaged over earlier rows too."""
+        """Set the distribution of the residuals from moments that `smooth` averages over calls."""
         residuals = self._residuals(rows)
         moments = np.array([residuals.mean(axis=0), np.square(residuals).mean(axis=0)])
         mean, squares = smooth(moments)
@@ -202,8 +202,8 @@ class GenerativeTransformer(OrderedTransformer):
     ) -> np.ndarray:
         """Move codes, in place, towards the nearest points on the decoder's surface.
 
-        Each row takes one Gauss-Newton step, halved until it comes nearer. Returns the rows
-        minus the points, standardized.
+        Each code takes one Gauss-Newton step, which is halved until the decoded row is closer.
+        Returns rows minus decoded rows, standardized.
         """
         residuals = rows - self._decode(codes)
         step = np.zeros_like(codes)
@@ -223,9 +223,10 @@ class GenerativeTransformer(OrderedTransformer):
     def _gauss_newton_step(
         self, codes: np.ndarray, residuals: np.ndarray, varies: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gauss-Newton step of the varying codes, Jacobian, and its squared singular values.
+        """Gauss-Newton step of the varying components, Jacobian, and its squared singular values.
 
-        The Jacobian is that of standardized rows by codes before whitening.
+        The Jacobian (n_rows, n_varying, n_features) is that of standardized rows with respect to
+        ordered codes before whitening.
         """
         raw = codes / self._code_scale @ self._rotation.T + self._code_mean
         jacobian = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]

@@ -98,7 +98,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         return self._decode(self._codes(rows), given=rows)
 
     def _batch_slices(self, n_rows: int, n_columns: int = 0) -> Iterator[slice]:
-        """Slices of rows, each small enough for arrays of `n_columns` and for the network."""
+        """Slices of rows, small enough for arrays of `n_columns` columns and for the network."""
         if n_rows <= SMALLEST_BATCH:
             return iter([slice(0, n_rows)])
         widest = max(n_columns, self.n_features_in_, self.net_.widest_layer())
@@ -112,9 +112,10 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         dtype: Any = None,
         n_columns_inside: int = 0,
     ) -> Any:
-        """Apply a function to dense rows, batch by batch, in X's dtype unless one is given.
+        """Apply a function to dense rows, batch by batch; the result has X's dtype by default.
 
-        The function returns `n_columns` columns and may need `n_columns_inside` at once.
+        The function returns `n_columns` columns. Its intermediate arrays have at most
+        `n_columns_inside` columns.
         """
         n_rows = X.shape[0]
         result = empty_like(as_dense(X[:1]), (n_rows, n_columns), dtype)
@@ -207,10 +208,10 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         return errors if per_feature else errors[:, 0]
 
     def _squared_errors(self, X: Any, per_feature: bool = False) -> np.ndarray:
-        """Squared errors of validated rows; their sum is one column unless `per_feature`."""
+        """Squared errors of validated rows, per feature or summed to one column."""
 
         def errors(part: np.ndarray) -> np.ndarray:
-            # Of standardized rows: with a large mean, float32 rows would lose digits.
+            # Errors of standardized rows: if the mean is large, errors of float32 rows lose digits.
             rows = self._standardize(part)
             squares = self._differences(rows, self._reconstruct(rows)) ** 2 * self._scale**2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)

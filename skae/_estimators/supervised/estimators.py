@@ -239,7 +239,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
         return self
 
     def _encode_targets(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        """Encode labels as columns of numbers; NaN in rows without a label."""
+        """Set `_target`; return labels as columns of numbers, with NaN in rows without a label."""
         labeled = self._is_labeled(y)
         labels = self._check_labels(y[labeled])
         weights = None if weights is None else weights[labeled]
@@ -303,7 +303,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
     def _fit_head(
         self, X: Any, columns: np.ndarray, weights: np.ndarray | None, seeds: list[int]
     ) -> None:
-        """Fit the head to the codes of labelled rows, propagate labels, and fine-tune."""
+        """Fit the head to codes of labelled rows, propagate labels, fine-tune; set `net_`."""
         labeled = np.flatnonzero(~np.isnan(columns[:, 0]))
         propagates = self.spread_labels and len(labeled) < len(columns)
         codes = self._raw_codes(X if propagates else X[labeled])
@@ -348,7 +348,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
     def _apply(
         self, X: Any, method: str, after: Callable[[np.ndarray], np.ndarray], n_columns: int
     ) -> np.ndarray:
-        """Apply a method of the network, then a function, to rows, batch by batch."""
+        """Apply a method of the network to rows, then a function to its result, batch by batch."""
         X, autoencoder = check_rows(self, X, reset=False), self.autoencoder_
 
         def apply(part: np.ndarray) -> np.ndarray:
@@ -402,7 +402,7 @@ class AutoencoderClassifier(ClassifierMixin, _Supervised):
         Known shares of the classes among all rows, in the order of `classes_`. The propagated
         targets of unlabelled rows are corrected so that they have these shares. "labeled" takes
         the shares among the labelled rows, which suits a stratified sample. A random sample
-        tells too little about the shares; there, None, which is no correction, is better.
+        tells too little about the shares; use None then, which is no correction.
     *
 
     Attributes

@@ -29,12 +29,12 @@ from skae.networks.dense import MLP
 from skae.networks.supervised import HeadedNetwork
 from skae.noise import make_noise
 
-PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # of squared coefficients, against the mean loss
-FEW_ROWS = 10  # below, there are no folds
-PENALTY_OF_FEW = 1e-2  # for too few rows to choose a penalty
+PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # weights of squared coefficients; the mean loss has 1
+FEW_ROWS = 10  # below so many labelled rows, there are no folds
+PENALTY_OF_FEW = 1e-2  # used if there are too few rows to choose a penalty
 ALPHAS = 0.8, 0.95, 0.99
-POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # of probabilities, which propagation makes too uncertain
-CONFIDENCE = 0.005  # of the head's predictions, where that of labels is one
+POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # inverse temperatures: propagated probabilities are too uncertain
+CONFIDENCE = 0.005  # weight of the head's predictions in propagation; labels have 1
 # Fine-tuning improves on its start more often than an autoencoder improves on PCA.
 STANDARD_ERRORS_WAIVED = 3.0
 MAX_EPOCHS = 20
@@ -50,8 +50,8 @@ def linear_outputs(codes: np.ndarray, linear: Linear) -> np.ndarray:
 class HeadInitializer:
     """Fits linear heads to codes of labelled rows, and chooses their penalty by cross-validation.
 
-    `codes` are scaled so that their variance is about one. `columns` are the encoded targets, of
-    shape (n_labeled, n_columns). Without enough rows, there are no folds.
+    `codes` (n_labeled, n_components) are scaled so that their variance is about one. `columns`
+    (n_labeled, n_columns) are the encoded targets. If there are too few rows, there are no folds.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class HeadInitializer:
     def propagate(
         self, graphs: dict[str, sparse.csr_matrix], codes: np.ndarray, labeled: np.ndarray
     ) -> tuple[np.ndarray | None, str | None, float | None]:
-        """Targets of all rows: given ones, and for other rows averages over neighbours.
+        """Targets of all rows: those of labelled rows, averages over neighbours for the others.
 
-        `graphs` are neighbour graphs of all `codes` by metric; `labeled` are the indices of
-        labelled rows. Returns targets (n_rows, n_columns), metric and alpha; three times None if
-        the head alone predicts held-out targets better.
+        `graphs` are neighbour graphs of all `codes` by metric, `labeled` are the indices of
+        labelled rows. Returns targets (n_rows, n_columns), metric and alpha. All three are None
+        if the head predicts held-out targets better without propagation.
         """
         metric, alpha, power = self._choose_propagation(graphs, codes, labeled)
         if metric is None:
@@ -118,7 +118,7 @@ class HeadInitializer:
     def _choose_propagation(
         self, graphs: dict[str, sparse.csr_matrix], codes: np.ndarray, labeled: np.ndarray
     ) -> tuple[str | None, float, float]:
-        """Metric, alpha and power that predict held-out targets best; metric None is the head."""
+        """Metric, alpha and power that predict held-out targets best; None is no propagation."""
         if not self.folds:
             return None, 0.0, 1.0
         by_head = [self._predict(test, self.fit(train)) for train, test in self.folds]
@@ -141,10 +141,10 @@ class HeadInitializer:
 
 
 class FineTuning:
-    """Trains a head on a fitted autoencoder, and its encoder too unless frozen.
+    """Trains a head on a fitted autoencoder, and the encoder too unless it is frozen.
 
-    `params` are those of the classifier or regressor. `unit` is the scale of the codes that
-    `initializer` has. `seeds` are those of the validation split and of the order of rows.
+    `params` are the parameters of classifier or regressor. Codes are divided by `unit`, as those
+    of `initializer` are. `seeds` are those of the validation split and of the order of rows.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class FineTuning:
         )
 
     def train_on_labeled(self, X: Any) -> Trained:
-        """Train on labelled rows; labelled validation rows or folds choose when to stop."""
+        """Train on labelled rows; labelled validation rows or folds choose the weights."""
         stops, n_rows = self.params["early_stopping"], X.shape[0]
         rows = self._make_dataset(X, self.initializer.columns, self.initializer.weights)
         if self.params["freeze"] or (stops and n_rows < MIN_ROWS_TO_HOLD_OUT):
@@ -188,7 +188,7 @@ class FineTuning:
         train, held_out = stratified_hold_out(self.initializer.columns, share, self.split_seed)
         network = self._make_network(self.initializer.fit(train))
         trained = self._train(network, rows.subset(train), held_out=rows.subset(held_out))
-        if trained.net.best_epoch_ == 0:  # the head may see all labelled rows
+        if trained.net.best_epoch_ == 0:  # without fine-tuning, the head is fitted to all rows
             trained.net.module_.set_head(*map(torch.from_numpy, self.initializer.fit()))
         return trained
 

@@ -11,15 +11,16 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 METRICS = "euclidean", "cosine"  # between codes; between whitened codes
-FLAT = 1e-6  # a standard deviation that counts as zero, over the largest
+FLAT = 1e-6  # standard deviation, over the largest, below which codes do not vary
 NARROWNESS = 4.0  # the farthest neighbour has the weight exp(-4)
-MAX_STEPS, NEGLIGIBLE = 50, 0.05  # number of steps; share of the result that later steps may add
+MAX_STEPS = 50  # of propagation
+NEGLIGIBLE = 0.05  # steps end earlier if further ones add less than this share
 
 
 def neighbor_graph(codes: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
     """Symmetric, normalised weights (n_rows, n_rows) between codes and their neighbours, float32.
 
-    They are Gaussian functions of the distance over the distance of the farthest neighbour.
+    A weight is a Gaussian function of the distance divided by that of the farthest neighbour.
     """
     n_neighbors = min(n_neighbors, len(codes) - 1)
     found = NearestNeighbors(n_neighbors=n_neighbors).fit(codes)

@@ -16,7 +16,7 @@ from skae.networks.dense import Output
 
 SMALLEST_PROBABILITY = 1e-6
 MAX_ITER = 1000
-N_CORRECTIONS = 20  # iterations after which class shares are right up to rounding
+N_CORRECTIONS = 20  # iterations after which class shares are correct up to rounding
 
 
 class Target(ABC):
