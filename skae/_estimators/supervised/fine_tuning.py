@@ -21,6 +21,7 @@ from skae._training.trainer import Trained, Trainer, TrainingJob, train_networks
 from skae._training.validation_split import (
     MIN_ROWS_TO_HOLD_OUT,
     MIN_ROWS_TO_TRUST_ONE_SPLIT,
+    hold_out_among,
     stratified_folds,
     stratified_hold_out,
 )
@@ -199,11 +200,10 @@ class FineTuning:
         rows = self._make_dataset(X, targets, weights)
         network = self._make_network(self.initializer.fit())
         unlabeled = np.setdiff1d(np.arange(len(rows)), labeled)
-        n_held_out = int(self.params["validation_fraction"] * len(unlabeled))
-        if n_held_out == 0 or not self.params["early_stopping"]:
+        share = self.params["validation_fraction"]
+        train, held_out = hold_out_among(unlabeled, len(rows), share, self.split_seed)
+        if len(held_out) == 0 or not self.params["early_stopping"]:
             return self._train(network, rows, n_epochs=self.trainer.params["max_epochs"])
-        held_out = np.random.RandomState(self.split_seed).permutation(unlabeled)[:n_held_out]
-        train = np.setdiff1d(np.arange(len(rows)), held_out)
         return self._train(network, rows.subset(train), held_out=rows.subset(held_out))
 
     def _train(self, network: HeadedNetwork, rows: Dataset, **options: Any) -> Trained:
