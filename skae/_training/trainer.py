@@ -228,6 +228,11 @@ class TrainingJob:
     held_out: Dataset | None = None
     n_epochs: int | None = None
 
+    def train(self) -> Trained:
+        """Train the network, and keep its best weights."""
+        (trained,) = train_networks([self])
+        return trained
+
     def cross_validates(self) -> bool:
         """Whether folds choose the number of epochs: one split of so few rows would not do."""
         is_open = self.held_out is None and self.n_epochs is None

@@ -17,7 +17,7 @@ from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.input_checks import as_dense
 from skae._estimators.supervised.label_propagation import propagate
 from skae._estimators.supervised.targets import Target
-from skae._training.trainer import Trained, Trainer, TrainingJob, train_networks
+from skae._training.trainer import Trained, Trainer, TrainingJob
 from skae._training.validation_split import (
     MIN_ROWS_TO_HOLD_OUT,
     MIN_ROWS_TO_TRUST_ONE_SPLIT,
@@ -208,8 +208,7 @@ class FineTuning:
 
     def _train(self, network: HeadedNetwork, rows: Dataset, **options: Any) -> Trained:
         """Train one network."""
-        (trained,) = train_networks([TrainingJob(self.trainer, network, rows, **options)])
-        return trained
+        return TrainingJob(self.trainer, network, rows, **options).train()
 
     def _make_dataset(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> Dataset:
         """Standardized rows, with targets as extra columns."""
