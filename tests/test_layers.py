@@ -157,7 +157,7 @@ def test_a_fit_can_be_followed(record_property):
     path = reading_path()
     record_property("functions in a fit", len(path))
     record_property("changes of file in a fit", changes_of_file(path))
-    steps = ["BaseAutoencoder.fit", "train_networks", "BestWeights.on_train_end", "Mixture.fit"]
+    steps = ["BaseAutoencoder.fit", "TrainingJob.train", "BestWeights.on_train_end", "Mixture.fit"]
     functions = [function for _, function in path]
     assert sorted(steps, key=functions.index) == steps
 

@@ -36,7 +36,7 @@ from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.pickling import PicklingMixin
-from skae._training.trainer import Trained, Trainer, TrainingJob, auto_batch_size, train_networks
+from skae._training.trainer import Trained, Trainer, TrainingJob, auto_batch_size
 from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
 from skae.losses import Objective
 from skae.networks.dense import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_rows
@@ -328,8 +328,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         with all_or_nothing(self), torch.inference_mode(False):
             data = self._start_fit(X, sample_weight, X_val)
             with self._seed_user_modules(data.seeds.weights, data.device):
-                job = self._build(data)
-                (trained,) = train_networks([job])
+                trained = self._build(data).train()
             self._finish_fit(data, trained)
             self._warn_if_overcomplete()
         return self

@@ -26,7 +26,7 @@ from skae._data.warnings import warn
 from skae._estimators.base import BaseAutoencoder, FitData, Seeds
 from skae._latent.n_components import pca_n_components
 from skae._training.callbacks import check_callbacks
-from skae._training.trainer import TrainingJob, train_networks
+from skae._training.trainer import TrainingJob
 from skae.densities import Gaussian
 
 MIN_ROWS, MAX_ROWS = 500, 5000  # bounds of the number of rows that training starts with
@@ -277,8 +277,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
             else:
                 network = self._make_network(rows, stream.seeds.weights)
             trainer = self._make_trainer(rows, device, stream.seeds)
-            (trained,) = train_networks([TrainingJob(trainer, network, rows, n_epochs=0)])
-        self.net_ = trained.net
+            self.net_ = TrainingJob(trainer, network, rows, n_epochs=0).train().net
         self.loss_curve_, self.validation_loss_curve_, self.n_iter_ = [], [], 0
         if starts:
             self._train_epoch(stream, rows, device)

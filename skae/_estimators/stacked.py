@@ -20,7 +20,7 @@ from skae._estimators.base import FitData, Seeds
 from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import Stream
-from skae._training.trainer import FEW_ROWS, Trainer, TrainingJob, train_networks
+from skae._training.trainer import FEW_ROWS, Trainer, TrainingJob
 from skae.losses import LOSSES, Objective
 from skae.networks.dense import MLP, AnchoredAutoencoder, Autoencoder, Linear, make_activation
 from skae.noise import NOISES, check_noise, make_noise
@@ -298,7 +298,7 @@ class StackedAutoencoder(DenseAutoencoder):
                 initialize_at_mean(layer.decoder, statistics["mean"])
                 unit = float(np.square(statistics["std"]).mean()) or 1.0
             trainer = self._make_layer_trainer(inputs, device, seeds)
-            (trained,) = train_networks([TrainingJob(trainer, layer, inputs, held_out=validation)])
+            trained = TrainingJob(trainer, layer, inputs, held_out=validation).train()
             curves[0].append([epoch["train_loss"] / unit for epoch in trained.net.history])
             curves[1].append([loss / unit for loss in trained.validation_curve])
             encoders = [*encoders, layer.encoder]

@@ -18,7 +18,7 @@ from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
 from skae._data.statistics import explained_share
 from skae._data.warnings import warn
 from skae._training.net import AutoencoderNet
-from skae._training.trainer import Trainer, TrainingJob, cross_validate, train_networks
+from skae._training.trainer import Trainer, TrainingJob, cross_validate
 from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
 
 # Shares of a fit's epochs for the first network, and for one that starts from the weights of
@@ -214,8 +214,7 @@ def _trained(
     trainer: Trainer, network: nn.Module, rows: Dataset, n_epochs: int | None = None
 ) -> AutoencoderNet:
     """Train one network."""
-    (trained,) = train_networks([TrainingJob(trainer, network, rows, n_epochs=n_epochs)])
-    return trained.net
+    return TrainingJob(trainer, network, rows, n_epochs=n_epochs).train().net
 
 
 @torch.no_grad()

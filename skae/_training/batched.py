@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from inspect import isfunction
 from typing import Any
@@ -216,12 +215,7 @@ class BatchedNet(AutoencoderNet):
         held_out: Any = [each.held_out for each in self.runs]
         validation = None if held_out[0] is None else torch.stack(held_out)
         self._take_rows(BatchedSource(samples, [net.seed for net in self.nets]), validation, None)
-        self.initialize()
-        self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
-        self.notify("on_train_begin", X=self.rows_, y=None)
-        with suppress(StopTraining):
-            self.fit_loop(self.source_, epochs=self.runs[0].n_epochs)
-        self.notify("on_train_end", X=self.rows_, y=None)
+        self._train(self.runs[0].n_epochs)
         return self
 
     # -- parts of a net, with an axis of models ------------------------------------

@@ -249,6 +249,16 @@ class AutoencoderNet(NeuralNet):
         `n_epochs`, even if the schedule has more (`max_epochs`).
         """
         self._take_rows(X, held_out, held_out_weights)
+        self._train(n_epochs)
+        training = self.rows_, self.source_.weights
+        self._set_training(False)
+        self.validation_ratio_ = validation_ratio(
+            self.module_, training, (self.held_out_, self.held_out_weights_)
+        )
+        return self
+
+    def _train(self, n_epochs: int | None) -> None:
+        """Train on the rows that were taken."""
         self.initialize()
         self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
         self.notify("on_train_begin", X=self.rows_, y=None)
@@ -261,12 +271,6 @@ class AutoencoderNet(NeuralNet):
                 if isinstance(callback, ProgressBar):
                     callback.bar_.close()
         self.notify("on_train_end", X=self.rows_, y=None)
-        training = self.rows_, self.source_.weights
-        self._set_training(False)
-        self.validation_ratio_ = validation_ratio(
-            self.module_, training, (self.held_out_, self.held_out_weights_)
-        )
-        return self
 
     def partial_fit_epoch(
         self, source: Source, state: dict[str, Any] | None, n_steps_before: int

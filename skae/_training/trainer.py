@@ -206,6 +206,11 @@ class TrainingJob:
     held_out: Dataset | None = None
     n_epochs: int | None = None
 
+    def train(self) -> Trained:
+        """Train the network, and keep its best weights."""
+        (trained,) = train_networks([self])
+        return trained
+
     def cross_validates(self) -> bool:
         """Whether cross-validation chooses the number of epochs, as one split has too few rows."""
         is_open = self.held_out is None and self.n_epochs is None

@@ -46,6 +46,13 @@ def hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[np.ndarray | No
     return np.concatenate([train, needed]), held_out[~np.isin(held_out, needed)]
 
 
+def hold_out_among(candidates: np.ndarray, n_rows: int, fraction: float, seed: int) -> Split:
+    """Indices of the training rows and of the held-out rows, which are some of the candidates."""
+    n_held_out = int(fraction * len(candidates))
+    held_out = np.random.RandomState(seed).permutation(candidates)[:n_held_out]
+    return np.setdiff1d(np.arange(n_rows), held_out), held_out
+
+
 def rows_in_memory(held_out: Dataset) -> np.ndarray:
     """Indices of evenly spaced rows of the user's validation rows, as many as fit into memory."""
     return held_out.evenly_spaced(_n_that_fit(held_out))

@@ -106,7 +106,7 @@ def test_a_whole_fit_written_out_equals_autograd(loss, activation, anchored, n_t
             network=make_network(rows, anchored=anchored, activation=activation),
             objective=Objective({"reconstruction": LOSSES[loss]}),
             callbacks=callbacks,
-            max_epochs=50,
+            max_epochs=20,
         )
         for callbacks in ([], [Listener()])
     ]

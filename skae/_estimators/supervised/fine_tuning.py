@@ -17,10 +17,11 @@ from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.input_checks import as_dense
 from skae._estimators.supervised.label_propagation import propagate
 from skae._estimators.supervised.targets import Target
-from skae._training.trainer import Trained, Trainer, TrainingJob, train_networks
+from skae._training.trainer import Trained, Trainer, TrainingJob
 from skae._training.validation_split import (
     MIN_ROWS_TO_HOLD_OUT,
     MIN_ROWS_TO_TRUST_ONE_SPLIT,
+    hold_out_among,
     stratified_folds,
     stratified_hold_out,
 )
@@ -199,17 +200,15 @@ class FineTuning:
         rows = self._make_dataset(X, targets, weights)
         network = self._make_network(self.initializer.fit())
         unlabeled = np.setdiff1d(np.arange(len(rows)), labeled)
-        n_held_out = int(self.params["validation_fraction"] * len(unlabeled))
-        if n_held_out == 0 or not self.params["early_stopping"]:
+        share = self.params["validation_fraction"]
+        train, held_out = hold_out_among(unlabeled, len(rows), share, self.split_seed)
+        if len(held_out) == 0 or not self.params["early_stopping"]:
             return self._train(network, rows, n_epochs=self.trainer.params["max_epochs"])
-        held_out = np.random.RandomState(self.split_seed).permutation(unlabeled)[:n_held_out]
-        train = np.setdiff1d(np.arange(len(rows)), held_out)
         return self._train(network, rows.subset(train), held_out=rows.subset(held_out))
 
     def _train(self, network: HeadedNetwork, rows: Dataset, **options: Any) -> Trained:
         """Train one network."""
-        (trained,) = train_networks([TrainingJob(self.trainer, network, rows, **options)])
-        return trained
+        return TrainingJob(self.trainer, network, rows, **options).train()
 
     def _make_dataset(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> Dataset:
         """Standardized rows, with targets as extra columns."""
