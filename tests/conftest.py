@@ -1,4 +1,4 @@
-"""What several test modules share: devices, data, and every public estimator."""
+"""Fixtures that several test modules share: devices, data, and every public estimator."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ ESTIMATORS = [
     SparseAutoencoder(random_state=0),
     StackedAutoencoder(random_state=0),
 ]
-# Enough where the point is not how well something trains.
+# For tests in which the quality of the fit does not matter.
 FAST = {"max_epochs": 3}
 
 
 def fast(estimator, **params):
-    """Copy of an estimator that trains for a moment only."""
+    """Copy of an estimator with a few epochs."""
     return clone(estimator).set_params(**{**FAST, **params})
 
 
 def make_fast(**params):
-    """Autoencoder that trains for a moment only."""
+    """Autoencoder with a few epochs."""
     return fast(AutoencoderTransformer(random_state=0), **params)
 
 
@@ -52,14 +52,14 @@ def name_of(estimator):
 
 
 class Fail(Callback):
-    """Ends training after an epoch, with an error."""
+    """Ends training after one epoch with an error."""
 
     def on_epoch_end(self, net, **kwargs):
         raise RuntimeError("a callback failed")
 
 
 class OwnModule(nn.Module):
-    """Network as a user would write it: with dropout, seeded by nobody."""
+    """Network as a user would write it, with dropout and without a seed."""
 
     def __init__(self, n_features, n_components):
         super().__init__()
@@ -86,9 +86,9 @@ class OwnVariational(OwnModule):
 
 
 def suited(estimator, params):
-    """Parameters as this estimator needs them: the kind of network that it can use.
+    """Parameters, with a network that suits this estimator.
 
-    Where it has no such parameters, there is nothing to test.
+    The test is skipped if the estimator does not have all of the parameters.
     """
     if missing := params.keys() - estimator.get_params().keys():
         pytest.skip(f"{name_of(estimator)} has no {', '.join(sorted(missing))}")
@@ -98,16 +98,16 @@ def suited(estimator, params):
 
 
 def is_dense(estimator):
-    """Whether it has the promises of a dense code.
+    """Whether the code is dense.
 
-    Training starts at PCA; codes are centred and have a density in the space of the rows, and a
-    share of variance may choose their size. A sparse code has none of this.
+    Then training starts at PCA, codes are centred and have a density in the space of the rows,
+    and a share of variance can choose their size. For a sparse code, none of this is true.
     """
     return not hasattr(estimator, "sparse_output")
 
 
 def assert_close(actual, desired, tolerance):
-    """Compare relative to the largest desired value: the tolerance of a whole array."""
+    """Compare arrays, with a tolerance relative to the largest desired value."""
     scale = np.abs(desired).max()
     np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * scale)
 
@@ -139,7 +139,7 @@ def kind(request):
 
 @pytest.fixture
 def quick(kind):
-    """Every public estimator, trained for a moment; fitted to no rows yet."""
+    """Every public estimator, with a few epochs; not fitted."""
     return fast(kind)
 
 

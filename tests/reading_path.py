@@ -1,4 +1,4 @@
-"""How far one has to read to follow a fit: ``python tests/reading_path.py [-v]``.
+"""How much a reader has to read to follow a fit: ``python tests/reading_path.py [-v]``.
 
 Prints the number of distinct functions of skae in one fit, in the order of their first visit, and
 how often this order changes file; with -v the functions themselves.

@@ -132,14 +132,14 @@ def test_drawing_leaves_the_estimator_as_it_was():
 
 
 class NoSeed(KernelDensity):
-    """Estimator whose `sample` knows nothing of seeds and returns a tuple."""
+    """Estimator whose `sample` has no seed and returns a tuple."""
 
     def sample(self, n_samples=1):
         return super().sample(n_samples, 0), np.zeros(n_samples)
 
 
 class TooMany(KernelDensity):
-    """Estimator that returns one log-density a column."""
+    """Estimator that returns one log-density per column."""
 
     def score_samples(self, X):
         return np.zeros(np.shape(X))
@@ -154,7 +154,7 @@ def test_log_densities_of_a_wrong_shape_are_refused():
         Estimated(TooMany()).fit(groups(2))
 
 
-# -- what is left over -------------------------------------------------------------
+# -- residuals ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_columns", [1, 2, 5, 8])

@@ -1,4 +1,4 @@
-"""ONNX models: what onnxruntime makes of them beside skae."""
+"""ONNX models: results of onnxruntime equal those of skae."""
 
 from __future__ import annotations
 

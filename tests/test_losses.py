@@ -1,4 +1,4 @@
-"""Terms are what textbooks print; the objective weighs and reduces."""
+"""Terms have their textbook formulas; the objective weighs and averages them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, called in this process, and twice as a user would."""
+"""The command line, called in this process, and in two tests as a user calls it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = ["--n-components", "2", "--cv", "2", "--n-jobs", "1", "--quiet"]
 
 @pytest.fixture(scope="module")
 def wine_frame():
-    """60 wines, twenty of each kind, which are named."""
+    """60 wines, 20 of each class; classes have names."""
     frame = load_wine(as_frame=True).frame.groupby("target").head(20).reset_index(drop=True)
     return frame.assign(target=frame["target"].map({0: "Barolo", 1: "Grignolino", 2: "Barbera"}))
 
@@ -37,7 +37,7 @@ def run(*arguments):
     return main(["compare", *SMALL, *map(str, arguments)])
 
 
-# -- what it does ------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------
 
 
 def test_verdict_and_summary_are_printed_and_a_report_written(wine_file, tmp_path, capsys):
@@ -116,7 +116,7 @@ def test_help_is_given(arguments, capsys):
     assert "compare" in capsys.readouterr().out
 
 
-# -- what is wrong -----------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------
 
 
 WRONG = {
@@ -180,15 +180,15 @@ def test_wrong_options_end_with_two(capsys):
 
 
 def odd_frame(n_rows=40):
-    """One column of each sort that a file may hold."""
+    """One column of each type that a file may have."""
     i = np.arange(n_rows)
     return pd.DataFrame(
         {
             "number": np.sin(i),
-            "gaps": np.where(i % 7 == 0, np.nan, i**2.0),
-            "endless": np.where(i == 3, np.inf, np.cos(i)),
+            "partly": np.where(i % 7 == 0, np.nan, i**2.0),
+            "infinite": np.where(i == 3, np.inf, np.cos(i)),
             "flag": i % 3 == 0,
-            "flag with gaps": np.where(i % 9 == 0, None, i % 2 == 0),
+            "partly missing flag": np.where(i % 9 == 0, None, i % 2 == 0),
             "day": pd.Series(pd.date_range("2020-02-28", periods=n_rows)).dt.strftime("%Y-%m-%d"),
             "colour": np.take(["red", "green", None], i % 3),
             "id": [f"x{j}" for j in i],
@@ -205,15 +205,15 @@ def read_back(frame, tmp_path):
     return read_frame(tmp_path / "odd.csv")
 
 
-def test_every_sort_of_column_has_an_answer(tmp_path):
+def test_every_type_of_column_is_handled(tmp_path):
     table = prepare_table(read_back(odd_frame(), tmp_path))
     assert table.categorical == ["colour"]
     assert table.numeric == [
         "number",
-        "gaps",
-        "endless",
+        "partly",
+        "infinite",
         "flag",
-        "flag with gaps",
+        "partly missing flag",
         "day",
         "row",
         "<script>",
@@ -222,7 +222,7 @@ def test_every_sort_of_column_has_an_answer(tmp_path):
     assert notes["dropped: constant"] == "constant"
     assert notes["dropped: no values"] == "empty"
     assert notes["dropped: a different text in every row"] == "id"
-    assert notes["missing numbers"].endswith("gaps (6), endless (1), flag with gaps (5)")
+    assert notes["missing numbers"].endswith("partly (6), infinite (1), partly missing flag (5)")
     assert notes["missing categories"].endswith("colour")
     assert notes["looks like a row number"].startswith("row;")
 
@@ -238,12 +238,12 @@ def test_values_of_columns(tmp_path):
     assert np.isfinite(rows).all()
 
 
-def test_gaps_take_the_median_of_training_rows(tmp_path):
+def test_missing_values_become_the_median_of_training_rows(tmp_path):
     table = prepare_table(read_back(odd_frame(), tmp_path))
     fitted = table.preprocessor().fit(table.X[:20])
-    gaps = fitted.transform(table.X[21:22])[0, 1]  # row 21 has a gap
-    median = table.X[:20].assign(gaps=table.X["gaps"][:20].median())
-    assert gaps == pytest.approx(fitted.transform(median)[0, 1])
+    value = fitted.transform(table.X[21:22])[0, 1]  # row 21 has a missing value
+    median = table.X[:20].assign(partly=table.X["partly"][:20].median())
+    assert value == pytest.approx(fitted.transform(median)[0, 1])
 
 
 def test_types_of_parquet_are_known():

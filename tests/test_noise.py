@@ -1,4 +1,4 @@
-"""Noises disturb as much as they say, and only while a network trains."""
+"""Noise modules corrupt as much as their level says, and only in training mode."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_noises_are_made_by_name(name):
     assert torch.equal(made(x), NOISES[name](0.5, Features(**ranges), seeds[1])(x))
 
 
-def test_what_is_no_noise_needs_no_ranges():
+def test_no_noise_needs_no_feature_statistics():
     own = torch.nn.Dropout(0.5)
     assert noise.make_noise(None, 0.5, dict) is noise.make_noise("swap", 0, dict) is None
     copied = noise.make_noise(own, 0.5, dict)

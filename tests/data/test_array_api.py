@@ -43,7 +43,7 @@ HOST = {"numpy", "cpu", "tolist", "item", "__array__"}
 
 
 @pytest.mark.skipif(FOLLOWED, reason="this is that process")
-def test_in_a_process_where_scipy_follows_arrays():
+def test_in_a_process_where_scipy_dispatches_arrays():
     pytest.importorskip("array_api_compat")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
@@ -118,7 +118,7 @@ def test_tensors_in_tensors_out_with_numpys_values(quick, wine, tensor, dtype):
 
 
 class Calls(TorchFunctionMode):
-    """Hears what is called on tensors."""
+    """Records which functions are called on tensors."""
 
     def __init__(self):
         super().__init__()
@@ -259,7 +259,7 @@ def test_a_pickle_of_a_model_fitted_to_tensors_holds_none(quick, wine, tensor):
 
 
 @only_there
-def test_where_arrays_are_not_followed_all_is_numpys(quick, wine, tensor):
+def test_without_dispatch_results_are_numpy_arrays(quick, wine, tensor):
     with config_context(array_api_dispatch=True):
         Z = quick.fit(tensor).transform(tensor)
     for rows in (wine, tensor):

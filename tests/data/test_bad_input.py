@@ -1,4 +1,4 @@
-"""Every mistake gets an error that names value and remedy, and costs nothing fitted."""
+"""Errors name value and remedy, and do not change a fitted estimator."""
 
 from __future__ import annotations
 
@@ -519,7 +519,7 @@ def test_rounding_beyond_the_unit_interval_is_admitted(rows):
     make_fast(loss="binary_cross_entropy", anchor=None).fit(X)
 
 
-def test_cross_entropy_with_the_anchor_names_the_way_out(rows):
+def test_cross_entropy_with_the_anchor_names_the_remedy(rows):
     message = text_of(lambda: make_fast(loss="binary_cross_entropy").fit(np.clip(rows, 0, 1)))
     assert "anchor='pca'" in message
     assert "anchor=None" in message

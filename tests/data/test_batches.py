@@ -1,4 +1,4 @@
-"""Batches of training rows: from one tensor, or from outside of memory."""
+"""Batches of training rows: from one tensor, or out of core."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_pass_has_a_new_order():
     assert not torch.equal(rows_of(shuffled), rows_of(shuffled))
 
 
-def test_rows_put_in_order_some_batches_at_a_time_come_as_if_all_at_once(monkeypatch):
+def test_rows_shuffled_some_batches_at_a_time_are_as_if_shuffled_at_once(monkeypatch):
     source = InMemorySource(torch.arange(1001, dtype=torch.float32)[:, None])
     at_once = rows_of(BatchIterator(source, 10, generator()))
     monkeypatch.setattr(batches, "ORDERED_BYTES", 120)
@@ -52,12 +52,12 @@ def test_weights_go_with_their_rows():
         assert torch.equal(2 * batch[:, 0], weights)
 
 
-# -- rows from outside -------------------------------------------------------------
+# -- out of core -------------------------------------------------------------------
 
 
 @pytest.fixture
-def outside(monkeypatch, tmp_path, request):
-    """1,000 rows that must be read or made dense piece by piece, each its own number."""
+def out_of_core(monkeypatch, tmp_path, request):
+    """1,000 numbered rows that are read, or made dense, chunk by chunk."""
     monkeypatch.setattr(dataset, "MEMORY_BYTES", 0)
     monkeypatch.setattr(batches, "SHUFFLE_BUFFER_BYTES", 4 * 2 * 256)  # of two float32 features
     X = np.stack([np.arange(1000.0), np.ones(1000)], axis=1)
@@ -68,18 +68,18 @@ def outside(monkeypatch, tmp_path, request):
     return Dataset(mapped, np.zeros(2))
 
 
-both = pytest.mark.parametrize("outside", ["sparse", "memory map"], indirect=True)
+both = pytest.mark.parametrize("out_of_core", ["sparse", "memory map"], indirect=True)
 
 
 @both
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 999, 5000])
-def test_rows_from_outside_come_once_a_pass_without_those_left_out(outside, batch_size):
-    assert outside.is_out_of_core
-    left_out = np.array([0, 5, 6, 500, 999])
-    source = OutOfCoreSource(outside, left_out, torch.float32)
+def test_out_of_core_rows_come_once_per_pass_without_excluded_ones(out_of_core, batch_size):
+    assert out_of_core.is_out_of_core
+    excluded = np.array([0, 5, 6, 500, 999])
+    source = OutOfCoreSource(out_of_core, excluded, torch.float32)
     iterator = BatchIterator(source, batch_size, generator())
     passes = [rows_of(iterator)[:, 0] for _ in range(2)]
-    expected = torch.from_numpy(np.setdiff1d(np.arange(1000), left_out)).float()
+    expected = torch.from_numpy(np.setdiff1d(np.arange(1000), excluded)).float()
     assert not torch.equal(*passes)
     for numbers in passes:
         assert torch.equal(numbers.sort()[0], expected)
@@ -87,24 +87,24 @@ def test_rows_from_outside_come_once_a_pass_without_those_left_out(outside, batc
 
 
 @both
-def test_rows_from_outside_are_mixed_from_many_places(outside):
-    source = OutOfCoreSource(outside, np.zeros(0, int), torch.float32)
+def test_out_of_core_batches_mix_rows_from_many_places(out_of_core):
+    source = OutOfCoreSource(out_of_core, np.zeros(0, int), torch.float32)
     first = next(iter(BatchIterator(source, 32, generator())))[0][:, 0]
     assert first.max() - first.min() > 500
     assert not (first.diff() == 1).any()
 
 
 @both
-def test_a_sample_stands_for_the_rows_from_outside(outside):
-    sample = OutOfCoreSource(outside, np.arange(0, 1000, 2), torch.float32).sample
+def test_a_sample_represents_the_out_of_core_rows(out_of_core):
+    sample = OutOfCoreSource(out_of_core, np.arange(0, 1000, 2), torch.float32).sample
     assert 64 <= len(sample) <= 256
     assert not (sample[:, 0] % 2 == 0).any()
     assert sample[:, 0].mean() == pytest.approx(500, rel=0.05)
 
 
 @both
-def test_weights_of_rows_from_outside_go_with_them_and_have_mean_one(outside):
-    weighted = Dataset(outside.X, outside.center, weights=np.arange(1.0, 1001))
+def test_out_of_core_rows_keep_their_weights_which_have_mean_one(out_of_core):
+    weighted = Dataset(out_of_core.X, out_of_core.center, weights=np.arange(1.0, 1001))
     source = OutOfCoreSource(weighted, np.arange(10), torch.float64)
     batches = [(rows.clone(), w) for rows, w in BatchIterator(source, 32, generator())]
     rows, weights = map(torch.cat, zip(*batches, strict=True))

@@ -1,4 +1,4 @@
-"""Rows in network units, block by block."""
+"""`Dataset`: standardized rows, block by block."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_moments_are_those_of_all_rows(n_rows):
     assert left == pytest.approx(2 * pca.noise_variance_ * (n_rows - 1))
 
 
-def test_another_scale_takes_the_moments_along():
+def test_another_scale_rescales_the_moments():
     rows = make_rows(25_000)
     rows.scatter  # noqa: B018  # computed once
     other = rows.with_scale(5.0)
@@ -106,7 +106,7 @@ def test_components_beyond_rows_and_features_are_zero():
     assert not components[3:].any()
 
 
-def test_second_moments_serve_only_where_rows_are_many():
+def test_second_moments_are_used_only_for_many_rows():
     X = load_breast_cancer().data
     assert not Dataset(X, X.mean(axis=0)).is_tall
     assert Dataset(np.broadcast_to(0.0, (100_000, 30)), np.zeros(30)).is_tall
@@ -135,7 +135,7 @@ def test_the_first_rows_to_vary_are_found(form):
     assert len(rows.first_varying_rows(index, index)) == 0
 
 
-def test_rows_are_spread_evenly_and_once():
+def test_evenly_spaced_rows_are_chosen_once():
     rows = make_rows(n_rows=10)
     np.testing.assert_array_equal(rows.evenly_spaced(20), np.arange(10))
     np.testing.assert_array_equal(rows.evenly_spaced(4), [0, 3, 6, 9])

@@ -1,4 +1,4 @@
-"""A failed block restores attributes."""
+"""A block that fails resets the attributes of an estimator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Holder:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_all_or_nothing_brings_attributes_back(error):
+def test_a_failed_block_resets_attributes(error):
     holder = Holder()
     holder.kept = 1
     with suppress(error), all_or_nothing(holder):

@@ -30,7 +30,7 @@ each_method = pytest.mark.parametrize("method", ROWS_OUT.values(), ids=ROWS_OUT)
 
 @pytest.fixture(scope="module")
 def frame():
-    """178 rows under real names and an index that is not a count."""
+    """178 rows with column names and an index that does not count rows."""
     X = load_wine(as_frame=True).data
     return X.set_index(pd.Index([f"bottle {i}" for i in range(len(X))]))
 
@@ -38,30 +38,30 @@ def frame():
 @each_method
 def test_pandas_keeps_names_and_index(quick, frame, method):
     quick.set_output(transform="pandas").fit(frame)
-    restored = method(quick, frame)
-    assert isinstance(restored, pd.DataFrame)
-    assert restored.columns.equals(frame.columns)
-    assert restored.index.equals(frame.index)
+    reconstructed = method(quick, frame)
+    assert isinstance(reconstructed, pd.DataFrame)
+    assert reconstructed.columns.equals(frame.columns)
+    assert reconstructed.index.equals(frame.index)
 
 
 @each_method
 def test_polars_keeps_names(quick, frame, method):
     rows = pl.from_pandas(frame)
-    restored = method(quick.set_output(transform="polars").fit(rows), rows)
-    assert isinstance(restored, pl.DataFrame)
-    assert restored.columns == list(frame.columns)
+    reconstructed = method(quick.set_output(transform="polars").fit(rows), rows)
+    assert isinstance(reconstructed, pl.DataFrame)
+    assert reconstructed.columns == list(frame.columns)
 
 
 @EACH
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_frames_hold_the_bits_of_the_array(quick, frame, output):
     plain = quick.fit(frame)
-    rows, restored = frame.to_numpy(), plain.reconstruct(frame)
+    rows, reconstructed = frame.to_numpy(), plain.reconstruct(frame)
     sampled = plain.sample(5, random_state=0)
     framed = clone(quick).set_output(transform=output).fit(frame)
-    assert isinstance(restored, np.ndarray)
-    assert np.array_equal(framed.reconstruct(frame).to_numpy(), restored)
-    assert np.array_equal(framed.reconstruct(rows).to_numpy(), restored)
+    assert isinstance(reconstructed, np.ndarray)
+    assert np.array_equal(framed.reconstruct(frame).to_numpy(), reconstructed)
+    assert np.array_equal(framed.reconstruct(rows).to_numpy(), reconstructed)
     assert np.array_equal(framed.sample(5, random_state=0).to_numpy(), sampled)
 
 
@@ -120,8 +120,8 @@ def test_a_fit_and_its_scores_do_not_depend_on_the_configuration(quick, frame, p
 def test_float32_stays_float32(quick, frame):
     narrow = frame.astype(np.float32)
     quick.set_output(transform="pandas").fit(narrow)
-    restored = quick.inverse_transform(quick.transform(narrow))
-    assert set(restored.dtypes) == {np.dtype(np.float32)}
+    reconstructed = quick.inverse_transform(quick.transform(narrow))
+    assert set(reconstructed.dtypes) == {np.dtype(np.float32)}
 
 
 def test_behind_a_scaler_frames_pass_through(quick, frame):
@@ -170,6 +170,6 @@ def test_codes_under_names_of_the_callers_own_are_taken_as_they_come(quick, fram
 
 def test_codes_without_names_are_taken_as_they_are(quick, frame):
     codes = quick.fit(frame).transform(frame)
-    restored = quick.inverse_transform(codes)
-    assert np.array_equal(quick.inverse_transform(pd.DataFrame(codes)), restored)
-    assert np.array_equal(quick.inverse_transform(codes.tolist()), restored)
+    reconstructed = quick.inverse_transform(codes)
+    assert np.array_equal(quick.inverse_transform(pd.DataFrame(codes)), reconstructed)
+    assert np.array_equal(quick.inverse_transform(codes.tolist()), reconstructed)

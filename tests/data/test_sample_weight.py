@@ -1,4 +1,4 @@
-"""Weights of rows: dropped, repeated or relative, in fit, score and metrics, and on their way."""
+"""Sample weights: dropped, repeated or relative; in fit, score, metrics and Pipelines."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_few_rows_that_count_are_the_rows_repeated_bit_for_bit(quick, wine, n_ro
     assert weighted.noise_variance_ == pytest.approx(quick.noise_variance_)
 
 
-def test_canonical_form_is_for_few_rows_that_can_be_counted():
+def test_only_few_rows_with_integer_weights_are_sorted_and_repeated():
     X = np.array([[2.0], [1.0], [3.0]])
     assert np.array_equal(sort_and_repeat(X, np.array([2, 1, 1]), below=5)[0][:, 0], [1, 2, 2, 3])
     for weights in (np.array([2, 2, 1]), np.array([0.5, 1, 1.5])):
@@ -136,7 +136,7 @@ def test_the_objective_weighs_rows_as_repeating_them_does():
     objective = Objective({"reconstruction": squared_error})
     x = torch.randn(6, 4, generator=generator, dtype=torch.float64)
     counts = torch.tensor([1, 3, 2, 1, 4, 1])
-    losses, slopes = [], []
+    losses, gradients = [], []
     for rows, weights in (
         (x, counts / counts.double().mean()),
         (x.repeat_interleave(counts, dim=0), None),
@@ -144,9 +144,9 @@ def test_the_objective_weighs_rows_as_repeating_them_does():
         network.zero_grad()
         step = AutogradGradient(network, objective, gradient)(rows, None, weights)
         losses.append(step["loss"])
-        slopes.append(torch.cat([p.grad.reshape(-1) for p in network.parameters()]))
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in network.parameters()]))
     torch.testing.assert_close(*losses)
-    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("cls", [AutoencoderTransformer, VAETransformer])
@@ -212,7 +212,7 @@ def test_equal_weights_are_none(quick, cancer):
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])
-def test_rows_that_weigh_more_are_restored_better(kind, digits, early_stopping):
+def test_rows_of_larger_weight_are_reconstructed_better(kind, digits, early_stopping):
     heavy = np.arange(len(digits)) % 2 == 0
     heavy = heavy[:400]
     X = np.where(heavy[:, None], digits[:400], digits[:400, ::-1] ** 3)
@@ -234,7 +234,7 @@ def test_weighted_and_repeated_rows_train_to_like_quality(kind, digits):
     assert lost[0] == pytest.approx(lost[1], rel=0.1)
 
 
-# -- on the way --------------------------------------------------------------------
+# -- routing -----------------------------------------------------------------------
 
 
 def test_weights_are_routed_through_pipelines_and_searches(quick, cancer, counts):

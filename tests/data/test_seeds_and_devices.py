@@ -40,7 +40,7 @@ def test_globally_seeded_block_repeats_and_leaves_the_generator():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_globally_seeded_block_restores_after_an_error():
+def test_a_globally_seeded_block_resets_generators_after_an_error():
     before = torch.get_rng_state()
     with suppress(KeyError), seeded_globally(1, torch.device("cpu")):
         torch.rand(3)

@@ -28,12 +28,12 @@ CONTAINERS = [
 
 @pytest.fixture(scope="module")
 def thin(digits):
-    """Half of the entries are zero as it is; the darkest go too."""
+    """Digits with small values set to zero, so that more than half of the entries are zero."""
     return np.where(digits > 0.7, digits, 0.0)[:700]
 
 
 @pytest.fixture
-def stays_outside(monkeypatch):
+def out_of_core(monkeypatch):
     for module in (dataset, n_components):
         monkeypatch.setattr(module, "MEMORY_BYTES", 100_000)
 
@@ -99,7 +99,7 @@ def test_after_a_vectorizer():
     assert np.isfinite(Z).all()
 
 
-# -- rows that stay outside of memory ----------------------------------------------
+# -- out of core ---------------------------------------------------------------------
 
 
 def outside(X, make, tmp_path):
@@ -116,9 +116,9 @@ both = pytest.mark.parametrize("make", ["sparse", "memory map"])
 
 
 @both
-@pytest.mark.usefixtures("stays_outside")
+@pytest.mark.usefixtures("out_of_core")
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_anchor_of_rows_outside_is_pcas(thin, make, weighted, tmp_path):
+def test_the_anchor_out_of_core_is_pcas(thin, make, weighted, tmp_path):
     weights = np.random.default_rng(0).integers(1, 4, size=len(thin)).astype(float)
     mean = np.average(thin, axis=0, weights=weights if weighted else None)
     rows = Dataset(outside(thin, make, tmp_path), mean, 2.0, weights if weighted else None)
@@ -130,9 +130,9 @@ def test_the_anchor_of_rows_outside_is_pcas(thin, make, weighted, tmp_path):
 
 
 @both
-@pytest.mark.usefixtures("stays_outside")
+@pytest.mark.usefixtures("out_of_core")
 @pytest.mark.parametrize("n_components", [None, 64])
-def test_all_components_of_rows_outside_are_refused_by_name(thin, make, n_components, tmp_path):
+def test_all_components_out_of_core_are_refused_by_name(thin, make, n_components, tmp_path):
     X = outside(thin, make, tmp_path)
     with pytest.raises(ValueError, match=r"n_components=64.*ARPACK.*anchor=None"):
         AutoencoderTransformer(n_components, max_epochs=1).fit(X)
@@ -146,9 +146,7 @@ def inside(request, digits):
 
 
 @both
-def test_training_from_outside_is_as_good_as_from_memory(
-    inside, digits, make, tmp_path, monkeypatch
-):
+def test_training_out_of_core_is_as_good_as_in_memory(inside, digits, make, tmp_path, monkeypatch):
     kind = clone(inside)
     monkeypatch.setattr(dataset, "MEMORY_BYTES", 1000)
     X = outside(digits[:1400], make, tmp_path)
@@ -159,14 +157,14 @@ def test_training_from_outside_is_as_good_as_from_memory(
     assert lost[1] == pytest.approx(lost[0], rel=0.05)
 
 
-@pytest.mark.usefixtures("stays_outside")
+@pytest.mark.usefixtures("out_of_core")
 @pytest.mark.parametrize(
     "params",
     [{"early_stopping": False}, {"n_components": 0.5}, {"lr_schedule": "constant"}],
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_other_ways_to_fit_from_outside(quick, thin, params):
+def test_other_ways_to_fit_out_of_core(quick, thin, params):
     X = sparse.csr_array(thin)
     if not is_dense(quick) and "n_components" in params:
         params = {"n_components": None}

@@ -1,4 +1,4 @@
-"""Threads: limits that leave no trace, and bits that do not depend on how many there are."""
+"""Threads: limits that end with their block, and results that do not depend on their number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skae._data.threads import LITTLE_INFERENCE, inference_threads, limited_threads
 
 
-def test_threads_are_limited_inside_and_restored_even_after_an_error(two_threads):
+def test_threads_are_limited_inside_and_reset_even_after_an_error(two_threads):
     inside = []
     with suppress(KeyError), limited_threads(1):
         inside.append(torch.get_num_threads())
@@ -75,7 +75,7 @@ def test_little_inference_has_one_thread(two_threads):
 
 
 def results(estimator, X, n_threads):
-    """What a worker of so many threads would send back."""
+    """Result of a worker process with a number of threads."""
     with threadpool_limits(n_threads):
         torch.set_num_threads(n_threads)
         fitted = clone(estimator).fit(X)

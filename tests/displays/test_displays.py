@@ -1,4 +1,4 @@
-"""Displays show what the estimators say, on the axes they are given."""
+"""Displays show the values of the estimators, on the given axes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _close():
 
 @pytest.fixture(scope="module")
 def fitted(wine):
-    """Autoencoder of four components, left at PCA nowhere."""
+    """Autoencoder of four components whose training left PCA."""
     return make_fast(n_components=4, early_stopping=False, max_epochs=20).fit(wine)
 
 
@@ -71,7 +71,7 @@ def pipeline(frame):
 
 @pytest.fixture(scope="module")
 def search(wine):
-    """Of PCA, which is quick, by the share of variance that it explains."""
+    """Search over PCA, which is fast, scored by the share of explained variance."""
     grid = {"n_components": [1, 2, 8]}
     return GridSearchCV(AutoencoderTransformer(hidden_layer_sizes=()), grid, cv=4).fit(wine)
 
@@ -800,7 +800,7 @@ def test_the_parameter_is_found_or_asked_for(wine):
 
 
 @pytest.mark.filterwarnings("ignore:Scoring failed", "ignore:One or more of the test")
-def test_failed_candidates_are_gaps(wine):
+def test_failed_candidates_leave_a_gap(wine):
     def fails_at_two(estimator, X):
         if estimator.n_components == 2:
             raise ValueError

@@ -1,4 +1,4 @@
-"""The plain autoencoder: PCA where it is linear, never worse where it is not."""
+"""The plain autoencoder: PCA if it is linear, never worse than PCA if not."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_classic_autoencoder_beats_the_mean_by_default(wine, hidden_layer_size
 
 
 def ratio_to_pca(X, k, **params):
-    """Held-out error over PCA's."""
+    """Held-out error divided by that of PCA."""
     train, test = train_test_split(X, test_size=0.3, random_state=0)
     ours = AutoencoderTransformer(k, random_state=0, **params).fit(train)
     pca = full_pca(k).fit(train)
@@ -163,11 +163,11 @@ def ratio_to_pca(X, k, **params):
     [(load_iris, 2), (load_wine, 6), (load_diabetes, 5), (load_breast_cancer, 15)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_held_out_rows_are_restored_no_worse_than_by_pca(load, k):
+def test_held_out_rows_are_reconstructed_no_worse_than_by_pca(load, k):
     assert ratio_to_pca(StandardScaler().fit_transform(load().data), k) <= 1.001
 
 
-def test_digits_are_restored_far_better_than_by_pca():
+def test_digits_are_reconstructed_far_better_than_by_pca():
     assert ratio_to_pca(load_digits().data, 2) < 0.8
 
 
@@ -215,13 +215,13 @@ def test_the_largest_entry_of_each_component_is_positive(trained):
     assert fitted.components_.shape == (fitted.n_components_, X.shape[1])
 
 
-def test_components_are_the_mean_slope_of_the_decoder(trained):
+def test_components_are_the_mean_jacobian_of_the_decoder(trained):
     fitted, X = trained
     Z, h = fitted.transform(X), 1e-6
     for step, component in zip(h * np.eye(Z.shape[1]), fitted.components_, strict=True):
-        slopes = fitted.inverse_transform(Z + step) - fitted.inverse_transform(Z - step)
+        differences = fitted.inverse_transform(Z + step) - fitted.inverse_transform(Z - step)
         # kinks of a ReLU are crossed by some steps
-        np.testing.assert_allclose(slopes.mean(axis=0) / (2 * h), component, atol=1e-3)
+        np.testing.assert_allclose(differences.mean(axis=0) / (2 * h), component, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", TRAINED)
@@ -241,7 +241,7 @@ def test_fit_transform_is_fit_and_transform(cancer):
     assert np.array_equal(Z, make_fast().fit(cancer).transform(cancer))
 
 
-# -- what describes a fit ----------------------------------------------------------
+# -- attributes and scores ----------------------------------------------------------
 
 
 def test_reconstruct_is_inverse_transform_of_transform(trained):
@@ -307,7 +307,7 @@ def test_curves_have_one_value_an_epoch(cancer):
 
 
 def test_a_perfect_loss_of_one_is_the_variance(cancer):
-    """Curves are in units of the mean feature variance: predicting the mean costs d."""
+    """Curves are in units of the mean feature variance: predicting the mean costs n_features."""
     fitted = make_fast(anchor=None, early_stopping=False, max_epochs=1, lr=1e-12).fit(cancer)
     assert fitted.loss_curve_[0] == pytest.approx(30, rel=0.1)
 
@@ -360,12 +360,12 @@ def test_hidden_layers_are_mirrored(wine):
     assert widths == [[13, 9, 5], [2, 5, 9]]
 
 
-def test_cross_entropy_restores_within_the_unit_interval(digits):
+def test_cross_entropy_reconstructs_within_the_unit_interval(digits):
     fitted = make_fast(
         n_components=10, loss="binary_cross_entropy", anchor=None, max_epochs=30
     ).fit(digits)
-    restored = fitted.reconstruct(digits)
-    assert 0 <= restored.min() < restored.max() <= 1
+    reconstructed = fitted.reconstruct(digits)
+    assert 0 <= reconstructed.min() < reconstructed.max() <= 1
     assert fitted.score(digits) > 0.3
     assert fitted.loss_curve_[-1] < 0.8 * fitted.loss_curve_[0]
     assert fitted.explained_variance_ratio_.sum() == pytest.approx(fitted.score(digits), rel=1e-6)
@@ -379,7 +379,7 @@ def test_cross_entropy_takes_zeros_and_ones(digits):
 
 @pytest.mark.parametrize("k", [13, 14, 40])
 @pytest.mark.parametrize("whiten", [False, True])
-def test_an_overcomplete_code_restores_everything(k, whiten, wine):
+def test_an_overcomplete_code_reconstructs_everything(k, whiten, wine):
     fitted = AutoencoderTransformer(k, whiten=whiten, random_state=0).fit(wine)
     Z = fitted.transform(wine)
     assert Z.shape == (178, k)
@@ -419,7 +419,7 @@ def test_an_own_network_infers_without_dropout(wine):
     assert np.array_equal(fitted.reconstruct(wine), fitted.reconstruct(wine))
 
 
-# -- going on ----------------------------------------------------------------------
+# -- warm starts --------------------------------------------------------------------
 
 
 def make_warm(**params):
@@ -450,7 +450,7 @@ def test_a_warm_start_keeps_centre_and_scale_for_other_rows(cancer):
     assert fitted.n_samples_ == 269
 
 
-def test_a_warm_start_of_few_rows_is_judged_by_one_split_not_by_new_networks(cancer):
+def test_a_warm_start_of_few_rows_is_validated_on_one_split_not_by_cross_validation(cancer):
     fitted = make_fast(max_epochs=8).fit(cancer[:200])
     fitted.set_params(warm_start=True).fit(cancer[:200])
     assert len(fitted.validation_loss_curve_) == fitted.n_iter_ == 8

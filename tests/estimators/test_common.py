@@ -1,4 +1,4 @@
-"""What scikit-learn's ecosystem may ask of every public estimator."""
+"""What scikit-learn and its users expect of every public estimator."""
 
 from __future__ import annotations
 
@@ -412,7 +412,7 @@ def test_read_only_memory_maps(quick, wine, tmp_path, dtype, order):
     assert np.array_equal(quick.inverse_transform(codes), quick.reconstruct(mapped))
 
 
-def test_nobody_writes_into_the_callers_rows(quick, wine):
+def test_the_callers_rows_are_not_written_to(quick, wine):
     X = wine.copy()
     Z = quick.fit_transform(X)
     kept = Z.copy()
@@ -456,10 +456,10 @@ def test_units_that_differ_by_a_power_of_two_change_no_bit(quick, wine, exponent
     assert scaled.explained_variance_ratio_ == pytest.approx(quick.explained_variance_ratio_)
 
 
-def test_an_offset_of_a_million_changes_next_to_nothing(quick, wine):
+def test_an_offset_of_a_million_changes_hardly_anything(quick, wine):
     shifted = clone(quick).fit(wine + 1e6)
     quick.fit(wine)
-    # Which units are active changes at once, and with it the way that training takes.
+    # Sparse codes: rounding may change which units are active, and so the course of training.
     tolerance = 1e-4 if is_dense(quick) else 1e-3
     assert_close(shifted.transform(wine + 1e6), quick.transform(wine), tolerance)
     assert_close(shifted.reconstruct(wine + 1e6) - 1e6, quick.reconstruct(wine), tolerance)
@@ -477,8 +477,8 @@ def test_constant_columns_stay_constant(quick, wine):
     X = wine.copy()
     X[:, [0, 5, 8]] = 3.0, -7.0, 0.1
     quick.fit(X)
-    restored = quick.reconstruct(X)
-    np.testing.assert_allclose(restored[:, [0, 5, 8]], X[:, [0, 5, 8]], atol=1e-5)
+    reconstructed = quick.reconstruct(X)
+    np.testing.assert_allclose(reconstructed[:, [0, 5, 8]], X[:, [0, 5, 8]], atol=1e-5)
     assert np.isfinite(quick.explained_variance_ratio_).all()
 
 
@@ -538,7 +538,7 @@ def test_no_batch_is_a_single_row(quick, n_rows, batch_size, early_stopping):
 
 
 def fitted_codes(estimator, X, n_threads):
-    """Fit as in another process; what returns is all that a fit learned of X."""
+    """Fit, and return all that was learned from X; it can be called in another process."""
     torch.set_num_threads(n_threads)
     fitted = clone(estimator).fit(X)
     return fitted.transform(X), fitted.reconstruct(X), fitted.explained_variance_ratio_

@@ -1,4 +1,4 @@
-"""`DenoisingAutoencoder`: the corrupted row in, the clean row out."""
+"""`DenoisingAutoencoder`: encodes corrupted rows and reconstructs clean ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def make(**params):
 
 
 class Shift(nn.Module):
-    """Noise as a user would write it, from the global generator."""
+    """Noise module of a user, which draws from the global generator."""
 
     def forward(self, x):
         return x + 0.3 * torch.randn(1) if self.training else x
 
 
-def error(restored, X):
-    return np.square(restored - X).sum()
+def error(reconstructed, X):
+    return np.square(reconstructed - X).sum()
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -43,7 +43,7 @@ def test_level_zero_is_the_plain_autoencoder_bit_for_bit(cancer, noise, n_rows):
 
 
 @pytest.mark.parametrize(("noise", "level"), [("gaussian", 0.5), ("masking", 0.3)])
-def test_corrupted_digits_are_restored_far_better_than_by_pca(digits, noise, level):
+def test_corrupted_digits_are_reconstructed_far_better_than_by_pca(digits, noise, level):
     train, test = digits[:1300], digits[1300:]
     random = np.random.default_rng(0)
     if noise == "gaussian":
@@ -102,7 +102,7 @@ def test_a_linear_denoiser_is_trained_since_pca_is_not_its_optimum(cancer):
     assert error(linear.denoise(corrupted), test) < 0.9 * of_pca
 
 
-def test_all_weights_are_judged_by_one_corruption(cancer):
+def test_all_weights_are_validated_on_the_same_corruption(cancer):
     fitted = make(max_epochs=4, lr=1e-30, anchor=None).fit(np.repeat(cancer, 2, axis=0))
     assert np.ptp(fitted.validation_loss_curve_) < 1e-6
 
@@ -127,7 +127,7 @@ def test_a_module_of_ones_own_is_copied_and_not_moved_to_the_model(cancer):
 
 @pytest.mark.parametrize("backend", [NUMPY, TORCH], ids=["numpy", "torch"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_written_out_gradient_encodes_the_corrupted_and_compares_with_the_clean(loss, backend):
+def test_the_closed_form_encodes_corrupted_rows_and_compares_with_clean_ones(loss, backend):
     generator = torch.Generator().manual_seed(0)
     network = Autoencoder(
         MLP([6, 8, 3], generator=generator), MLP([3, 8, 6], generator=generator)
@@ -136,10 +136,10 @@ def test_the_written_out_gradient_encodes_the_corrupted_and_compares_with_the_cl
     objective = Objective({"reconstruction": LOSSES[loss]})
     flat = FlatParameters(network)
     expected = AutogradGradient(network, objective, flat.gradient)(x, corrupted)
-    slope = flat.gradient.clone()
+    grad = flat.gradient.clone()
     written = ClosedFormGradient(network, objective, backend)(x, corrupted)
     assert float(written["loss"]) == pytest.approx(float(expected["loss"]))
-    torch.testing.assert_close(flat.gradient, slope)
+    torch.testing.assert_close(flat.gradient, grad)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])

@@ -1,4 +1,4 @@
-"""Rows that arrive by and by."""
+"""`partial_fit`: rows that arrive in chunks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shuffled(digits):
 
 @pytest.fixture(scope="module", params=ESTIMATORS, ids=name_of)
 def streamed_once(request, shuffled):
-    """Every kind, in the middle of a stream."""
+    """Every kind, after several calls of `partial_fit`."""
     kind = clone(request.param).set_params(n_components=4)
     return stream(kind, shuffled[:900], 6)
 
@@ -82,11 +82,11 @@ def test_the_linear_model_remains_pca_of_all_rows(cls, raw_cancer, offset):
     assert_close(linear.explained_variance_, whole.explained_variance_, 1e-9)
 
 
-def test_rows_to_wait_for_grow_with_the_features():
+def test_training_waits_for_more_rows_if_there_are_more_features():
     assert [min_rows_to_train(d) for d in (1, 100, 784, 10_000)] == [500, 500, 3920, 5000]
 
 
-def test_moments_are_held_by_two_rows_a_feature(wine):
+def test_two_rows_per_feature_have_the_moments_of_all_rows(wine):
     seen = Stream([0], 13, joint=True)
     seen.rows.add(wine, np.arange(178.0))
     X, weights = seen.equivalent_rows()
@@ -96,11 +96,11 @@ def test_moments_are_held_by_two_rows_a_feature(wine):
     assert_close((X - mean).T * weights @ (X - mean), seen.rows.scatter, 1e-12)
 
 
-# -- from then on ------------------------------------------------------------------
+# -- once training has started ------------------------------------------------------------------
 
 
 @NETWORKS
-def test_what_describes_the_model_is_current(kind, shuffled, params):
+def test_attributes_are_current_after_each_call(kind, shuffled, params):
     kind.set_params(n_components=4, **suited(kind, params))
     stream(kind, shuffled, 12, n_passes=2)
     assert kind.n_iter_ == len(kind.loss_curve_) > 12
@@ -195,7 +195,7 @@ def test_a_fit_forgets_the_stream(streamed, wine):
     assert np.array_equal(streamed.transform(wine), again.transform(wine))
 
 
-# -- the same result ---------------------------------------------------------------
+# -- equal results -----------------------------------------------------------------
 
 
 @NETWORKS
@@ -279,7 +279,7 @@ def test_small_weights_are_no_obstacle(kind, wine, n_rows):
     np.testing.assert_allclose(kind.mean_, wine[:n_rows].mean(axis=0), atol=1e-9)
 
 
-def test_rows_of_weight_two_pull_twice_as_hard(shuffled):
+def test_rows_of_weight_two_count_twice_in_training(shuffled):
     one, two = (
         stream(AutoencoderTransformer(3, optimizer="sgd", random_state=0), shuffled[:600], 1)
         for _ in range(2)
@@ -290,7 +290,7 @@ def test_rows_of_weight_two_pull_twice_as_hard(shuffled):
     assert not np.array_equal(one.transform(shuffled), two.transform(shuffled))
 
 
-# -- what may go wrong -------------------------------------------------------------
+# -- errors and warnings ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_rows_of_weight_two_pull_twice_as_hard(shuffled):
         ({"device": "cuda:99"}, "absent"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_and_loses_nothing(streamed, shuffled, params, message):
+def test_bad_parameters_are_refused_and_nothing_is_lost(streamed, shuffled, params, message):
     codes = streamed.transform(shuffled)
     n_seen = streamed.n_samples_seen_
     with pytest.raises(ValueError, match=message):
@@ -310,23 +310,21 @@ def test_what_cannot_be_followed_is_refused_and_loses_nothing(streamed, shuffled
     assert streamed.n_samples_seen_ == n_seen
 
 
-def test_a_linear_model_of_very_many_features_names_a_way_out():
+def test_a_linear_model_of_very_many_features_names_a_remedy():
     rows = sparse.random(5, 5000, density=0.01, format="csr", random_state=0)
     with pytest.raises(ValueError, match="IncrementalPCA"):
         AutoencoderTransformer(2, hidden_layer_sizes=()).partial_fit(rows)
 
 
-def test_a_density_that_cannot_follow_gives_way_with_a_warning(streamed, shuffled):
+def test_a_density_that_needs_all_rows_is_replaced_with_a_warning(streamed, shuffled):
     streamed.set_params(**suited(streamed, {"latent_density": "gaussian_mixture"}))
-    with pytest.warns(
-        UserWarning, match="latent_density='gaussian_mixture'.*normal distribution"
-    ):
+    with pytest.warns(UserWarning, match="latent_density='gaussian_mixture'.*normal distribution"):
         streamed.partial_fit(shuffled[900:])
     assert isinstance(streamed.latent_density_, Gaussian)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_share_of_variance_is_settled_when_training_starts(dense, shuffled):
+def test_a_share_of_variance_chooses_the_size_when_training_starts(dense, shuffled):
     dense.set_params(n_components=0.5, max_epochs=5)
     dense.partial_fit(shuffled[:300])
     of_pca = PCA(0.5).fit(shuffled[:300]).n_components_

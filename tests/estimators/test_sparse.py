@@ -1,4 +1,4 @@
-"""What sparse codes promise: how many units are active, and what the dictionary is."""
+"""`SparseAutoencoder`: the number of active units, the dictionary, and training."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def fitted(request, digits):
     return make(sparsity=request.param, n_active=8).fit(digits)
 
 
-# -- what is active ----------------------------------------------------------------
+# -- active units ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_active", [1, 7, 64, 128, 500])
-def test_exactly_so_many_are_active(digits, n_active):
+def test_topk_has_exactly_n_active_units_active(digits, n_active):
     model = make(n_active=n_active, max_epochs=3).fit(digits[:700])
     active = np.count_nonzero(model.transform(digits), axis=1)
     assert set(active) == {min(n_active, 128)}
@@ -64,7 +64,7 @@ def test_l1_reaches_its_share_on_the_training_rows(digits, n_active, n_rows):
     assert model.n_active_per_row_ == pytest.approx(active)
 
 
-def test_the_cost_of_l1_is_solved_for(digits):
+def test_fewer_active_units_need_a_larger_l1_penalty(digits):
     digits = digits[:900]
     penalties = [
         float(make(sparsity="l1", n_active=n, max_epochs=12).fit(digits).net_.module_.penalty)
@@ -124,7 +124,7 @@ def test_what_is_active_depends_on_no_other_row(fitted, digits):
     assert np.array_equal(alone != 0, fitted.transform(rows)[:200] != 0)
 
 
-# -- units that die ----------------------------------------------------------------
+# -- dead units ---------------------------------------------------------------------
 
 
 def test_dead_units_are_those_of_no_training_row(fitted, digits):
@@ -181,7 +181,7 @@ def test_more_units_than_features_or_rows(digits):
     assert make().fit(digits[:100]).n_components_ == 2 * 64
 
 
-def test_a_dictionary_beats_as_many_of_the_best_directions(digits):
+def test_a_dictionary_beats_pca_of_as_many_components_as_active_units(digits):
     model = make(200, n_active=5, max_epochs=20).fit(digits[:1400])
     linear = AutoencoderTransformer(5, hidden_layer_sizes=()).fit(digits[:1400])
     assert model.score(digits[1400:]) > linear.score(digits[1400:]) + 0.15
@@ -262,7 +262,7 @@ def test_repeated_rows_make_the_step_of_weighted_ones(digits, sparsity):
     model = make(sparsity=sparsity, max_epochs=1, n_active=8).fit(digits[:198])
     counts = torch.tensor(np.arange(198) % 3, dtype=torch.float64)
     x = torch.from_numpy(digits[:198] - digits[:198].mean(axis=0))
-    slopes = []
+    gradients = []
     for rows, weights in [
         (x, counts / counts.mean()),
         (x.repeat_interleave(counts.long(), dim=0), None),
@@ -276,9 +276,9 @@ def test_repeated_rows_make_the_step_of_weighted_ones(digits, sparsity):
         for p in network.parameters():
             p.grad = torch.zeros_like(p)
         AutogradGradient(network, model._make_objective(), gradient)(rows, None, weights)
-        slopes.append(torch.cat([p.grad.reshape(-1) for p in network.parameters()]))
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in network.parameters()]))
         network.requires_grad_(False)
-    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_warm_start_of_another_sparsity_is_refused(digits):
@@ -294,7 +294,7 @@ def test_a_warm_start_takes_another_number_of_active_units(digits):
 
 
 @each
-def test_rows_may_arrive_by_and_by(digits, sparsity):
+def test_rows_may_arrive_in_chunks(digits, sparsity):
     model = make(sparsity=sparsity, n_active=8)
     for chunk in np.array_split(digits, 18):
         model.partial_fit(chunk)

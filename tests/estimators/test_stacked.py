@@ -1,4 +1,4 @@
-"""`StackedAutoencoder`: layer by layer, then together."""
+"""`StackedAutoencoder`: layers are pretrained one by one, then trained jointly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def weights_of(fitted):
 
 
 def started(X, **params):
-    """A stack whose joint training moved next to nothing, and its layers."""
+    """A stack whose joint training changed the weights hardly at all, and its layers."""
     params = {"lr": 1e-12, "early_stopping": False, **params}
     return make(**params).fit(X)
 
@@ -91,7 +91,7 @@ def test_without_fine_tuning_the_anchored_stack_has_the_layers_of_the_classic_on
 
 
 class Watch(Callback):
-    """Keeps the network as the joint training finds it."""
+    """Copies the network with which joint training starts."""
 
     found: ClassVar[list] = []
 
@@ -106,7 +106,7 @@ class Watch(Callback):
         (True, [[True, True, True], [True, True, True]]),
     ],
 )
-def test_without_fine_tuning_the_ends_alone_are_trained(cancer, fine_tune, expected):
+def test_without_fine_tuning_only_other_layers_are_trained(cancer, fine_tune, expected):
     Watch.found.clear()
     params = {"fine_tune": fine_tune, "early_stopping": False, "callbacks": [Watch()]}
     after = linear_layers(make(**params).fit(cancer).net_.module_)
@@ -134,7 +134,7 @@ def test_the_classic_stack_is_the_chain_of_its_layers(cancer):
     torch.testing.assert_close(network.decode(codes[-1]), row)
 
 
-# -- from PCA on -------------------------------------------------------------------
+# -- start at PCA -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hidden", [(8,), (8, 6), (9, 7, 5)], ids=str)
@@ -146,8 +146,8 @@ def test_the_joint_training_starts_at_pca(wine, hidden):
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-def test_the_decoder_starts_from_what_pcas_codes_say_of_the_first_layer(cancer, activation):
-    """Codes are uncorrelated with what they leave out: least squares is the projection."""
+def test_the_decoders_first_layer_starts_at_its_least_squares_fit(cancer, activation):
+    """Codes are uncorrelated with the residuals, so the least-squares fit is the projection."""
     stack = started(cancer, hidden_layer_sizes=(8,), activation=activation, n_components=4)
     encoder, decoder = linear_layers(stack.net_.module_)
     components = stack.net_.module_.components.float()
@@ -185,7 +185,7 @@ def test_pretraining_helps_deep_networks_on_digits(digits):
     assert greedy > random + 0.1
 
 
-# -- what is said of the layers ----------------------------------------------------
+# -- loss curves of layers --------------------------------------------------------
 
 
 @each_anchor
@@ -200,13 +200,13 @@ def test_curves_of_each_layer_fall_and_are_in_units_of_its_input(digits, anchor)
     assert type(stack.layer_loss_curves_[1][0]) is float
 
 
-def test_nothing_is_held_out_of_layers_if_nothing_is_to_be(wine):
+def test_without_early_stopping_no_rows_are_held_out_of_layers(wine):
     stack = make(early_stopping=False).fit(wine)
     assert [len(curve) for curve in stack.layer_loss_curves_] == [3, 3]
     assert stack.layer_validation_loss_curves_ == [[], []]
 
 
-def test_rows_of_ones_own_judge_the_layers_too(wine):
+def test_x_val_validates_the_layers_too(wine):
     few = make(max_epochs=4).fit(wine[:60])
     assert few.layer_validation_loss_curves_ == [[], []]
     few.fit(wine[:60], X_val=wine[60:])
@@ -251,7 +251,7 @@ def test_a_stream_is_pretrained_on_the_rows_that_waited(digits, anchor):
 
 
 @each_anchor
-def test_a_stream_leaves_layers_alone_if_it_is_to(digits, anchor):
+def test_a_stream_without_fine_tuning_keeps_pretrained_layers(digits, anchor):
     stack = make(anchor=anchor, fine_tune=False).partial_fit(digits[:600])
     before, score = weights_of(stack), stack.score(digits)
     stack.partial_fit(digits[600:])
@@ -288,7 +288,7 @@ def test_noise_of_level_zero_is_none(cancer, noise):
 # -- rows and other parameters -----------------------------------------------------
 
 
-def test_some_rows_stand_for_very_many():
+def test_statistics_of_very_many_rows_use_some_of_them():
     random = np.random.default_rng(0)
     rows = Dataset(random.normal(size=(120_000, 2)), np.zeros(2))
     codes = LayerActivations(rows, [MLP([2, 3], generator=torch.Generator().manual_seed(0))])
@@ -297,7 +297,7 @@ def test_some_rows_stand_for_very_many():
     np.testing.assert_allclose(codes.feature_statistics()["std"], whole, rtol=0.02)
 
 
-def test_codes_are_rows(wine):
+def test_layer_activations_are_a_dataset(wine):
     random = torch.Generator().manual_seed(0)
     layer, weights = MLP([13, 4], generator=random).append(nn.Tanh()), np.arange(1.0, 179)
     rows = Dataset(wine, wine.mean(axis=0), weights=weights)

@@ -101,7 +101,7 @@ def test_scikit_learns_checks_pass_without_exception(kind, params):
     assert [(r["check_name"], r["exception"]) for r in failed] == []
 
 
-# -- what is promised --------------------------------------------------------------
+# -- promises ---------------------------------------------------------------------
 
 
 def test_without_fine_tuning_the_classifier_is_logistic_regression_on_codes(labeled_digits):
@@ -142,7 +142,7 @@ def test_unlabeled_rows_help_on_digits(labeled_digits):
     assert model.metric_ in ("euclidean", "cosine")
 
 
-def test_spreading_passes_over_a_metric_under_which_classes_mix(cancer):
+def test_propagation_does_not_choose_a_metric_that_mixes_classes(cancer):
     y = load_breast_cancer().target  # most components are noise, which whitening blows up
     autoencoder = AutoencoderTransformer(30, hidden_layer_sizes=())
     some = np.where(np.arange(len(y)) % 10 == 0, y, -1)
@@ -151,7 +151,7 @@ def test_spreading_passes_over_a_metric_under_which_classes_mix(cancer):
     assert model.score(cancer, y) > 0.94
 
 
-def test_nothing_is_spread_from_too_few_labels(labeled_digits):
+def test_too_few_labels_are_not_propagated(labeled_digits):
     X, y = labeled_digits
     model = quick(AutoencoderClassifier, unlabeled=-1).fit(X[:100], few(y[:100], 9))
     assert model.metric_ is model.alpha_ is None
@@ -164,7 +164,7 @@ def test_noise_is_not_learned(diabetes):
     assert np.std(model.predict(X)) < 0.5 * y.std()
 
 
-def test_labels_that_name_the_same_are_the_same(labeled_digits):
+def test_names_and_numbers_of_classes_give_the_same_model(labeled_digits):
     X, y = labeled_digits
     names = np.array([f"d{digit}" for digit in y])
     by_name = quick(AutoencoderClassifier).fit(X[:200], names[:200])
@@ -280,7 +280,7 @@ def test_several_outputs_of_classes(labeled_digits):
     assert [len(c) for c in semi.classes_] == [10, 2]
 
 
-def test_several_outputs_of_quantities():
+def test_several_continuous_outputs():
     X, Y = load_linnerud(return_X_y=True)
     model = quick(AutoencoderRegressor, AutoencoderTransformer(2, **FITTED)).fit(X, Y)
     assert model.predict(X).shape == Y.shape
@@ -355,7 +355,7 @@ def test_weights_move_predictions(kind, cancer):
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("n_rows", [60, 569])
 @BOTH
-def test_noise_moves_the_fine_tuning_alone_and_level_zero_is_none(kind, noise, n_rows, cancer):
+def test_noise_changes_only_fine_tuning_and_level_zero_is_no_noise(kind, noise, n_rows, cancer):
     X, y = cancer[:n_rows], load_breast_cancer().target[:n_rows]
     plain, zero, noisy = (
         quick(kind, noise=n, noise_level=level, early_stopping=False).fit(X, y)
@@ -367,7 +367,7 @@ def test_noise_moves_the_fine_tuning_alone_and_level_zero_is_none(kind, noise, n
 
 
 class Large(nn.Module):
-    """Noise of one's own, for rows of one width, that knows no modes."""
+    """Noise module of a user, for rows of one width. It ignores training mode."""
 
     def __init__(self):
         super().__init__()
@@ -378,7 +378,7 @@ class Large(nn.Module):
 
 
 @BOTH
-def test_noise_stays_out_of_what_judges_predicts_and_is_kept(kind, cancer):
+def test_validation_prediction_and_the_kept_network_have_no_noise(kind, cancer):
     y = load_breast_cancer().target
     frozen = quick(kind, freeze=True).fit(cancer, y)
     model = quick(kind, noise=Large()).fit(cancer, y)
@@ -389,7 +389,7 @@ def test_noise_stays_out_of_what_judges_predicts_and_is_kept(kind, cancer):
     assert pickle.loads(pickle.dumps(model)).noise.scale.shape == (30,)
 
 
-# -- mistakes ----------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------
 
 
 def bad_nan(y):
@@ -420,7 +420,7 @@ def bad_nan(y):
         ),
     ],
 )
-def test_mistakes_are_named(kind, params, labels, message, cancer):
+def test_errors_name_the_mistake(kind, params, labels, message, cancer):
     y = load_breast_cancer().target.astype(float)
     with pytest.raises(ValueError, match=message):
         quick(kind, **params).fit(cancer, labels(y))
@@ -523,7 +523,7 @@ def test_skops_trusts_nothing_but_scikit_learn_and_skae(kind, autoencoder, label
 # -- parts -------------------------------------------------------------------------
 
 
-def test_spreading_keeps_constants_and_follows_neighbors():
+def test_propagation_keeps_constants_and_follows_neighbors():
     random = np.random.default_rng(0)
     codes = np.concatenate([random.normal(size=(50, 2)), random.normal(size=(50, 2)) + 20])
     graph = neighbor_graph(codes, 5)

@@ -1,4 +1,4 @@
-"""`VAETransformer`: identities of the linear model, the bound, codes with distributions."""
+"""`VAETransformer`: the linear model is probabilistic PCA; the bound; posteriors of codes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def linear(k, **params):
 
 @pytest.fixture(scope="module")
 def halves():
-    """Training and other rows of digits, in [0, 1]."""
+    """Digits in [0, 1], as training rows and other rows."""
     X = load_digits().data / 16
     return X[::2], X[1::2]
 
@@ -73,7 +73,7 @@ def test_the_divergence_is_torchs():
     torch.testing.assert_close(KL()(output, mean), expected.sum(dim=1), rtol=0, atol=1e-12)
 
 
-def test_free_bits_cost_what_they_are_at_least():
+def test_free_bits_are_the_smallest_cost():
     zeros = torch.zeros(3, 4)
     assert (KL(0.5)(Output(zeros, zeros, None, zeros, zeros), zeros) == 2).all()
     far = torch.full((3, 4), 5.0)
@@ -126,14 +126,14 @@ def test_training_stays_at_the_optimum_of_the_linear_model(cancer):
 
 
 @pytest.mark.parametrize("load", TABLES, ids=lambda load: load.__name__)
-def test_without_divergence_the_linear_model_restores_as_pca(load):
+def test_without_divergence_the_linear_model_reconstructs_as_pca(load):
     X = StandardScaler().fit_transform(load().data)
     pca = PCA(3).fit(X)
     vae = linear(3, beta=1e-6).fit(X)
     assert_close(vae.reconstruct(X), pca.inverse_transform(pca.transform(X)), 1e-3)
 
 
-def test_more_beta_silences_more_components(cancer):
+def test_a_larger_beta_leaves_fewer_components_active(cancer):
     active = [linear(10, beta=beta).fit(cancer).n_active_components_ for beta in (0.1, 1, 2, 4, 8)]
     assert active[0] == active[1] == 10
     assert active == sorted(active, reverse=True)
@@ -141,7 +141,7 @@ def test_more_beta_silences_more_components(cancer):
 
 
 @pytest.mark.parametrize("k", [2, 5, 10])
-def test_repeated_features_silence_nothing(cancer, k):
+def test_repeated_features_leave_all_components_active(cancer, k):
     once = linear(k).fit(cancer)
     twice = linear(k).fit(np.hstack([cancer, cancer]))
     assert once.n_active_components_ == k
@@ -154,7 +154,7 @@ def test_the_linear_optimum_is_one(beta):
     variances, left, d = np.array([5.0, 3.0, 1.5, 1.2]), 6.0, 12
 
     def loss(w, noise):
-        """Twice the negative bound, for the best posterior of decoders of lengths w."""
+        """Twice the negative bound with decoders of norms w, at the best posterior."""
         tau = beta * noise
         mean, var = w / (w**2 + tau), tau / (w**2 + tau)
         squares = left + (variances * (1 - w * mean) ** 2 + w**2 * var).sum()
@@ -314,14 +314,14 @@ def test_bernoulli_rows_outside_the_unit_interval_are_refused(halves, shift):
 # -- warnings ----------------------------------------------------------------------
 
 
-def test_exact_reconstructions_are_warned_of():
+def test_exact_reconstructions_get_a_warning():
     random = np.random.default_rng(0)
     X = random.normal(size=(200, 2)) @ random.normal(size=(2, 6))
     with pytest.warns(ConvergenceWarning, match="observation variance is at its lower bound"):
         linear(2).fit(X)
 
 
-def test_silence_is_warned_of(wine):
+def test_a_code_without_active_components_gets_a_warning(wine):
     with pytest.warns(ConvergenceWarning, match="No component is active"):
         vae = linear(2, beta=100).fit(wine)
     assert vae.n_active_components_ == 0
@@ -367,7 +367,7 @@ CASES = list(itertools.product(["shared", "per_feature", "bernoulli"], [0.0, 0.3
 @pytest.mark.parametrize(("kind", "free_bits", "beta"), CASES)
 @pytest.mark.parametrize("backend", [NUMPY, TORCH], ids=["numpy", "torch"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_the_written_out_gradient_is_autograds(kind, free_bits, beta, backend, dtype, tolerance):
+def test_the_closed_form_equals_autograd(kind, free_bits, beta, backend, dtype, tolerance):
     network = make_network(dtype, per_feature=kind == "per_feature", bernoulli=kind == "bernoulli")
     other = copy.deepcopy(network)
     nll = binary_cross_entropy if kind == "bernoulli" else gaussian_nll
@@ -405,7 +405,7 @@ def test_whole_fits_agree_with_autograd(cancer, monkeypatch):
     assert written.noise_variance_ == pytest.approx(by_autograd.noise_variance_, rel=1e-9)
 
 
-def test_the_written_out_gradient_is_chosen():
+def test_the_closed_form_is_chosen():
     objective = Objective({"reconstruction": gaussian_nll, "kl": KL()}, positive=False)
     network = make_network(torch.float32)
     gradient = FlatParameters(network).gradient
@@ -424,7 +424,7 @@ def test_log_variances_stay_within_bounds():
     assert log_var.max() == LOG_VAR_BOUNDS[1]
 
 
-def test_held_out_rows_are_judged_with_the_same_draws_and_their_own_variance():
+def test_held_out_rows_are_evaluated_with_the_same_draws_and_the_learned_variance():
     objective = Objective({"reconstruction": gaussian_nll, "kl": KL()}, positive=False)
     network = make_network(torch.float32)
     net = AutoencoderNet(
@@ -454,7 +454,7 @@ def test_warm_start_goes_on_from_the_network(cancer):
 
 
 @pytest.mark.parametrize("params", [{"kl_warmup": 9}, {"free_bits": 3.0}, {"beta": 0.0}], ids=str)
-def test_parts_of_the_divergence_change_the_fit(halves, params):
+def test_parameters_of_the_divergence_change_the_fit(halves, params):
     plain = make(n_components=3, early_stopping=False).fit(halves[0])
     other = clone(plain).set_params(**params).fit(halves[0])
     assert np.isfinite(other.score_samples(halves[0])).all()

@@ -1,4 +1,4 @@
-"""A validation set of one's own."""
+"""`X_val`: a validation set of the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import AutoencoderTransformer
 
 
-def test_the_weights_are_judged_by_the_rows_that_are_given(kind, digits):
+def test_weights_are_validated_on_the_given_rows(kind, digits):
     kind.set_params(max_epochs=8, n_components=6)
     kind.fit(digits[:600], X_val=digits[600:700])
     assert len(kind.validation_loss_curve_) == kind.n_iter_ == 8
@@ -29,7 +29,7 @@ def test_the_weights_are_judged_by_the_rows_that_are_given(kind, digits):
 @pytest.mark.parametrize(
     "params", [{}, {"early_stopping": False}, {"validation_fraction": 0.5}], ids=str
 )
-def test_they_win_over_whatever_would_be_held_out(quick, wine, n_rows, params):
+def test_they_replace_the_rows_that_would_be_held_out(quick, wine, n_rows, params):
     X = np.resize(wine, (n_rows, 13))
     quick.set_params(**params).fit(X, X_val=wine[:50])
     assert len(quick.validation_loss_curve_) == quick.n_iter_ == 3
@@ -38,7 +38,7 @@ def test_they_win_over_whatever_would_be_held_out(quick, wine, n_rows, params):
 
 
 def test_rows_that_training_does_not_help_keep_pca(digits):
-    """Other rows than those trained on: noise, which nothing restores better than PCA."""
+    """Other rows than those trained on: noise, which PCA reconstructs as well as any model."""
     noise = np.random.default_rng(0).normal(size=(300, 64))
     kept = AutoencoderTransformer(4, max_epochs=5, random_state=0).fit(digits, X_val=noise)
     assert kept.net_.best_epoch_ == 0
@@ -48,7 +48,7 @@ def test_rows_that_training_does_not_help_keep_pca(digits):
     assert kept.score(digits) == pytest.approx(pca.explained_variance_ratio_.sum())
 
 
-def test_sparse_rows_and_frames_judge_too(quick, wine):
+def test_sparse_rows_and_frames_can_validate(quick, wine):
     expected = clone(quick).fit(wine[:100], X_val=wine[100:]).transform(wine)
     given = clone(quick).fit(wine[:100], X_val=sparse.csc_array(wine[100:]))
     assert np.array_equal(given.transform(wine), expected)
@@ -85,7 +85,7 @@ def test_bad_ones_are_refused_by_name(quick, wine, X_val, message):
         quick.transform(wine)
 
 
-def test_they_must_lie_where_the_loss_admits(digits):
+def test_they_must_be_values_that_the_loss_allows(digits):
     estimator = AutoencoderTransformer(2, anchor=None, loss="binary_cross_entropy", max_epochs=1)
     with pytest.raises(ValueError, match=r"within \[0, 1\]"):
         estimator.fit(digits, X_val=digits * 16)

@@ -1,4 +1,4 @@
-"""Covariance, precision and singular values: PCA's where the model is linear."""
+"""Covariance, precision and singular values: those of PCA if the model is linear."""
 
 from __future__ import annotations
 

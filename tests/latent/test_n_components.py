@@ -1,4 +1,4 @@
-"""A share of held-out variance chooses the size of the code."""
+"""`n_components` as a share of held-out variance chooses the size of the code."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def centred(X):
     return Dataset(X, X.mean(axis=0))
 
 
-def explained_by_pca(train, judges, mean, k):
-    """What PCA of some rows explains of others, around a given mean."""
+def explained_by_pca(train, held_out, mean, k):
+    """Share of the variance of held-out rows around a mean that PCA of other rows explains."""
     components = PCA(k, svd_solver="full").fit(train).components_
-    judges = judges - mean
-    return 1 - np.square(judges - judges @ components.T @ components).sum() / (judges**2).sum()
+    held_out = held_out - mean
+    errors = held_out - held_out @ components.T @ components
+    return 1 - np.square(errors).sum() / np.square(held_out).sum()
 
 
 # -- what is chosen ----------------------------------------------------------------
@@ -92,7 +93,7 @@ def test_the_curve_of_a_linear_code_is_pcas_over_folds(wine):
     estimator = AutoencoderTransformer(0.7, hidden_layer_sizes=(), random_state=0).fit(X)
     folds = list(KFold(5, shuffle=True, random_state=derive_seeds(0, 5)[1]).split(X))
     for k, explained in curve_of(estimator).items():
-        shares = [explained_by_pca(X[train], X[judges], mean, k) for train, judges in folds]
+        shares = [explained_by_pca(X[train], X[held_out], mean, k) for train, held_out in folds]
         assert explained == pytest.approx(np.mean(shares), abs=1e-12)
 
 
@@ -133,7 +134,7 @@ def test_other_rows_may_validate(wine):
 
 
 def test_a_feature_that_varies_in_no_other_fold_is_left_out_of_validation(wine):
-    """One row alone has it; standardised, it would outweigh what the fit can learn."""
+    """Only one row has a value there; standardised, its error would dominate all others."""
     X = np.column_stack([wine, np.eye(len(wine))[0] * 100])
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
@@ -197,7 +198,7 @@ def test_what_is_no_share_is_refused(dense, wine, fraction):
     ],
     ids=lambda params: ",".join(params),
 )
-def test_rows_judge_however_the_fit_trains(quick, cancer, params):
+def test_every_way_to_train_can_choose_the_size(quick, cancer, params):
     cancer = cancer[:150, :10]
     quick.set_params(**suited(quick, params)).fit(cancer)
     shares = np.array(list(curve_of(quick).values()))
@@ -206,7 +207,7 @@ def test_rows_judge_however_the_fit_trains(quick, cancer, params):
 
 
 @may_bind
-def test_logits_are_judged_as_rows(cancer):
+def test_decoded_logits_are_compared_as_rows(cancer):
     X = minmax_scale(cancer[:, :10])
     params = {"loss": "binary_cross_entropy", "anchor": None, "n_components": 0.6}
     logits = make_fast(**params, max_epochs=30).fit(X)
@@ -227,14 +228,14 @@ def test_the_callers_state_is_untouched(quick, cancer, two_threads):
     assert np.array_equal(first.transform(cancer), second.transform(cancer))
 
 
-# -- life of an estimator ----------------------------------------------------------
+# -- pickles and searches -----------------------------------------------------------
 
 
 @may_bind
-def test_the_curve_travels(quick, wine):
+def test_the_curve_survives_clone_and_pickle(quick, wine):
     quick.fit(wine)
-    restored = pickle.loads(pickle.dumps(quick))
-    assert curve_of(restored) == curve_of(quick)
+    loaded = pickle.loads(pickle.dumps(quick))
+    assert curve_of(loaded) == curve_of(quick)
     assert clone(quick).n_components == 0.8
     assert not hasattr(quick.set_params(n_components=2).fit(wine), "dimension_curve_")
 

@@ -504,9 +504,9 @@ def codes_in_a_frame(estimator, X, y, tmp_path):
 def rows_in_a_frame(estimator, X, y, tmp_path):
     frame = framed(X)
     codes = estimator.set_output(transform="pandas").fit_transform(frame)
-    restored = estimator.inverse_transform(codes)
-    assert restored.columns.equals(frame.columns)
-    assert restored.index.equals(frame.index)
+    reconstructed = estimator.inverse_transform(codes)
+    assert reconstructed.columns.equals(frame.columns)
+    assert reconstructed.index.equals(frame.index)
 
 
 ATTRIBUTES = "Fitted attributes"
@@ -604,8 +604,8 @@ def row_by_row(estimator, X, y, tmp_path):
 def rows_come_back(estimator, X, y, tmp_path):
     rows = X * 50 - 20
     estimator.set_params(n_components=8).fit(rows)
-    restored = estimator.inverse_transform(estimator.transform(rows))
-    assert np.square(restored - rows).mean() < 0.2 * rows.var()
+    reconstructed = estimator.inverse_transform(estimator.transform(rows))
+    assert np.square(reconstructed - rows).mean() < 0.2 * rows.var()
 
 
 @piece(ROWS, "float32 in, float32 out")
@@ -697,12 +697,12 @@ STREAMS = "`partial_fit`, memory maps, sparse matrices"
 
 
 def long_table(X, n_rows=700):
-    """Rows enough for training to start, in an order of their own."""
+    """Enough rows for `partial_fit` to start training, in random order."""
     return X[np.random.default_rng(0).integers(0, len(X), n_rows)]
 
 
 def thin(X):
-    """The same kind of rows with zeros, of which a sparse array keeps nothing."""
+    """Rows without negative entries, as a sparse array."""
     return sparse.csr_array(np.maximum(X, 0))
 
 

@@ -38,7 +38,7 @@ def curve(name, n_rows=1000, seed=0):
 
 
 def integral(model, X, n_steps=300, margin=1.0):
-    """Integral over the plane of the density that a model gives."""
+    """Integral over the plane of the density of a model."""
     low, high = X.min(axis=0) - margin, X.max(axis=0) + margin
     axes = [np.linspace(a, b, n_steps) for a, b in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -185,7 +185,7 @@ def test_nothing_is_drawn_before_fit(kind, wine):
 
 
 class Unsampled(KernelDensity):
-    """Density of which nothing can be drawn."""
+    """Density without samples."""
 
     sample = property()
 
@@ -220,7 +220,7 @@ def test_equal_rows_are_drawn_again(kind):
         assert np.isfinite(model.score_samples(np.ones((3, 4)))).all()
 
 
-def test_the_density_takes_a_small_part_of_the_fit():
+def test_the_density_takes_a_small_part_of_the_time():
     X = np.random.default_rng(0).normal(size=(3000, 20)) ** 3
     model = AutoencoderTransformer(8, max_epochs=60, random_state=0)
     start = time.process_time()

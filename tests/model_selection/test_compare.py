@@ -78,7 +78,7 @@ def test_pca_does_not_suffice_for_a_rolled_sheet():
     assert set(found.differences["outcome"]) == {"better"}
 
 
-def test_what_is_pca_itself_is_alike(wine_and_classes):
+def test_pca_itself_is_alike(wine_and_classes):
     X, y = wine_and_classes
     found = skae.compare(X, y, 2, {"PCA": PCA(), "linear": make_fast(hidden_layer_sizes=())}, cv=3)
     np.testing.assert_allclose(found.differences["difference"], 0, atol=1e-12)
@@ -286,7 +286,7 @@ WRONG = {
     "fractions": ({"n_components": 0.9}, ValueError, "n_components=0.9 must hold integers"),
     "one fold": ({"cv": ShuffleSplit(1)}, ValueError, "two or more"),
     "too many folds": ({"cv": 50}, ValueError, "cv=50 must lie between 2 and .* 40"),
-    "gaps in y": ({"y": [None] + [1.0] * 39}, ValueError, "y holds missing values"),
+    "missing values in y": ({"y": [None] + [1.0] * 39}, ValueError, "y holds missing values"),
     "one class": ({"y": ["a"] * 40}, ValueError, "one value only"),
     "names": ({"y": [str(i) for i in range(40)]}, ValueError, "y has 40 classes"),
     "lengths": ({"y": [0, 1]}, ValueError, "inconsistent numbers of samples"),
@@ -300,7 +300,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_errors_say_what_to_do(case):
+def test_errors_name_the_remedy(case):
     params, error, says = WRONG[case]
     with pytest.raises(error, match=says):
         skae.compare(linear_rows(40), **params)

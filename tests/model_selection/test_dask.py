@@ -1,4 +1,4 @@
-"""Searches on a cluster, by joblib's Dask backend: real processes, the same bits."""
+"""Searches on a cluster by joblib's Dask backend: real processes, bit-identical results."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def within(seconds, function):
 def on_the_cluster(client, search, X, y):
     """Fit with rows and folds on all workers, so that any of them may be lost."""
     client.amm.stop()  # or the cluster drops what several workers have
-    pieces = [X, y, *chain.from_iterable(search.cv)]
+    scattered = [X, y, *chain.from_iterable(search.cv)]
 
     def fit():
-        with joblib.parallel_config(backend="dask", scatter=pieces):
+        with joblib.parallel_config(backend="dask", scatter=scattered):
             return search.fit(X, y)
 
     return within(TIMEOUT, fit)

@@ -387,7 +387,7 @@ def test_candidates_that_fail_are_passed_over(wine):
         search_of(FailsAbove(), n_components=[5]).fit(wine)
 
 
-def test_one_failure_does_not_take_the_others_along(wine):
+def test_one_failed_fit_does_not_fail_the_others(wine):
     rows = minmax_scale(wine)
     rows[0, 0] = 1.5  # outside of what the loss admits, in the training rows of two of three folds
     probabilities = make_fast(anchor=None, loss="binary_cross_entropy")

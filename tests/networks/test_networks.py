@@ -1,4 +1,4 @@
-"""Networks: shapes, starts, private randomness."""
+"""Networks: shapes, initial weights, private random generators."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def test_jacobian_consists_of_difference_quotients():
     decode = make_pair().double().decode
     z, h = random_rows(7, 2), 1e-6
     steps = h * torch.eye(2, dtype=torch.float64)
-    slopes = [(decode(z + s) - decode(z - s)) / (2 * h) for s in steps]
-    torch.testing.assert_close(jacobian(decode, z), torch.stack(slopes, dim=1), rtol=0, atol=1e-8)
+    ratios = [(decode(z + s) - decode(z - s)) / (2 * h) for s in steps]
+    torch.testing.assert_close(jacobian(decode, z), torch.stack(ratios, dim=1), rtol=0, atol=1e-8)
 
 
 SPARSITIES = [{"sparsity": sparsity} for sparsity in ("topk", "l1", "kl")]

@@ -1,4 +1,4 @@
-"""Networks trained as one network with a leading axis are what they are when trained alone."""
+"""Batched training: networks get the same results as if each was trained alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folds_of(X, n_folds=3):
 
 
 def fit_in_batch(estimators, tables):
-    """Fit copies of estimators to a table each, their networks in one batch."""
+    """Fit copies of estimators, each to its own table, with their networks in one batch."""
     fitted = [clone(estimator) for estimator in estimators]
     started = [each._start_fit(X) for each, X in zip(fitted, tables, strict=True)]
     jobs = [each._build(data) for each, data in zip(fitted, started, strict=True)]
@@ -64,7 +64,7 @@ def curves_of(estimator):
 @each_variant
 @pytest.mark.filterwarnings("ignore:The observation variance is at its lower bound")
 @pytest.mark.parametrize("table", ["wine", "digits"])
-def test_a_fit_is_what_it_is_alone(variant, table, request):
+def test_a_fit_in_a_batch_equals_a_fit_alone(variant, table, request):
     tables = folds_of(request.getfixturevalue(table)[:900, :20])
     jobs = list(product((fast(variant, n_components=k) for k in SIZES), tables))
     ours, theirs = fit_in_batch(*zip(*jobs, strict=True)), fit_alone(*zip(*jobs, strict=True))
@@ -95,13 +95,13 @@ def test_fits_of_other_seeds_are_their_own(digits):
     assert np.abs(ours[0].reconstruct(digits) - ours[1].reconstruct(digits)).max() > 1e-3
 
 
-def test_the_same_company_gives_the_same_bits(digits):
+def test_the_same_batch_gives_the_same_bits(digits):
     once, again = (fit_in_batch([make_fast()] * 3, folds_of(digits[:900])) for _ in range(2))
     for one, other in zip(once, again, strict=True):
         np.testing.assert_array_equal(one.transform(digits), other.transform(digits))
 
 
-def test_a_fit_forgets_the_others(digits):
+def test_a_fit_keeps_nothing_of_the_others(digits):
     (one, _) = fit_in_batch([make_fast()] * 2, folds_of(digits[:600], 2))
     (alone,) = fit_alone([make_fast()], folds_of(digits[:600], 2)[:1])
     assert vars(one.net_).keys() <= vars(alone.net_).keys()
@@ -110,7 +110,7 @@ def test_a_fit_forgets_the_others(digits):
     np.testing.assert_array_equal(again.transform(digits), one.transform(digits))
 
 
-def test_a_loss_that_explodes_is_dealt_with_alone(wine):
+def test_a_model_whose_loss_is_not_finite_is_trained_again_alone(wine):
     estimators = [make_fast(lr=1e9)] * 2
     tables = folds_of(wine, 2)
     with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def test_a_loss_that_explodes_is_dealt_with_alone(wine):
         np.testing.assert_array_equal(one.transform(wine), other.transform(wine))
 
 
-# -- what is trained with what -----------------------------------------------------
+# -- which runs share a batch ------------------------------------------------------
 
 
 def run_of(estimator, X, sample_weight=None):
@@ -156,13 +156,13 @@ def test_weighted_rows_are_trained_alone(digits):
 @pytest.mark.parametrize(
     "params", [{"n_components": 3}, {"lr": 1e-3}, {"max_epochs": 2}, {"loss": "huber"}], ids=str
 )
-def test_only_the_same_shapes_are_one(params, digits):
+def test_only_equal_architectures_and_settings_share_a_batch(params, digits):
     one, other = runs_of([make_fast(), make_fast(**params)], digits)
     assert one.batching_key() != other.batching_key()
     assert one.batching_key() == runs_of([make_fast()], digits)[0].batching_key()
 
 
-def test_objectives_of_other_settings_are_others(digits):
+def test_objectives_with_other_settings_share_no_batch(digits):
     kinds = [fast(VAETransformer(random_state=0), beta=beta) for beta in (1.0, 0.5)]
     one, other = runs_of(kinds, digits)
     assert one.batching_key() != other.batching_key()
@@ -174,7 +174,7 @@ def test_nets_come_back_in_order(digits):
     assert [net.sizes()[1] for net in nets] == [2, 3, 2, 3, 2]
 
 
-def test_large_steps_are_taken_alone():
+def test_models_with_large_steps_are_trained_alone():
     assert models_per_batch(10_000, 32, 800, 20) > 1
     assert models_per_batch(1_000_000, 32, 800, 20) == 1
     assert models_per_batch(10_000, 32, 10_000_000, 20) == 1
@@ -190,7 +190,7 @@ def test_a_batch_of_one_is_a_fit(digits):
 
 @pytest.mark.parametrize("backend", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
 @each_variant
-def test_gradients_are_those_of_each(variant, backend, wine):
+def test_gradients_of_a_batch_are_those_of_each_model(variant, backend, wine):
     trainings = runs_of([clone(variant).set_params(random_state=s) for s in (0, 1)], wine)[-2:]
     networks = [training.net.module.double() for training in trainings]
     with torch.no_grad():

@@ -40,7 +40,7 @@ def fitted(any_kind, request, wine):
 
 @pytest.fixture
 def eager_switches():
-    """Let threads take turns as often as the interpreter can."""
+    """Let threads switch as often as the interpreter allows."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -48,7 +48,7 @@ def eager_switches():
 
 
 def methods_of(estimator):
-    """Those methods that it has."""
+    """The methods that an estimator has."""
     return {name: m for name, m in METHODS.items() if hasattr(estimator, name.split()[0])}
 
 

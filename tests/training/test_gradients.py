@@ -1,4 +1,4 @@
-"""The gradient written out equals torch's own."""
+"""Gradients in closed form equal those of autograd."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skae._training.optimizers import FlatParameters
 from skae.losses import LOSSES, Objective, huber, squared_error
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
 
-WRITTEN_OUT = [name for name, make in ACTIVATIONS.items() if type(make()) in DERIVATIVES]
+CLOSED_FORMS = [name for name, make in ACTIVATIONS.items() if type(make()) in DERIVATIVES]
 
 
 both_backends = pytest.mark.parametrize("backend", [NUMPY, TORCH], ids=["numpy", "torch"])
@@ -44,7 +44,7 @@ def make_rows(n_rows=32, d=6, dtype=torch.float32):
 
 
 def gradients(network, objective, x, backend=NUMPY):
-    """Loss and gradient, by autograd and written out."""
+    """Loss and gradient, by autograd and in closed form."""
     flat = FlatParameters(network)
     results = []
     for kind in (
@@ -57,13 +57,13 @@ def gradients(network, objective, x, backend=NUMPY):
     return results
 
 
-def test_the_common_activations_and_all_losses_are_written_out():
-    assert {"relu", "tanh", "logistic", "identity"} <= set(WRITTEN_OUT)
+def test_the_common_activations_and_all_losses_have_closed_forms():
+    assert {"relu", "tanh", "logistic", "identity"} <= set(CLOSED_FORMS)
     assert set(LOSSES.values()) == LOSS_GRADIENTS.keys()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", WRITTEN_OUT)
+@pytest.mark.parametrize("activation", CLOSED_FORMS)
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
 @both_backends
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_the_common_activations_and_all_losses_are_written_out():
 def test_closed_form_equals_autograd(loss, activation, anchored, backend, dtype, tolerance):
     network = make_network(activation, anchored=anchored).to(dtype)
     objective = Objective({"reconstruction": LOSSES[loss]})
-    (loss, slope), (closed_loss, closed_slope) = gradients(
+    (loss, grad), (closed_loss, closed_grad) = gradients(
         network, objective, make_rows(dtype=dtype), backend
     )
     assert float(closed_loss) == pytest.approx(float(loss), rel=tolerance)
-    torch.testing.assert_close(closed_slope, slope, rtol=0, atol=tolerance * slope.abs().max())
+    torch.testing.assert_close(closed_grad, grad, rtol=0, atol=tolerance * grad.abs().max())
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (7, 6, 5)], ids=str)
@@ -84,12 +84,12 @@ def test_closed_form_equals_autograd(loss, activation, anchored, backend, dtype,
 def test_closed_form_holds_at_any_depth(hidden, anchored):
     network = make_network(hidden=hidden, anchored=anchored).double()
     objective = Objective({"reconstruction": squared_error})
-    (_, slope), (_, closed) = gradients(network, objective, make_rows(dtype=torch.float64))
-    torch.testing.assert_close(closed, slope, rtol=0, atol=1e-13 * slope.abs().max())
+    (_, grad), (_, closed) = gradients(network, objective, make_rows(dtype=torch.float64))
+    torch.testing.assert_close(closed, grad, rtol=0, atol=1e-13 * grad.abs().max())
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", WRITTEN_OUT)
+@pytest.mark.parametrize("activation", CLOSED_FORMS)
 @pytest.mark.parametrize("ends", [(True, False), (False, True), (True, True)], ids=str)
 @both_backends
 def test_closed_form_holds_where_activations_end_a_perceptron(loss, activation, ends, backend):
@@ -99,9 +99,9 @@ def test_closed_form_holds_where_activations_end_a_perceptron(loss, activation, 
             mlp.append(ACTIVATIONS[activation]())
     objective = Objective({"reconstruction": LOSSES[loss]})
     x = make_rows(dtype=torch.float64)
-    (loss, slope), (closed_loss, closed_slope) = gradients(network, objective, x, backend)
+    (loss, grad), (closed_loss, closed_grad) = gradients(network, objective, x, backend)
     assert float(closed_loss) == pytest.approx(float(loss), rel=1e-13)
-    torch.testing.assert_close(closed_slope, slope, rtol=0, atol=1e-13 * slope.abs().max())
+    torch.testing.assert_close(closed_grad, grad, rtol=0, atol=1e-13 * grad.abs().max())
 
 
 def test_batches_of_several_sizes_do_not_disturb_each_other():
@@ -112,9 +112,9 @@ def test_batches_of_several_sizes_do_not_disturb_each_other():
     for n_rows in (32, 2, 32, 7):
         x = make_rows(n_rows, dtype=torch.float64)
         closed(x)
-        written = flat.gradient.clone()
+        closed_grad = flat.gradient.clone()
         AutogradGradient(network, objective, flat.gradient)(x)
-        torch.testing.assert_close(written, flat.gradient)
+        torch.testing.assert_close(closed_grad, flat.gradient)
 
 
 @both_backends
@@ -175,7 +175,7 @@ def test_anything_else_is_left_to_autograd(case):
 
 
 @pytest.mark.parametrize(("by_autograd", "kind"), [(False, "Closed"), (True, "Autograd")])
-def test_the_closed_form_is_taken_unless_someone_listens(by_autograd, kind):
+def test_the_closed_form_is_used_unless_a_callback_needs_the_output(by_autograd, kind):
     network = make_network()
     gradient = FlatParameters(network).gradient
     chosen = make_gradient(network, SQUARED, gradient, by_autograd=by_autograd)

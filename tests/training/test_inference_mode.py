@@ -1,4 +1,4 @@
-"""Estimators learn inside torch.inference_mode and torch.no_grad, and leave the mode alone."""
+"""Estimators train inside torch.inference_mode and torch.no_grad, and do not change the mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training engine: batches, the loop, the best weights, callbacks, interrupts."""
+"""`AutoencoderNet`: batches, the training loop, the best weights, callbacks, interrupts."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def weights_of(net):
 
 
 class Listener(Callback):
-    """Hears every batch's output, which the closed form does not compute."""
+    """Reads the output of every batch, which the closed form does not compute."""
 
     def on_batch_end(self, net, **kwargs):
         pass
 
 
 class Poison(Callback):
-    """Turns the weights to NaN before some epochs, as a broken step would."""
+    """Sets weights to NaN before some epochs, as a diverging step would."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -95,7 +95,7 @@ class Poison(Callback):
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "classic"])
 @pytest.mark.parametrize("n_threads", [1, 2])  # numpy multiplies, torch multiplies
 @pytest.mark.usefixtures("two_threads")
-def test_a_whole_fit_written_out_equals_autograd(loss, activation, anchored, n_threads):
+def test_a_whole_fit_in_closed_form_equals_autograd(loss, activation, anchored, n_threads):
     torch.set_num_threads(n_threads)
     rows = curved_rows(dtype=torch.float64)
     if loss == "binary_cross_entropy":
@@ -129,7 +129,7 @@ RATES = {"adamw": 1e-2, "adam": 1e-2, "sgd": 1.0, torch.optim.RMSprop: 1e-2}
 
 @pytest.mark.parametrize("optimizer", RATES, ids=str)
 @pytest.mark.parametrize("lr_schedule", ["one_cycle", "constant"])
-def test_every_optimizer_and_schedule_learns(optimizer, lr_schedule):
+def test_every_optimizer_and_schedule_lowers_the_loss(optimizer, lr_schedule):
     rows = curved_rows()
     net = train(
         rows,
@@ -178,7 +178,7 @@ def test_a_constant_rate_with_patience_stops_early(lr_schedule):
     assert len(net.history) == 4
 
 
-def test_steep_rows_pull_no_harder_than_the_clipping_allows():
+def test_clipping_bounds_the_effect_of_outlying_rows():
     rows = curved_rows()
     start = make_network(rows)
     before = torch.cat([p.detach().reshape(-1) for p in start.parameters()])
@@ -232,7 +232,7 @@ def test_without_held_out_rows_the_last_weights_are_kept():
     assert net.best_epoch_ == 20
 
 
-def test_buffers_are_restored_with_the_weights():
+def test_buffers_are_reset_with_the_weights():
     class Normed(Autoencoder):
         def __init__(self):
             super().__init__(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 1)), nn.Linear(1, 6))
@@ -276,7 +276,7 @@ def test_the_second_one_stops_with_a_warning_and_the_best_weights(held_out):
     assert losses_of(net, curved_rows()).isfinite().all()
 
 
-def test_a_rate_that_explodes_leaves_pca():
+def test_a_learning_rate_that_diverges_keeps_pca():
     rows = curved_rows()
     with pytest.warns(ConvergenceWarning, match="epoch 0"):
         net = train(rows, optimizer="sgd", lr=1e30)
@@ -292,7 +292,7 @@ def test_no_finite_candidate_at_all_is_an_error_that_names_the_rate():
         train(rows, network=network)
 
 
-def test_a_start_that_is_not_finite_is_forgiven_if_training_mends_it():
+def test_a_start_that_is_not_finite_is_no_error_if_later_weights_are():
     class Mend(Callback):
         def on_epoch_begin(self, net, **kwargs):
             net.module_.decoder[-1].bias.data.fill_(0.0)
@@ -308,7 +308,7 @@ def test_a_start_that_is_not_finite_is_forgiven_if_training_mends_it():
 
 
 class Interrupt(Callback):
-    """Ctrl-C at a hook of the second epoch."""
+    """Raises KeyboardInterrupt, as Ctrl-C does, in a hook of the second epoch."""
 
     def __init__(self, hook):
         self.hook = hook
@@ -375,7 +375,7 @@ def test_an_interrupt_closes_the_bar(wine, capsys):
 
 
 class Recorder(Callback):
-    """Notes each hook and what it was given."""
+    """Records each hook and its arguments."""
 
     def __init__(self, tag="recorder"):
         self.tag = tag
@@ -507,10 +507,10 @@ def test_verbose_shows_one_bar_with_the_losses(cancer, capsys):
     assert "valid_loss=" in last
 
 
-# -- what is left ------------------------------------------------------------------
+# -- after training ----------------------------------------------------------------
 
 
-def test_release_drops_what_only_training_needs():
+def test_the_training_state_is_dropped():
     net = train(held_out=curved_rows(seed=1), averaging=0.9).drop_training_state()
     assert not net.module_.training
     assert net.callbacks_ == []

@@ -1,4 +1,4 @@
-"""Parameters in one vector, the fused optimizer, the cycle of the rate."""
+"""Parameters in one vector, the fused optimizer, the learning-rate cycle."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_frozen_parameters_stay_out_of_the_vector():
     )
 
 
-def test_released_parameters_own_their_memory():
+def test_detached_parameters_own_their_memory():
     mlp = make_mlp()
     flat = FlatParameters(mlp)
     kept = flat.values.detach().clone()
@@ -60,7 +60,7 @@ def test_a_module_without_parameters_is_an_empty_vector():
 
 
 def steps_of(make, dtype, n_steps=200):
-    """Path of a vector under an optimizer and a fixed row of gradients, rates changing."""
+    """Path of a vector under an optimizer and a fixed sequence of gradients and learning rates."""
     generator = torch.Generator().manual_seed(0)
     values = nn.Parameter(torch.randn(50, generator=generator, dtype=dtype))
     values.grad = torch.zeros_like(values)

@@ -1,4 +1,4 @@
-"""Files: what they hold, who can read them, and what happens to damaged ones."""
+"""Files: their contents, old and new versions, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ METHODS = ("transform", "reconstruct", "score_samples")
 
 @pytest.fixture
 def quick(kind):
-    """Every public estimator, trained for a moment and left there, better than PCA or not."""
+    """Every public estimator, trained for a few epochs, whether better than PCA or not."""
     return fast(kind, hidden_layer_sizes=(8,), early_stopping=False)
 
 
@@ -301,7 +301,7 @@ def test_a_newer_release_is_refused_by_name(quick, wine, newer):
 
 
 def unsigned(estimator, version="0.0.1"):
-    """State as an earlier release would have written it, before it is signed."""
+    """State as an earlier release would have written it, before the checksum is added."""
     state = {**estimator.__getstate__(), VERSION: version}
     state.pop("_checksum")
     return state
@@ -475,7 +475,7 @@ def test_checksums_do_not_depend_on_layout_or_machine():
 EPOCHS = [{"batches": [], "epoch": i, "train_loss": i / 3, "best": i == 1} for i in range(3)]
 HISTORIES = {
     "empty": [],
-    "alike": EPOCHS,
+    "equal names": EPOCHS,
     "now and then": [*EPOCHS, {**EPOCHS[0], "test_error": 0.1}],
     "by batch": [{**EPOCHS[0], "batches": [{"loss": 0.5}]}, EPOCHS[1]],
     "without batches": [{"epoch": 1}],

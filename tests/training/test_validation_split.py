@@ -1,4 +1,4 @@
-"""How one fit trains: which rows judge the weights."""
+"""Which rows are held out to validate the weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_rows_are_held_out_at_random(plain_split, case):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_row_that_alone_makes_a_feature_vary_is_trained_on(plain_split):
+def test_the_only_row_in_which_a_feature_varies_is_trained_on(plain_split):
     X = np.random.default_rng(0).normal(size=(N_ROWS, 2))
     for i in range(0, N_ROWS, 5):
         alone = np.arange(N_ROWS)[:, None] == i
@@ -45,7 +45,7 @@ def test_a_row_that_alone_makes_a_feature_vary_is_trained_on(plain_split):
         np.testing.assert_array_equal(held_out, plain_split[1][plain_split[1] != i])
 
 
-def test_rows_of_a_feature_that_varies_once_are_reconstructed_no_worse_than_by_pca(dense):
+def test_a_feature_that_varies_in_one_row_is_reconstructed_no_worse_than_by_pca(dense):
     # One training row alone has another value in pixel 31; random_state=6 would hold it out.
     train, test = train_test_split(load_digits().data, test_size=0.3, random_state=6)
     scaler = StandardScaler().fit(train)
