@@ -306,7 +306,7 @@ class Objective(nn.Module):
     --------
     >>> import torch
     >>> from skae.losses import Objective, squared_error
-    >>> from skae.networks.dense import Output
+    >>> from skae.networks import Output
     >>> objective = Objective({"reconstruction": squared_error})
     >>> objective(Output(torch.zeros(2, 3), torch.zeros(2, 1)), torch.ones(2, 3))
     tensor(3.)
