@@ -23,9 +23,9 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     """Share of variance that the reconstruction explains: 1 - SSE / SST.
 
     SSE is the sum of squared errors of the reconstruction. SST is the sum of squared distances
-    to the mean of the training rows. Pass the function as ``scoring=reconstruction_score``.
-    Errors are in the units of X; in a Pipeline they include the errors of all steps. For an
-    estimator of skae the result is that of its `score`.
+    to the mean. Pass the function as ``scoring=reconstruction_score``. Errors are in the units
+    of X; in a Pipeline they include the errors of all steps. For an estimator of skae the result
+    is that of its `score`.
 
     Parameters
     ----------

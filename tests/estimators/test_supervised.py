@@ -47,7 +47,7 @@ FITTED = {"max_epochs": 3, "latent_density": "gaussian", "random_state": 0}
 
 
 def quick(kind, autoencoder=None, **params):
-    """Estimator that trains for a moment only."""
+    """Estimator with a few epochs."""
     if autoencoder is None:
         autoencoder = AutoencoderTransformer(4, **FITTED)
     return kind(autoencoder, **{"max_epochs": 2, "random_state": 0, **params})

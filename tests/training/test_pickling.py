@@ -307,7 +307,7 @@ def test_a_newer_release_is_refused_by_name(quick, wine, newer):
         assert "pip install" in message
 
 
-def unsigned(estimator, version="0.0.1"):
+def state_of_release(estimator, version="0.0.1"):
     """State as an earlier release would have written it, before the checksum is added."""
     state = {**estimator.__getstate__(), VERSION: version}
     state.pop("_checksum")
@@ -315,7 +315,7 @@ def unsigned(estimator, version="0.0.1"):
 
 
 def test_parameters_that_came_later_have_their_defaults(fitted, wine):
-    state = unsigned(fitted)
+    state = state_of_release(fitted)
     del state["verbose"]
     loaded = type(fitted).__new__(type(fitted))
     loaded.__setstate__(with_checksum(state))
@@ -347,7 +347,7 @@ ARRAYS = sorted({*AutoencoderTransformer._state_shapes})
 
 @pytest.mark.parametrize("name", [*ARRAYS, "_scale", "latent_density_", "n_features_in_"])
 def test_what_is_missing_is_named(fitted, name):
-    state = unsigned(fitted)
+    state = state_of_release(fitted)
     if name not in state:
         pytest.skip(f"{name_of(fitted)} has no {name}")
     del state[name]
@@ -361,14 +361,14 @@ def test_what_is_missing_is_named(fitted, name):
 def test_an_array_that_does_not_fit_is_named(fitted, name, damage):
     if name not in fitted._state_shapes:
         pytest.skip(f"{name_of(fitted)} has no {name}")
-    state = unsigned(fitted)
+    state = state_of_release(fitted)
     state[name] = damage(state[name])
     message = refused(fitted, with_checksum(state))
     assert f"{name} is no array of numbers of shape" in message
 
 
 def test_a_network_of_another_size_is_refused(fitted, cancer):
-    state = unsigned(fitted)
+    state = state_of_release(fitted)
     other = clone(fitted).fit(cancer).net_
     state["net_"] = other.__getstate__()
     found, k = other.sizes()[1], fitted.n_components_
