@@ -86,13 +86,13 @@ class Trainer:
         batch_size, max_epochs = self._batch_size_and_epochs(len(source))
         quiet = {"keep_losses": True, "callbacks": [], "verbose": 0} if is_fold else {}
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
-        run = TrainingRun(net, source, n_epochs=n_epochs)
-        run.n_threads = training_threads(network, batch_size, self.device)
+        held_out = held_out_weights = None
         if validation is not None:
-            held_out, index = validation
-            run.held_out = held_out.tensor(index, dtype)
-            run.held_out_weights = held_out.tensor_of_weights(index, torch.float64)
-        return run
+            rows, index = validation
+            held_out = rows.tensor(index, dtype)
+            held_out_weights = rows.tensor_of_weights(index, torch.float64)
+        n_threads = training_threads(network, batch_size, self.device)
+        return TrainingRun(net, source, held_out, held_out_weights, n_epochs, n_threads)
 
     def _net(
         self, network: nn.Module, batch_size: int, max_epochs: int, **changes: Any
