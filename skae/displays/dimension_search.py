@@ -115,9 +115,9 @@ class DimensionSearchDisplay:
         parameter: str | None = None,
         metric: str | None = None,
         ax: Any = None,
-        errorbar_kw: dict[str, Any] | None = None,
-        band_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
+        errorbar_kw: Keywords = None,
+        band_kw: Keywords = None,
+        mark_kw: Keywords = None,
     ) -> Self:
         """Draw the mean test score against the number of components.
 
@@ -183,12 +183,7 @@ class DimensionSearchDisplay:
         return display.plot(ax, errorbar_kw=errorbar_kw, band_kw=band_kw, mark_kw=mark_kw)
 
     def plot(
-        self,
-        ax: Any = None,
-        *,
-        errorbar_kw: dict[str, Any] | None = None,
-        band_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
+        self, ax: Any = None, *, errorbar_kw: Keywords = None, band_kw: Keywords = None, mark_kw: Keywords = None
     ) -> Self:
         """Draw the curves.
 

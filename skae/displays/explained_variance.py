@@ -72,8 +72,8 @@ class ExplainedVarianceDisplay:
         *,
         X_train: Any = None,
         ax: Any = None,
-        bar_kw: dict[str, Any] | None = None,
-        line_kw: dict[str, Any] | None = None,
+        bar_kw: Keywords = None,
+        line_kw: Keywords = None,
     ) -> Self:
         """Compute and draw the share of the variance of rows that each component explains.
 
@@ -130,13 +130,7 @@ class ExplainedVarianceDisplay:
         display = cls(shares, pca_explained_ratios, name=type(last).__name__)
         return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        bar_kw: dict[str, Any] | None = None,
-        line_kw: dict[str, Any] | None = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, bar_kw: Keywords = None, line_kw: Keywords = None) -> Self:
         """Draw bars of what each component adds, and lines of their sums.
 
         Parameters

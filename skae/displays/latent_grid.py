@@ -116,7 +116,7 @@ class LatentGridDisplay:
         image_shape: tuple[int, ...] | None = None,
         max_features: int = 16,
         ax: Any = None,
-        image_kw: dict[str, Any] | None = None,
+        image_kw: Keywords = None,
     ) -> Self:
         """Decode a grid of codes in two components, the others at their mean.
 
@@ -185,7 +185,7 @@ class LatentGridDisplay:
         )
         return display.plot(ax, image_kw=image_kw)
 
-    def plot(self, ax: Any = None, *, image_kw: dict[str, Any] | None = None) -> Self:
+    def plot(self, ax: Any = None, *, image_kw: Keywords = None) -> Self:
         """Draw the images or the maps.
 
         Parameters

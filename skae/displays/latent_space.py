@@ -92,8 +92,8 @@ class LatentSpaceDisplay:
         *,
         components: int | Sequence[int] | None = None,
         ax: Any = None,
-        scatter_kw: dict[str, Any] | None = None,
-        hist_kw: dict[str, Any] | None = None,
+        scatter_kw: Keywords = None,
+        hist_kw: Keywords = None,
     ) -> Self:
         """Encode rows and draw their codes.
 
@@ -136,11 +136,7 @@ class LatentSpaceDisplay:
         return display.plot(ax, scatter_kw=scatter_kw, hist_kw=hist_kw)
 
     def plot(
-        self,
-        ax: Any = None,
-        *,
-        scatter_kw: dict[str, Any] | None = None,
-        hist_kw: dict[str, Any] | None = None,
+        self, ax: Any = None, *, scatter_kw: Keywords = None, hist_kw: Keywords = None
     ) -> Self:
         """Draw the codes.
 

@@ -83,8 +83,8 @@ class LossCurveDisplay:
         estimator: Any,
         *,
         ax: Any = None,
-        line_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
+        line_kw: Keywords = None,
+        mark_kw: Keywords = None,
     ) -> Self:
         """Draw the losses that a fit has recorded.
 
@@ -134,13 +134,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax, line_kw=line_kw, mark_kw=mark_kw)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        line_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, line_kw: Keywords = None, mark_kw: Keywords = None) -> Self:
         """Draw the curves.
 
         Parameters

@@ -110,8 +110,8 @@ class ReconstructionDisplay:
         n_rows: int = 8,
         max_features: int = 30,
         ax: Any = None,
-        image_kw: dict[str, Any] | None = None,
-        bar_kw: dict[str, Any] | None = None,
+        image_kw: Keywords = None,
+        bar_kw: Keywords = None,
     ) -> Self:
         """Encode and decode rows, and draw the reconstructions or their errors.
 
@@ -174,13 +174,7 @@ default=None
         )
         return display.plot(ax, image_kw=image_kw, bar_kw=bar_kw)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        image_kw: dict[str, Any] | None = None,
-        bar_kw: dict[str, Any] | None = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, image_kw: Keywords = None, bar_kw: Keywords = None) -> Self:
         """Draw the images or the errors.
 
         Parameters
