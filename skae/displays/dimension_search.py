@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -31,6 +32,7 @@ MAX_LABEL = 40  # characters
 GROUP_COLORS = [color for color in COLORS if color != VERMILLION]  # which is PCA's
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DimensionSearchDisplay:
     """Scores of a search over the number of components, and the number that it chose.
 
@@ -82,30 +84,16 @@ class DimensionSearchDisplay:
 
     __module__ = "skae.displays"
 
-    def __init__(
-        self,
-        n_components: Sequence[Any],
-        scores: Any,
-        errors: Any,
-        *,
-        groups: Sequence[str] | None = None,
-        chosen: Any = None,
-        rule: str | None = None,
-        pca_scores: Any = None,
-        pca_errors: Any = None,
-        score_name: str = "score",
-        parameter: str = "n_components",
-    ):
-        self.n_components = n_components
-        self.scores = scores
-        self.errors = errors
-        self.groups = groups
-        self.chosen = chosen
-        self.rule = rule
-        self.pca_scores = pca_scores
-        self.pca_errors = pca_errors
-        self.score_name = score_name
-        self.parameter = parameter
+    n_components: Sequence[Any] = field(kw_only=False)
+    scores: Any = field(kw_only=False)
+    errors: Any = field(kw_only=False)
+    groups: Sequence[str] | None = None
+    chosen: Any = None
+    rule: str | None = None
+    pca_scores: Any = None
+    pca_errors: Any = None
+    score_name: str = "score"
+    parameter: str = "n_components"
 
     @classmethod
     def from_estimator(
@@ -183,7 +171,12 @@ class DimensionSearchDisplay:
         return display.plot(ax, errorbar_kw=errorbar_kw, band_kw=band_kw, mark_kw=mark_kw)
 
     def plot(
-        self, ax: Any = None, *, errorbar_kw: Keywords = None, band_kw: Keywords = None, mark_kw: Keywords = None
+        self,
+        ax: Any = None,
+        *,
+        errorbar_kw: Keywords = None,
+        band_kw: Keywords = None,
+        mark_kw: Keywords = None,
     ) -> Self:
         """Draw the curves.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +31,7 @@ PANEL = 2.0  # inches
 MAX_NAME = 22  # characters
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LatentGridDisplay:
     """Codes of a grid in two components, decoded: an image for each, or a map of each feature.
 
@@ -79,30 +81,15 @@ class LatentGridDisplay:
 
     __module__ = "skae.displays"
 
-    features_: Any
-
-    def __init__(
-        self,
-        rows: np.ndarray,
-        values: Sequence[np.ndarray],
-        *,
-        components: Sequence[int] = (0, 1),
-        image_shape: tuple[int, ...] | None = None,
-        limits: tuple[float, float] | None = None,
-        mean: Any = 0.0,
-        std: Any = 1.0,
-        feature_names: Sequence[str] | None = None,
-        max_features: int = 16,
-    ):
-        self.rows = rows
-        self.values = values
-        self.components = components
-        self.image_shape = image_shape
-        self.limits = limits
-        self.mean = mean
-        self.std = std
-        self.feature_names = feature_names
-        self.max_features = max_features
+    rows: np.ndarray = field(kw_only=False)
+    values: Sequence[np.ndarray] = field(kw_only=False)
+    components: Sequence[int] = (0, 1)
+    image_shape: tuple[int, ...] | None = None
+    limits: tuple[float, float] | None = None
+    mean: Any = 0.0
+    std: Any = 1.0
+    feature_names: Sequence[str] | None = None
+    max_features: int = 16
 
     @classmethod
     def from_estimator(
@@ -199,7 +186,8 @@ class LatentGridDisplay:
         display : LatentGridDisplay
         """
         check_matplotlib(self)
-        self.features_ = self.colorbar_ = None
+        self.features_: Any = None
+        self.colorbar_ = None
         if self.image_shape is None:
             maps = _standardize(self)
             self.features_ = _most_varying(maps, self.max_features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ LOG_SCALE_RATIO = 10.0  # of the largest loss to the smallest, above which the a
 MAX_MARKERS = 15  # longer curves are drawn without markers
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LossCurveDisplay:
     """Loss of training and held-out rows after each epoch, and the epoch whose weights are kept.
 
@@ -64,18 +66,10 @@ class LossCurveDisplay:
 
     __module__ = "skae.displays"
 
-    def __init__(
-        self,
-        loss_curve: Any,
-        validation_loss_curve: Any = None,
-        *,
-        kept_epoch: int | None = None,
-        start: str = "at random",
-    ):
-        self.loss_curve = loss_curve
-        self.validation_loss_curve = validation_loss_curve
-        self.kept_epoch = kept_epoch
-        self.start = start
+    loss_curve: Any = field(kw_only=False)
+    validation_loss_curve: Any = field(default=None, kw_only=False)
+    kept_epoch: int | None = None
+    start: str = "at random"
 
     @classmethod
     def from_estimator(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +30,7 @@ from skae.displays._plotting import (
 BAR_HEIGHT = 0.22  # inches
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ReconstructionDisplay:
     """Rows and their reconstructions as images, or the error of each feature.
 
@@ -77,27 +79,13 @@ class ReconstructionDisplay:
 
     __module__ = "skae.displays"
 
-    errors_: Any
-    corrupted_errors_: Any
-
-    def __init__(
-        self,
-        X: Any,
-        X_reconstructed: Any,
-        *,
-        X_corrupted: Any = None,
-        image_shape: tuple[int, ...] | None = None,
-        n_rows: int = 8,
-        max_features: int = 30,
-        feature_names: Sequence[str] | None = None,
-    ):
-        self.X = X
-        self.X_reconstructed = X_reconstructed
-        self.X_corrupted = X_corrupted
-        self.image_shape = image_shape
-        self.n_rows = n_rows
-        self.max_features = max_features
-        self.feature_names = feature_names
+    X: Any = field(kw_only=False)
+    X_reconstructed: Any = field(kw_only=False)
+    X_corrupted: Any = None
+    image_shape: tuple[int, ...] | None = None
+    n_rows: int = 8
+    max_features: int = 30
+    feature_names: Sequence[str] | None = None
 
     @classmethod
     def from_estimator(
@@ -189,7 +177,8 @@ default=None
         """
         check_consistent_length(self.X, self.X_reconstructed, self.X_corrupted)
         self.images_ = self.bars_ = self.points_ = None
-        self.errors_ = self.corrupted_errors_ = None
+        self.errors_: Any = None
+        self.corrupted_errors_: Any = None
         if self.image_shape is not None:
             self.images_ = _draw_stages(self, ax, image_kw)
         else:
