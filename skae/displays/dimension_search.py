@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -233,8 +232,8 @@ def _check_parameter(candidates: Sequence[dict[str, Any]], parameter: str | None
 
 def _score_key(search: Any, metric: str | None) -> str:
     """Key of the scores to show, without "mean_"."""
-    results = search.cv_results_
-    found = [m[1] for m in (re.fullmatch(r"mean_test_(.+)", name) for name in results) if m]
+    prefix = "mean_test_"
+    found = [n.removeprefix(prefix) for n in search.cv_results_ if n.startswith(prefix)]
     if metric is None:
         refit = getattr(search, "refit", None)
         metric = found[0] if len(found) == 1 else refit if refit in found else None
@@ -259,11 +258,8 @@ def _means_and_errors(search: Any, key: str, shown: Sequence[int]) -> tuple[Any,
     results = search.cv_results_
     if f"mean_{key}" not in results:
         return None, None
-    n_splits = sum(bool(re.fullmatch(rf"split\d+_{re.escape(key)}", name)) for name in results)
     spread = np.asarray(results[f"std_{key}"], dtype=float)[shown]
-    return np.asarray(results[f"mean_{key}"])[shown], spread / math.sqrt(
-        n_splits or search.n_splits_
-    )
+    return np.asarray(results[f"mean_{key}"])[shown], spread / math.sqrt(search.n_splits_)
 
 
 def _groups(results: dict[str, Any], parameter: str, shown: Sequence[int]) -> list[str]:
@@ -289,24 +285,22 @@ def _one_line_repr(value: Any) -> str:
 # -- the horizontal axis -----------------------------------------------------------
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_fraction(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, Integral)
+def _kind(value: Any) -> int:
+    """Kind of a value: 0 is a size, 1 a fraction, 2 anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return 2
+    return 0 if isinstance(value, Integral) else 1
 
 
 def _is_numeric(n_components: Sequence[Any]) -> bool:
     """Whether all are sizes or all are fractions, so that the axis can be numeric."""
-    return all(map(_is_size, n_components)) or all(map(_is_fraction, n_components))
+    return {_kind(value) for value in n_components} in ({0}, {1})
 
 
 def _sorted_values(n_components: Sequence[Any]) -> list[Any]:
     """Distinct values: sizes, fractions, then other values in order of appearance."""
-    values = list(dict.fromkeys(n_components))
-    others = [v for v in values if not (_is_size(v) or _is_fraction(v))]
-    return [*sorted(filter(_is_size, values)), *sorted(filter(_is_fraction, values)), *others]
+    values = dict.fromkeys(n_components)
+    return sorted(values, key=lambda v: (_kind(v), v if _kind(v) < 2 else 0))
 
 
 def _positions(n_components: Sequence[Any]) -> np.ndarray:
@@ -340,14 +334,17 @@ def _draw_groups(
     groups = np.array([""] * len(x) if display.groups is None else display.groups, dtype=object)
     curves = []
     for i, group in enumerate(dict.fromkeys(groups)):
-        style = {
-            "label": shorten(group, MAX_LABEL) or "mean over splits",
-            "color": GROUP_COLORS[i % len(GROUP_COLORS)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": LINE_STYLES[i % len(LINE_STYLES)],
-        }
-        scores, which = (display.scores, display.errors), np.flatnonzero(groups == group)
-        curves.append(_draw_curve(ax, x, scores, which, style, errorbar_kw))
+        style = with_defaults(
+            errorbar_kw,
+            "line",
+            capsize=3,
+            label=shorten(group, MAX_LABEL) or "mean over splits",
+            color=GROUP_COLORS[i % len(GROUP_COLORS)],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=LINE_STYLES[i % len(LINE_STYLES)],
+        )
+        which = np.flatnonzero(groups == group)
+        curves.append(_draw_curve(ax, x, which, (display.scores, display.errors), style))
     return curves
 
 
@@ -358,21 +355,14 @@ def _draw_pca(
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
     first = np.sort(np.unique(x, return_index=True)[1])
     style = {"label": "PCA", "color": VERMILLION, "marker": "s", "linestyle": "--"}
-    return _draw_curve(ax, x, (display.pca_scores, errors), first, style, errorbar_kw)
+    options = with_defaults(errorbar_kw, "line", capsize=3, **style)
+    return _draw_curve(ax, x, first, (display.pca_scores, errors), options)
 
 
-def _draw_curve(
-    ax: Any,
-    x: np.ndarray,
-    scores: tuple[Any, Any],
-    which: np.ndarray,
-    style: dict[str, Any],
-    errorbar_kw: Keywords,
-) -> Any:
+def _draw_curve(ax: Any, x: np.ndarray, which: np.ndarray, scores: Any, options: Any) -> Any:
     """Draw means and standard errors of some candidates, in the order of their sizes."""
     order = which[np.argsort(x[which], kind="stable")]
     means, errors = (np.asarray(values, dtype=float)[order] for values in scores)
-    options = with_defaults(errorbar_kw, "line", capsize=3, **style)
     return ax.errorbar(x[order], means, errors, **options)
 
 

@@ -119,12 +119,9 @@ class ExplainedVarianceDisplay:
         check_estimator(cls, estimator)
         before, last = split_last(estimator)
         check_methods(cls, last, "transform", "inverse_transform", "mean_")
-        X, train = (
-            rows if before is None or rows is None else before.transform(rows)
-            for rows in (X, X_train)
-        )
-        shares = _explained_shares(last, X)
-        train = as_float_array(X if train is None else train)
+        train = X if X_train is None else X_train
+        X, train = (before.transform(rows) if before else rows for rows in (X, train))
+        shares, train = _explained_shares(last, X), as_float_array(train)
         pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
         pca_explained_ratios = _explained_shares(pca, as_float_array(X))
         display = cls(shares, pca_explained_ratios, name=type(last).__name__)
@@ -150,16 +147,12 @@ class ExplainedVarianceDisplay:
             self.pca_bars_, self.pca_line_ = _draw_shares(
                 ax, self.pca_explained_ratios, "PCA", True, bar_kw, line_kw
             )
-        _finish_axes(ax)
+        ax.set(xlabel="components kept", ylabel="explained share of variance")
+        integer_ticks(ax.xaxis, min_n_ticks=1)
+        ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
+        style_axes(ax)
+        ax.legend()
         return self
-
-
-def _finish_axes(ax: Any) -> None:
-    ax.set(xlabel="components kept", ylabel="explained share of variance")
-    integer_ticks(ax.xaxis, min_n_ticks=1)
-    ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
-    style_axes(ax)
-    ax.legend()
 
 
 def _explained_shares(estimator: Any, X: Any) -> np.ndarray:
@@ -186,14 +179,11 @@ def _draw_shares(
 ) -> tuple[Any, Any]:
     """Draw bars of shares and a line of their sums; PCA's bars are not filled."""
     color, marker, linestyle = (VERMILLION, "s", "--") if is_pca else (BLUE, "o", "-")
-    bar_style: dict[str, Any] = {
-        "edgecolor": color,
-        "facecolor": "none" if is_pca else (color, 0.45),
-    }
-    bar_style |= {"label": f"{name}, each", "width": 0.4}
+    face, shift = ("none", 0.2) if is_pca else ((color, 0.45), -0.2)
+    bar_style = {"label": f"{name}, each", "width": 0.4, "edgecolor": color, "facecolor": face}
     line_style = {"color": color, "marker": marker, "linestyle": linestyle}
-    line_style |= {"label": f"{name}, cumulated"}
-    kept, shift = np.arange(1, len(shares) + 1), 0.2 if is_pca else -0.2
+    line_style["label"] = f"{name}, cumulated"
+    kept = np.arange(1, len(shares) + 1)
     bars = ax.bar(kept + shift, shares, **with_defaults(bar_kw, "patch", **bar_style))
     line_options = with_defaults(line_kw, "line", **line_style)
     return bars, ax.plot(kept, np.cumsum(shares), **line_options)[0]

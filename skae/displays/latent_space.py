@@ -244,12 +244,7 @@ def _marker_area(n_rows: int) -> float:
 
 
 def _draw_scatter(
-    ax: Any,
-    codes: np.ndarray,
-    across: int,
-    up: int,
-    groups: Sequence[_Group],
-    scatter_kw: Keywords,
+    ax: Any, codes: np.ndarray, across: int, up: int, groups: Sequence[_Group], scatter_kw: Keywords
 ) -> list[Any]:
     """Draw component `up` against component `across`, group by group."""
     style = {"s": _marker_area(len(codes)), "linewidth": 0, "alpha": 0.8}
@@ -267,11 +262,7 @@ def _draw_scatter(
 
 
 def _draw_histogram(
-    ax: Any,
-    codes: np.ndarray,
-    component: int,
-    groups: Sequence[_Group],
-    hist_kw: Keywords,
+    ax: Any, codes: np.ndarray, component: int, groups: Sequence[_Group], hist_kw: Keywords
 ) -> list[Any]:
     """Draw the distribution of one component, group by group over the same bins."""
     n_bins = int(np.clip(np.sqrt(len(codes)), *N_BINS))

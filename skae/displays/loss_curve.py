@@ -170,12 +170,7 @@ def _kept_epoch(estimator: Any) -> int | None:
 
 
 def _draw_losses(
-    ax: Any,
-    losses: np.ndarray,
-    label: str,
-    color: str,
-    linestyle: str,
-    line_kw: Keywords,
+    ax: Any, losses: np.ndarray, label: str, color: str, linestyle: str, line_kw: Keywords
 ) -> Any:
     """Draw one curve, with markers if it is short; None if it is empty."""
     if not len(losses):
