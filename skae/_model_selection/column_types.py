@@ -184,12 +184,8 @@ def _objects_to_numbers(column: Any) -> Any:
 
 
 def _is_number(column: Any) -> bool:
-    types = import_optional("pandas", extra="compare").api.types
-    return (
-        types.is_numeric_dtype(column)
-        and not types.is_bool_dtype(column)
-        and not types.is_complex_dtype(column)
-    )
+    pandas = import_optional("pandas", extra="compare")
+    return pandas.api.types.is_any_real_numeric_dtype(column)
 
 
 def _to_float(column: Any) -> Any:
