@@ -197,13 +197,10 @@ class SparseNetwork(SelfRunning):
         self.idle[(z != 0).any(dim=0)] = 0
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
-        """Penalty of the code of each row, besides its error."""
-        return self._error_of_dead(u, output.reconstruction, atoms, x)
+        """Penalty of the code of each row, besides its error.
 
-    def _error_of_dead(
-        self, u: Tensor, reconstruction: Tensor, atoms: Tensor, x: Tensor
-    ) -> Tensor | None:
-        """Squared error of the dead units' reconstruction of the other units' residual."""
+        It is the squared error of the dead units' reconstruction of the other units' residual.
+        """
         dead = self.idle > IDLE_TURNS * len(self.idle) / self.n_active
         n_dead = int(dead.sum())
         if n_dead == 0:
@@ -211,7 +208,7 @@ class SparseNetwork(SelfRunning):
         n_kept = min(n_dead, math.ceil(self.n_active))
         values, index = u[:, dead].topk(n_kept, dim=1)
         code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
-        residual = (x - reconstruction).detach()
+        residual = (x - output.reconstruction).detach()
         return (residual - code @ atoms[:, dead].T).square().sum(dim=1)
 
 
