@@ -12,18 +12,8 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skae.displays._plotting import (
-    COLORS,
-    GREY,
-    LINE_STYLES,
-    MARKERS,
-    VERMILLION,
-    Keywords,
-    shorten,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import COLORS, GREY, LINE_STYLES, MARKERS, VERMILLION, Keywords
 
 LOG_STEP_RATIO = 5.0  # of the widest step between sizes to the narrowest, as in scikit-learn
 MAX_TICKS = 15
@@ -189,7 +179,7 @@ class DimensionSearchDisplay:
         -------
         display : DimensionSearchDisplay
         """
-        ax = start_plot(self, ax)
+        ax = plotting.start_plot(self, ax)
         x = _positions(self.n_components)
         self.errorbars_ = _draw_groups(ax, x, self, errorbar_kw)
         self.pca_errorbar_ = self.mark_ = None
@@ -200,7 +190,7 @@ class DimensionSearchDisplay:
             self.mark_ = _draw_mark(ax, x[self.chosen], self, mark_kw)
         _label_sizes(ax, x, self.n_components)
         ax.set(xlabel=self.parameter.split("__")[-1], ylabel=self.score_name)
-        style_axes(ax)
+        plotting.style_axes(ax)
         handles = [*self.errorbars_, self.pca_errorbar_, self.mark_, self.band_]
         ax.legend(handles=[handle for handle in handles if handle is not None])
         return self
@@ -334,11 +324,11 @@ def _draw_groups(
     groups = np.array([""] * len(x) if display.groups is None else display.groups, dtype=object)
     curves = []
     for i, group in enumerate(dict.fromkeys(groups)):
-        style = with_defaults(
+        style = plotting.with_defaults(
             errorbar_kw,
             "line",
             capsize=3,
-            label=shorten(group, MAX_LABEL) or "mean over splits",
+            label=plotting.shorten(group, MAX_LABEL) or "mean over splits",
             color=GROUP_COLORS[i % len(GROUP_COLORS)],
             marker=MARKERS[i % len(MARKERS)],
             linestyle=LINE_STYLES[i % len(LINE_STYLES)],
@@ -355,7 +345,7 @@ def _draw_pca(
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
     first = np.sort(np.unique(x, return_index=True)[1])
     style = {"label": "PCA", "color": VERMILLION, "marker": "s", "linestyle": "--"}
-    options = with_defaults(errorbar_kw, "line", capsize=3, **style)
+    options = plotting.with_defaults(errorbar_kw, "line", capsize=3, **style)
     return _draw_curve(ax, x, first, (display.pca_scores, errors), options)
 
 
@@ -374,7 +364,7 @@ def _draw_band(ax: Any, display: DimensionSearchDisplay, band_kw: Keywords) -> A
     best = int(np.nanargmax(scores))
     low = scores[best] - np.nan_to_num(display.errors[best])
     style = {"label": "one standard error of the best", "facecolor": GREY}
-    options = with_defaults(band_kw, "patch", alpha=0.2, linewidth=0, **style)
+    options = plotting.with_defaults(band_kw, "patch", alpha=0.2, linewidth=0, **style)
     return ax.axhspan(low, scores[best], **options)
 
 
@@ -385,5 +375,5 @@ def _draw_mark(ax: Any, x: float, display: DimensionSearchDisplay, mark_kw: Keyw
     if isinstance(display.rule, str):
         label = f"{label} ({display.rule.replace('_', ' ')})"
     ring = {"color": "black", "marker": "o", "markersize": 14, "markerfacecolor": "none"}
-    options = with_defaults(mark_kw, "line", linestyle="none", label=label, **ring)
+    options = plotting.with_defaults(mark_kw, "line", linestyle="none", label=label, **ring)
     return ax.plot([x], [display.scores[chosen]], **options)[0]

@@ -9,19 +9,8 @@ from sklearn.decomposition import PCA
 
 from skae._data.statistics import explained_share
 from skae.densities import SpikeAndSlab
-from skae.displays._plotting import (
-    BLUE,
-    VERMILLION,
-    Keywords,
-    as_float_array,
-    check_estimator,
-    check_methods,
-    integer_ticks,
-    split_last,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import BLUE, VERMILLION, Keywords
 
 
 class ExplainedVarianceDisplay:
@@ -116,14 +105,14 @@ class ExplainedVarianceDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator)
-        before, last = split_last(estimator)
-        check_methods(cls, last, "transform", "inverse_transform", "mean_")
+        plotting.check_estimator(cls, estimator)
+        before, last = plotting.split_last(estimator)
+        plotting.check_methods(cls, last, "transform", "inverse_transform", "mean_")
         train = X if X_train is None else X_train
         X, train = (before.transform(rows) if before else rows for rows in (X, train))
-        shares, train = _explained_shares(last, X), as_float_array(train)
+        shares, train = _explained_shares(last, X), plotting.as_float_array(train)
         pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
-        pca_explained_ratios = _explained_shares(pca, as_float_array(X))
+        pca_explained_ratios = _explained_shares(pca, plotting.as_float_array(X))
         display = cls(shares, pca_explained_ratios, name=type(last).__name__)
         return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
 
@@ -140,7 +129,7 @@ class ExplainedVarianceDisplay:
         -------
         display : ExplainedVarianceDisplay
         """
-        ax = start_plot(self, ax)
+        ax = plotting.start_plot(self, ax)
         self.pca_bars_ = self.pca_line_ = None
         self.bars_, self.line_ = _draw_shares(ax, self.shares, self.name, False, bar_kw, line_kw)
         if self.pca_explained_ratios is not None:
@@ -148,22 +137,22 @@ class ExplainedVarianceDisplay:
                 ax, self.pca_explained_ratios, "PCA", True, bar_kw, line_kw
             )
         ax.set(xlabel="components kept", ylabel="explained share of variance")
-        integer_ticks(ax.xaxis, min_n_ticks=1)
+        plotting.integer_ticks(ax.xaxis, min_n_ticks=1)
         ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
-        style_axes(ax)
+        plotting.style_axes(ax)
         ax.legend()
         return self
 
 
 def _explained_shares(estimator: Any, X: Any) -> np.ndarray:
     """What each component adds to the explained share of variance of rows."""
-    codes = as_float_array(estimator.transform(X))
-    rows, mean = as_float_array(X), _mean_code(estimator)
+    codes = plotting.as_float_array(estimator.transform(X))
+    rows, mean = plotting.as_float_array(X), _mean_code(estimator)
     total = np.square(rows - estimator.mean_).sum()
     explained = [0.0]
     for n_kept in range(1, codes.shape[1] + 1):
         kept = np.where(np.arange(codes.shape[1]) < n_kept, codes, mean)
-        sse = np.square(rows - as_float_array(estimator.inverse_transform(kept))).sum()
+        sse = np.square(rows - plotting.as_float_array(estimator.inverse_transform(kept))).sum()
         explained.append(explained_share(sse, total))
     return np.diff(explained)
 
@@ -184,6 +173,6 @@ def _draw_shares(
     line_style = {"color": color, "marker": marker, "linestyle": linestyle}
     line_style["label"] = f"{name}, cumulated"
     kept = np.arange(1, len(shares) + 1)
-    bars = ax.bar(kept + shift, shares, **with_defaults(bar_kw, "patch", **bar_style))
-    line_options = with_defaults(line_kw, "line", **line_style)
+    bars = ax.bar(kept + shift, shares, **plotting.with_defaults(bar_kw, "patch", **bar_style))
+    line_options = plotting.with_defaults(line_kw, "line", **line_style)
     return bars, ax.plot(kept, np.cumsum(shares), **line_options)[0]

@@ -7,18 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from skae.displays._plotting import (
-    BLUE,
-    GREY,
-    VERMILLION,
-    Keywords,
-    check_estimator,
-    integer_ticks,
-    split_last,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import BLUE, GREY, VERMILLION, Keywords
 
 LOG_SCALE_RATIO = 10.0  # of the largest loss to the smallest, above which the axis is logarithmic
 MAX_MARKERS = 15  # longer curves are drawn without markers
@@ -113,8 +103,8 @@ class LossCurveDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator)
-        last = split_last(estimator)[1]
+        plotting.check_estimator(cls, estimator)
+        last = plotting.split_last(estimator)[1]
         if not hasattr(last, "loss_curve_"):
             raise TypeError(
                 f"{cls.__name__} needs an estimator that keeps `loss_curve_`, which {last!r} "
@@ -141,7 +131,7 @@ class LossCurveDisplay:
         -------
         display : LossCurveDisplay
         """
-        ax = start_plot(self, ax)
+        ax = plotting.start_plot(self, ax)
         self.line_ = self.validation_line_ = self.mark_ = self.text_ = None
         train = np.asarray(self.loss_curve)
         is_unknown = self.validation_loss_curve is None
@@ -178,14 +168,14 @@ def _draw_losses(
     marker = "o" if len(losses) <= MAX_MARKERS else None
     style = {"label": label, "color": color, "linestyle": linestyle, "marker": marker}
     return ax.plot(
-        np.arange(1, len(losses) + 1), losses, **with_defaults(line_kw, "line", **style)
+        np.arange(1, len(losses) + 1), losses, **plotting.with_defaults(line_kw, "line", **style)
     )[0]
 
 
 def _draw_kept_epoch(ax: Any, epoch: int, start: str, mark_kw: Keywords) -> Any:
     label = f"kept: epoch {epoch or f'0, the start {start}'}"
     style = {"label": label, "color": GREY, "linestyle": ":", "linewidth": 2}
-    return ax.axvline(epoch, **with_defaults(mark_kw, "line", **style))
+    return ax.axvline(epoch, **plotting.with_defaults(mark_kw, "line", **style))
 
 
 def _write_untrained(ax: Any, start: str) -> Any:
@@ -200,6 +190,6 @@ def _finish_axes(ax: Any, losses: np.ndarray) -> None:
     finite = losses[np.isfinite(losses)]
     is_wide = len(finite) and 0 < finite.min() < finite.max() / LOG_SCALE_RATIO
     ax.set(xlabel="epoch", ylabel="mean loss per row", yscale="log" if is_wide else "linear")
-    integer_ticks(ax.xaxis)
-    style_axes(ax)
+    plotting.integer_ticks(ax.xaxis)
+    plotting.style_axes(ax)
     ax.legend()
