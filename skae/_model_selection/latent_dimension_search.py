@@ -382,20 +382,17 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     def _choose(self, sizes: np.ndarray) -> None:
         """Apply the rule and set the attributes of the best candidate."""
         if callable(self.rule):
-            self.best_index_ = self._check_index(int(self.rule(self.cv_results_)), len(sizes))
+            self.best_index_ = int(self.rule(self.cv_results_))
+            if not 0 <= self.best_index_ < len(sizes):
+                raise IndexError(
+                    f"rule={self.rule!r} returned {self.best_index_}, but there are {len(sizes)} "
+                    "candidates; return an index of cv_results_."
+                )
         else:
             self.best_index_ = RULES[self.rule](sizes, *self._finite_scores(sizes))
         self.best_params_ = self.cv_results_["params"][self.best_index_]
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.n_components_ = int(sizes[self.best_index_])
-
-    def _check_index(self, index: int, n_candidates: int) -> int:
-        if not 0 <= index < n_candidates:
-            raise IndexError(
-                f"rule={self.rule!r} returned {index}, but there are {n_candidates} candidates; "
-                "return an index of cv_results_."
-            )
-        return index
 
     def _finite_scores(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean scores, of which at least one is finite, and their standard errors."""

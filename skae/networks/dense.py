@@ -519,13 +519,7 @@ def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-MODELESS = {
-    MLP,
-    Linear,
-    Autoencoder,
-    AnchoredAutoencoder,
-    *(kind for kind in ACTIVATIONS.values() if isinstance(kind, type)),
-}
+MODELESS: set[Any] = {MLP, Linear, Autoencoder, AnchoredAutoencoder, *ACTIVATIONS.values()}
 
 
 def has_modes(network: nn.Module) -> bool:
