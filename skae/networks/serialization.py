@@ -22,35 +22,28 @@ from skae.networks.supervised import HeadedNetwork
 
 NetworkConfig = dict[str, Any]
 
-# Of each kind: the networks inside it, and the shapes of its tensors, where "d" is features, "k"
-# is components and "2" is gates. A tensor may have any of several shapes, or be None.
-NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
-    Autoencoder: (("encoder", "decoder"), {}),
-    AnchoredAutoencoder: (("network",), {"components": ("kd",), "gates": ("2", "None")}),
-    VariationalAutoencoder: (
-        ("network",),
-        {
-            "encoding": ("kd",),
-            "decoding": ("kd",),
-            "log_variances": ("k",),
-            "center": ("d", "None"),
-            "offset": ("d", "None"),
-            "noise_variance": ("", "d", "None"),
-            "gates": ("2", "None"),
-        },
-    ),
-    TopKNetwork: (("network",), {"n_active": ("",), "n_kept": ("",), "idle": ("k",)}),
-    RectifiedNetwork: (
-        ("network",),
-        {"n_active": ("",), "penalty": ("",), "threshold": ("",), "idle": ("k",)},
-    ),
-    LogisticNetwork: (
-        ("network",),
-        {"n_active": ("",), "floor": ("",), "length": ("",), "activity": ("k",), "idle": ("k",)},
-    ),
-    HeadedNetwork: (("network", "head"), {"scale": ("",)}),
+# Shapes of the tensors of each kind: "d" is features, "k" components, "2" gates, "" a scalar.
+# Where several are possible, "|" separates them.
+SHAPES: dict[type[nn.Module], dict[str, str]] = {
+    Autoencoder: {},
+    AnchoredAutoencoder: {"components": "kd", "gates": "2|None"},
+    VariationalAutoencoder: {
+        "encoding": "kd",
+        "decoding": "kd",
+        "log_variances": "k",
+        "center": "d|None",
+        "offset": "d|None",
+        "noise_variance": "|d|None",
+        "gates": "2|None",
+    },
+    TopKNetwork: {"n_active": "", "n_kept": "", "idle": "k"},
+    RectifiedNetwork: {"n_active": "", "penalty": "", "threshold": "", "idle": "k"},
+    LogisticNetwork: {"n_active": "", "floor": "", "length": "", "activity": "k", "idle": "k"},
+    HeadedNetwork: {"scale": ""},
 }
-KINDS = {kind.__name__: kind for kind in NETWORKS}
+# Networks inside a network; of other kinds there is one, `network`.
+PARTS = {Autoencoder: ("encoder", "decoder"), HeadedNetwork: ("network", "head")}
+KINDS = {kind.__name__: kind for kind in SHAPES}
 
 
 # -- from networks -----------------------------------------------------------------
@@ -71,14 +64,15 @@ def network_to_config(network: nn.Module) -> NetworkConfig | None:
     """
     if type(network) is MLP:
         return _mlp_to_config(network)
-    if type(network) not in NETWORKS:
+    kind: Any = type(network)
+    if kind not in SHAPES:
         return None
-    parts, tensors = NETWORKS[type(network)]
+    parts = PARTS.get(kind, ("network",))
     inner = {name: network_to_config(getattr(network, name)) for name in parts}
     if None in inner.values():
         return None
-    arrays = {name: _array(getattr(network, name)) for name in tensors}
-    return {"kind": type(network).__name__, **inner, **arrays}
+    arrays = {name: _array(getattr(network, name)) for name in SHAPES[kind]}
+    return {"kind": kind.__name__, **inner, **arrays}
 
 
 def _mlp_to_config(network: MLP) -> NetworkConfig | None:
@@ -166,7 +160,8 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
         return _mlp_from_config(config)
     if kind not in KINDS:
         raise _damaged(f"There is no network of kind {kind!r}")
-    parts = {name: network_from_config(_entry(config, name)) for name in NETWORKS[KINDS[kind]][0]}
+    names = PARTS.get(KINDS[kind], ("network",))
+    parts = {name: network_from_config(_entry(config, name)) for name in names}
     if kind == "Autoencoder":
         _check_mirrored(**parts)
         return Autoencoder(**parts).eval()
@@ -175,7 +170,7 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
 
 def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) -> nn.Module:
     """Network with tensors of its own around an `Autoencoder`."""
-    tensors, sizes = NETWORKS[kind][1], sizes_of(parts["network"])
+    tensors, sizes = SHAPES[kind], sizes_of(parts["network"])
     if sizes is None:
         raise _damaged(f"{kind.__name__} holds no Autoencoder")
     given: dict[str, Any] = {n: _checked_tensor(config, n, tensors[n], sizes) for n in tensors}
@@ -235,13 +230,14 @@ def _entry(config: NetworkConfig, name: str) -> Any:
 
 
 def _checked_tensor(
-    config: NetworkConfig, name: str, shapes: tuple[str, ...], sizes: tuple[int, int]
+    config: NetworkConfig, name: str, shapes: str, sizes: tuple[int, int]
 ) -> Tensor | None:
     """Tensor of a network; the letters of its shape stand for sizes."""
     array, letters = _entry(config, name), {"d": sizes[0], "k": sizes[1], "2": 2}
     if array is None and "None" in shapes:
         return None
-    admitted = [tuple(letters[s] for s in shape) for shape in shapes if shape != "None"]
+    several = shapes.removesuffix("|None").split("|")
+    admitted = [tuple(letters[s] for s in shape) for shape in several]
     return _tensor(array, name, admitted)
 
 
