@@ -119,17 +119,14 @@ def array_api_fit(method: Method) -> Method:
     return cast(Method, wrapped)
 
 
-def array_api(method: Method) -> Method:
-    """Let a fitted method that computes with tensors and numpy arrays return the input's kind."""
-    return _following(method, native=True)
-
-
 def array_api_by_numpy(method: Method) -> Method:
     """Let a fitted method that computes with numpy alone return the input's kind."""
-    return _following(method, native=False)
+    return array_api(method, native=False)
 
 
-def _following(method: Method, *, native: bool) -> Method:
+def array_api(method: Method, *, native: bool = True) -> Method:
+    """Let a fitted method that computes with tensors and numpy arrays return the input's kind."""
+
     @wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "_is_numpy_copy" in vars(self):

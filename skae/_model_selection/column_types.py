@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -62,9 +62,7 @@ class Table:
             handle_unknown="infrequent_if_exist",
             sparse_output=False,
         )
-        return ColumnTransformer(
-            [("numbers", numbers, self.numeric), ("categories", categories, self.categorical)]
-        )
+        return make_column_transformer((numbers, self.numeric), (categories, self.categorical))
 
 
 def prepare_table(frame: Any, target: str | None = None, drop: Sequence[str] = ()) -> Table:

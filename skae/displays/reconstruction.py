@@ -134,8 +134,6 @@ default=None
             X, given = plotting.first_rows(X, n_rows), plotting.first_rows(given, n_rows)
         reconstructed = estimator.inverse_transform(estimator.transform(given))
         rows = plotting.as_float_array(X)
-        if image_shape is not None:
-            image_shape = plotting.check_image_shape(image_shape, rows.shape[1])
         display = cls(
             rows,
             plotting.as_float_array(reconstructed),
