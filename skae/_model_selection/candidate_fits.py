@@ -209,9 +209,8 @@ def pca_explained_ratios(
     """
     shares = []
     for train, test in splits:
-        (rows, y_train), (others, _) = (
-            _safe_split(estimator, X, y, index) for index in (train, test)
-        )
+        rows, y_train = _safe_split(estimator, X, y, train)
+        others, _ = _safe_split(estimator, X, y, test)
         if last_step(estimator) is not estimator:
             first = clone(estimator[:-1])
             rows, others = first.fit_transform(rows, y_train), first.transform(others)

@@ -9,8 +9,6 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
 
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import COLORS, GREY, LINE_STYLES, MARKERS, VERMILLION, Keywords
@@ -131,13 +129,14 @@ class DimensionSearchDisplay:
         ------
         NotFittedError
             If the search is not fitted.
+        TypeError
+            If it is no search.
         ValueError
             If there is no such parameter or metric, or if several match and none is named.
         ImportError
             If matplotlib is absent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        check_is_fitted(search, "cv_results_")
+        plotting.check_estimator(cls, search, "cv_results_")
         results = search.cv_results_
         parameter = _check_parameter(results["params"], parameter)
         key = _score_key(search, metric)

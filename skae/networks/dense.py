@@ -113,9 +113,8 @@ class MLP(nn.Sequential):
             layers += [Linear(n_in, n_out, generator), make_activation(activation)]
         super().__init__(*layers[:-1])
         if zero_last:
-            last: Any = self[-1]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            for parameter in self[-1].parameters():
+                nn.init.zeros_(parameter)
 
 
 def make_activation(activation: str | Callable[[], nn.Module]) -> nn.Module:
