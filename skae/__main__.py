@@ -53,8 +53,7 @@ def _add_table_options(add: Callable[..., Any]) -> None:
 
 
 def _add_comparison_options(add: Callable[..., Any]) -> None:
-    sizes = "numbers of components [2 4 8]"
-    add("--n-components", type=int, nargs="+", metavar="K", help=sizes)
+    add("--n-components", type=int, nargs="+", metavar="K", help="numbers of components [2 4 8]")
     add(
         "--estimators",
         nargs="+",

@@ -240,11 +240,8 @@ class Estimated:
             If the estimator's log-densities are not one number a row.
         """
         self.estimator_ = clone(self.estimator)
-        names = [
-            name
-            for name in self.estimator_.get_params()
-            if name == "random_state" or name.endswith("__random_state")
-        ]
+        parameters = self.estimator_.get_params()
+        names = [name for name in parameters if name.split("__")[-1] == "random_state"]
         self.estimator_.set_params(**dict.fromkeys(names, self.random_state))
         self.estimator_.fit(X)
         shape = np.shape(self.estimator_.score_samples(X[:2]))

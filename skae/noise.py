@@ -42,18 +42,13 @@ class Noise(nn.Module):
     leading axes get the same random numbers.
     """
 
-    mean: Tensor
-    std: Tensor
-    low: Tensor
-    high: Tensor
     largest: ClassVar[float] = 1.0  # level; of most kinds it is a share
     level_is: ClassVar[str] = "a share of the entries"
 
     def __init__(self, level: float, features: Features, generator: torch.Generator | None = None):
         super().__init__()
         self.level, self.generator = level, generator
-        for name, values in features._asdict().items():
-            self.register_buffer(name, values)
+        self.mean, self.std, self.low, self.high = map(nn.Buffer, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Corrupt rows.
@@ -269,7 +264,7 @@ class ReparameterizationNoise(nn.Module):
         return drawn.expand(*x.shape[:-2], *shape)
 
 
-def joined(noises: Sequence[nn.Module]) -> nn.Module | None:
+def joined(noises: Sequence[Any]) -> nn.Module | None:
     """Join the noises of several tables into one for tables along a leading axis.
 
     Parameters
@@ -282,11 +277,10 @@ def joined(noises: Sequence[nn.Module]) -> nn.Module | None:
     nn.Module or None
         None if they differ in kind, level or seed, or if the kind is the user's.
     """
-    first: Any = noises[0]
+    first = noises[0]
     if type(first) not in (*NOISES.values(), ReparameterizationNoise):
         return None
-    each: Any = noises
-    kinds = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in each}
+    kinds = {(type(n), getattr(n, "level", None), n.generator.initial_seed()) for n in noises}
     if len(kinds) > 1:
         return None
     one = copy.copy(first)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -25,8 +24,8 @@ class Place(NamedTuple):
     device: Any
 
     def bring(self, array: Any) -> Any:
-        """Bring a numpy array here, in the widest float type that the device has."""
-        if not isinstance(array, np.ndarray):
+        """Bring a numpy array of numbers here, in the widest float type that the device has."""
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
             return array
         if "torch" in self.namespace.__name__:
             return tensor_on(self.device, array)
@@ -107,29 +106,27 @@ def array_api_fit(method: Method) -> Method:
     @wraps(method)
     def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
         place = None if isinstance(X, np.ndarray) else place_of(X)
-        if place is None and isinstance(vars(self).get("mean_"), np.ndarray | None):
+        if place is None and not is_fitted_elsewhere(self):
             return method(self, X, *args, **kwargs)
         rows = X if isinstance(X, Tensor) and method.__name__ == "fit" else to_numpy(X)
-        with _attributes_in_numpy(self):
+        with all_or_nothing(self):
+            vars(self).update(attributes_in_numpy(self))
             method(self, rows, *map(to_numpy, args), **{k: to_numpy(v) for k, v in kwargs.items()})
             if place is not None:
-                vars(self).update({k: place.bring(v) for k, v in _arrays(self).items()})
+                vars(self).update({k: place.bring(v) for k, v in vars(self).items()})
         return self
 
     return cast(Method, wrapped)
 
 
-def array_api(method: Method) -> Method:
-    """Let a fitted method that computes with tensors and numpy arrays return the input's kind."""
-    return _following(method, native=True)
-
-
 def array_api_by_numpy(method: Method) -> Method:
     """Let a fitted method that computes with numpy alone return the input's kind."""
-    return _following(method, native=False)
+    return array_api(method, native=False)
 
 
-def _following(method: Method, *, native: bool) -> Method:
+def array_api(method: Method, *, native: bool = True) -> Method:
+    """Let a fitted method that computes with tensors and numpy arrays return the input's kind."""
+
     @wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "_is_numpy_copy" in vars(self):
@@ -174,14 +171,6 @@ def is_fitted_elsewhere(estimator: Any) -> bool:
     return mean is not None and not isinstance(mean, np.ndarray)
 
 
-def _arrays(estimator: Any) -> dict[str, np.ndarray]:
-    return {
-        name: value
-        for name, value in vars(estimator).items()
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject
-    }
-
-
 def attributes_in_numpy(estimator: Any) -> dict[str, Any]:
     """Attributes of an estimator, with all arrays converted to numpy."""
     parameters = estimator.get_params(deep=False)
@@ -205,11 +194,3 @@ def _numpy_copy(estimator: Any) -> Any:
     twin: Any = object.__new__(type(estimator))
     vars(twin).update(attributes_in_numpy(estimator), _is_numpy_copy=True)
     return twin
-
-
-@contextmanager
-def _attributes_in_numpy(estimator: Any) -> Iterator[None]:
-    """Let an estimator be fitted in numpy inside the block; restore it after an error."""
-    with all_or_nothing(estimator):
-        vars(estimator).update(attributes_in_numpy(estimator))
-        yield

@@ -24,11 +24,9 @@ def check_weights(
     """
     if sample_weight is None:
         return X, None
+    rows = np.empty((X.shape[0], 0))  # of which only the number counts
     weights = _check_sample_weight(
-        to_numpy(sample_weight),
-        np.empty((X.shape[0], 0)),  # of which only the length counts
-        dtype=np.float64,
-        ensure_non_negative=True,
+        to_numpy(sample_weight), rows, dtype=np.float64, ensure_non_negative=True
     )
     kept = weights > 0
     if not kept.any():

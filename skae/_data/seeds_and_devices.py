@@ -29,8 +29,6 @@ def resolve_device(device: str, X: Any = None) -> torch.device:
                 f"device='{X.device}', or move X."
             )
         return X.device
-    if device == "cpu":
-        return torch.device("cpu")
     if device == "auto":
         present = torch.cuda.is_available(), torch.backends.mps.is_available()
         return torch.device("cuda" if present[0] else "mps" if present[1] else "cpu")

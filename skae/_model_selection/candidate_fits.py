@@ -53,16 +53,6 @@ class CandidateScorer:
     downstream: Any
     on_training_rows: bool
 
-    @property
-    def explains(self) -> bool:
-        """Whether scores are explained variance ratios."""
-        return self.scorer is None
-
-    @property
-    def needs_density(self) -> bool:
-        """Whether the scorer may use more than codes and reconstructions."""
-        return self.scorer is not None and self.downstream is None
-
     def score(self, estimator: Any, downstream: Any, X: Any, y: Any) -> float:
         """Score of a fitted candidate; `downstream` is fitted to its codes."""
         if self.scorer is None:
@@ -87,9 +77,10 @@ def fit_and_score(
 
     `params` are those of `fit`. With `together`, networks of one shape are trained in one batch.
     """
+    # Only a scorer of the estimator itself may use more than codes and reconstructions.
+    needs_density = scorer.scorer is not None and scorer.downstream is None
     parts = [
-        _Part(task.estimator, *splits[task.split], X, y, params, scorer.needs_density)
-        for task in tasks
+        _Part(task.estimator, *splits[task.split], X, y, params, needs_density) for task in tasks
     ]
     started = time.perf_counter()
     if together:
@@ -98,22 +89,18 @@ def fit_and_score(
     return [_outcome(part, scorer, share, error_score) for part in parts]
 
 
+@dataclass
 class _Part:
     """A candidate, and the split that it is fitted to and scored on."""
 
-    def __init__(
-        self,
-        estimator: Any,
-        train: np.ndarray,
-        test: np.ndarray,
-        X: Any,
-        y: Any,
-        params: dict[str, Any],
-        needs_density: bool,
-    ):
-        self.estimator, self.train, self.test, self.X, self.y = estimator, train, test, X, y
-        self.params, self.needs_density = params, needs_density
-        self.is_fitted = False
+    estimator: Any
+    train: np.ndarray
+    test: np.ndarray
+    X: Any
+    y: Any
+    params: dict[str, Any]
+    needs_density: bool
+    is_fitted: bool = False
 
     def training_rows(self) -> tuple[Any, Any]:
         return _safe_split(self.estimator, self.X, self.y, self.train)
@@ -222,9 +209,8 @@ def pca_explained_ratios(
     """
     shares = []
     for train, test in splits:
-        (rows, y_train), (others, _) = (
-            _safe_split(estimator, X, y, index) for index in (train, test)
-        )
+        rows, y_train = _safe_split(estimator, X, y, train)
+        others, _ = _safe_split(estimator, X, y, test)
         if last_step(estimator) is not estimator:
             first = clone(estimator[:-1])
             rows, others = first.fit_transform(rows, y_train), first.transform(others)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -62,9 +62,7 @@ class Table:
             handle_unknown="infrequent_if_exist",
             sparse_output=False,
         )
-        return ColumnTransformer(
-            [("numbers", numbers, self.numeric), ("categories", categories, self.categorical)]
-        )
+        return make_column_transformer((numbers, self.numeric), (categories, self.categorical))
 
 
 def prepare_table(frame: Any, target: str | None = None, drop: Sequence[str] = ()) -> Table:
@@ -184,12 +182,8 @@ def _objects_to_numbers(column: Any) -> Any:
 
 
 def _is_number(column: Any) -> bool:
-    types = import_optional("pandas", extra="compare").api.types
-    return (
-        types.is_numeric_dtype(column)
-        and not types.is_bool_dtype(column)
-        and not types.is_complex_dtype(column)
-    )
+    pandas = import_optional("pandas", extra="compare")
+    return pandas.api.types.is_any_real_numeric_dtype(column)
 
 
 def _to_float(column: Any) -> Any:

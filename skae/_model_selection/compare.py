@@ -198,9 +198,7 @@ def _fit_all(
         for i in range(len(data.folds))
     ]
     done: Iterable[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
-    if verbose:
-        done = tqdm(done, total=len(jobs), desc="comparing", unit="fit")
-    return list(done)
+    return list(tqdm(done, total=len(jobs), desc="comparing", unit="fit", disable=not verbose))
 
 
 def _fit_and_score(name: str, size: int, estimator: Any, data: _Data, i: int) -> dict[str, Any]:
@@ -218,20 +216,11 @@ def _fit_and_score(name: str, size: int, estimator: Any, data: _Data, i: int) ->
     row = {"estimator": name, "n_components": size, "fold": i}
     row["explained_variance"] = explained_share(sse, total)
     if data.target.downstream is not None:
-        training_codes = np.asarray(fitted.transform(rows))
-        row["downstream_score"] = _downstream_score(
-            data.target, data.folds[i], training_codes, codes
-        )
+        train, test = (_safe_indexing(data.target.values, part) for part in data.folds[i])
+        predictor = clone(data.target.downstream).fit(np.asarray(fitted.transform(rows)), train)
+        row["downstream_score"] = float(predictor.score(codes, test))
     row["trustworthiness"] = _trustworthiness(held_out, codes, data.seed)
     return row | {"fit_time": fit_time, "transform_time": transform_time}
-
-
-def _downstream_score(
-    target: _Target, fold: tuple[np.ndarray, np.ndarray], codes: np.ndarray, held_out: np.ndarray
-) -> float:
-    """Score of `downstream` on held-out codes, fitted to the others."""
-    train, test = (_safe_indexing(target.values, part) for part in fold)
-    return float(clone(target.downstream).fit(codes, train).score(held_out, test))
 
 
 def _trustworthiness(rows: np.ndarray, codes: np.ndarray, seed: int) -> float:

@@ -11,68 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from string import Template
 from typing import Any
 from uuid import uuid4
 
 from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
 
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 66rem; padding: 1.25rem 1rem 3rem; background: #fff;
-  color: #1c2430; font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p, li, dd { overflow-wrap: anywhere; max-width: 46rem; }
-.verdict { margin: 0; padding: .9rem 1.1rem; max-width: none; font-size: 1.1rem;
-  border-left: .35rem solid #1f5fa8; background: #eef4fb; }
-.note { color: #4d5866; font-size: .9rem; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .35rem .8rem .35rem 0; text-align: right; white-space: nowrap; }
-th { vertical-align: bottom; border-bottom: 2px solid #1c2430; }
-td { border-bottom: 1px solid #d9dee5; }
-.text { text-align: left; }
-.figures { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-figure { margin: 0; }
-img { display: block; width: 100%; height: auto; }
-figcaption { color: #4d5866; font-size: .9rem; }
-pre { overflow-x: auto; padding: .7rem .9rem; background: #f3f5f7; font-size: .9rem; }
-dl { display: grid; grid-template-columns: fit-content(16rem) 1fr; gap: .3rem 1.2rem; margin: 0; }
-dt { font-weight: 600; }
-dd { margin: 0; }
-summary { cursor: pointer; font-weight: 600; margin-top: 2rem; }
-@media (max-width: 34rem) {
-  table { font-size: .82rem; }
-  th { white-space: normal; min-width: 4.5rem; }
-  th, td { padding-right: .6rem; }
-  .text { white-space: normal; overflow-wrap: anywhere; min-width: 7.8rem; }
-  dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
-}
-"""
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p class="verdict">{verdict}</p>
-{body}
-<details>
-<summary>Every fold</summary>
-{folds}</details>
-</main>
-</body>
-</html>
-"""
+PAGE = Path(__file__).with_name("report.html")
 FIGURES = {
     "explained_variance": "Explained share of the variance of held-out rows. 1 is a perfect "
     "reconstruction, 0 is the mean of the training rows.",
@@ -143,9 +89,8 @@ def _page(
         "Command": f"<pre><code>{escape(command)}</code></pre>" if command else "",
     }
     body = "\n".join(f"<h2>{escape(name)}</h2>\n{html}" for name, html in sections.items() if html)
-    return PAGE.format(
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
-        style=STYLE,
         verdict=escape(comparison.verdict),
         body=body,
         folds=_table(_folds(comparison)),

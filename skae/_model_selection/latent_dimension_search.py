@@ -274,9 +274,10 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             for i_split in range(len(splits))
             for seed in seeds
         ]
-        outcomes = self._evaluate(tasks, scorer, X, y, splits, params)
-        self._set_results(sizes, tasks, outcomes, len(splits))
-        if scorer.explains:
+        common = scorer, X, y, splits, params, self.together, self.error_score
+        outcomes = self._evaluate(tasks, list(self._jobs(tasks, X)), common)
+        self._set_results(sizes, outcomes, len(splits))
+        if scorer.scorer is None:
             self._add_pca_scores(sizes, X, y, splits)
         self._choose(sizes)
         if self.refit:
@@ -330,17 +331,9 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         return None if self.scoring is None else check_scoring(self.estimator, self.scoring)
 
     def _evaluate(
-        self,
-        tasks: list[CandidateFit],
-        scorer: CandidateScorer,
-        X: Any,
-        y: Any,
-        splits: list[tuple[np.ndarray, np.ndarray]],
-        params: dict[str, Any],
+        self, tasks: list[CandidateFit], jobs: list[list[int]], common: tuple[Any, ...]
     ) -> list[dict[str, Any]]:
         """Scores and times of all tasks, in their order."""
-        jobs = list(self._jobs(tasks, X))
-        common = scorer, X, y, splits, params, self.together, self.error_score
         done = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(fit_and_score)([tasks[i] for i in job], *common) for job in jobs
         )
@@ -366,23 +359,14 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     def _is_batched(self, task: CandidateFit, X: Any) -> bool:
         """Whether fits of this size are trained as one batch."""
         last = last_step(task.estimator)
-        if not isinstance(last, BaseAutoencoder):
-            return False
-        return last._n_fits_per_batch(_num_samples(X), _n_features(X)) > 1
+        n_rows, n_features = _num_samples(X), _n_features(X)
+        return isinstance(last, BaseAutoencoder) and last._n_fits_per_batch(n_rows, n_features) > 1
 
-    def _set_results(
-        self,
-        sizes: np.ndarray,
-        tasks: list[CandidateFit],
-        outcomes: list[dict[str, Any]],
-        n_splits: int,
-    ) -> None:
+    def _set_results(self, sizes: np.ndarray, outcomes: list[Any], n_splits: int) -> None:
         """Arrange scores and times as GridSearchCV does."""
         _warn_or_raise_about_fit_failures(outcomes, self.error_score)
-        by_split: dict[tuple[int, int], list[Any]] = {}  # tasks come size by size, split by split
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            by_split.setdefault((task.size, task.split), []).append(outcome)
-        means = [mean_over_seeds(fits) for fits in by_split.values()]
+        starts = range(0, len(outcomes), self.n_seeds)  # the seeds of one split come together
+        means = [mean_over_seeds(outcomes[i : i + self.n_seeds]) for i in starts]
         candidates = [{_parameter_names(self.estimator)[0]: int(size)} for size in sizes]
         search = GridSearchCV(self.estimator, {}, return_train_score=self.return_train_score)
         self.cv_results_ = search._format_results(candidates, n_splits, means)
@@ -398,20 +382,17 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     def _choose(self, sizes: np.ndarray) -> None:
         """Apply the rule and set the attributes of the best candidate."""
         if callable(self.rule):
-            self.best_index_ = self._check_index(int(self.rule(self.cv_results_)), len(sizes))
+            self.best_index_ = int(self.rule(self.cv_results_))
+            if not 0 <= self.best_index_ < len(sizes):
+                raise IndexError(
+                    f"rule={self.rule!r} returned {self.best_index_}, but there are {len(sizes)} "
+                    "candidates; return an index of cv_results_."
+                )
         else:
             self.best_index_ = RULES[self.rule](sizes, *self._finite_scores(sizes))
         self.best_params_ = self.cv_results_["params"][self.best_index_]
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.n_components_ = int(sizes[self.best_index_])
-
-    def _check_index(self, index: int, n_candidates: int) -> int:
-        if not 0 <= index < n_candidates:
-            raise IndexError(
-                f"rule={self.rule!r} returned {index}, but there are {n_candidates} candidates; "
-                "return an index of cv_results_."
-            )
-        return index
 
     def _finite_scores(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean scores, of which at least one is finite, and their standard errors."""

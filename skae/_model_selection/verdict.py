@@ -8,7 +8,7 @@ from typing import Any
 from skae._model_selection.significance import PRACTICAL_SIGNIFICANCE
 
 NO_GAIN = 0.0005  # shares below are printed as 0.0 %
-gain_of = itemgetter("difference")
+gain_of, candidate_of = itemgetter("difference"), itemgetter("estimator", "n_components")
 
 
 def verdict_of(
@@ -75,7 +75,7 @@ def _downstream(
     worse = [row for row in rows if row["outcome"] == "worse"]
     if worse:
         return f"The {label} is lower{however}: {_scores(min(worse, key=gain_of), reference)}."
-    shown = next(row for row in rows if _candidate(row) == _candidate(named))
+    shown = next(row for row in rows if candidate_of(row) == candidate_of(named))
     if (undecided := _undecided_gain(rows, shown)) is not None:
         interval = f"{undecided['lower']:.3f} to {undecided['upper']:.3f}"
         return (
@@ -90,10 +90,6 @@ def _undecided_gain(rows: list[dict[str, Any]], shown: dict[str, Any]) -> dict[s
     """Row of a gain that is not significant: `shown` if it is one, else the largest."""
     gains = [row for row in rows if row["outcome"] == "undecided" and gain_of(row) > 0]
     return shown if shown in gains else max(gains, key=gain_of, default=None)
-
-
-def _candidate(row: dict[str, Any]) -> tuple[str, int]:
-    return row["estimator"], row["n_components"]
 
 
 def _components(row: dict[str, Any]) -> str:

@@ -49,15 +49,14 @@ def check_methods(display: type, estimator: Any, *methods: str) -> None:
 
 
 def split_last(estimator: Any) -> tuple[Any, Any]:
-    """Separate the last step of a Pipeline from the steps before it, which are None without any.
+    """Separate the last step of a Pipeline from the steps before it, if there are any.
 
     A fitted search is replaced by its best estimator.
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     if not isinstance(estimator, Pipeline):
         return None, estimator
-    before, last = estimator[:-1], estimator[-1]
-    return (before if len(before) else None), last
+    return estimator[:-1], estimator[-1]
 
 
 def as_float_array(X: Any) -> np.ndarray:

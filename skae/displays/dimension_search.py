@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
 
-from skae.displays._plotting import (
-    COLORS,
-    GREY,
-    LINE_STYLES,
-    MARKERS,
-    VERMILLION,
-    Keywords,
-    shorten,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import COLORS, GREY, LINE_STYLES, MARKERS, VERMILLION, Keywords
 
 LOG_STEP_RATIO = 5.0  # of the widest step between sizes to the narrowest, as in scikit-learn
 MAX_TICKS = 15
@@ -31,6 +19,7 @@ MAX_LABEL = 40  # characters
 GROUP_COLORS = [color for color in COLORS if color != VERMILLION]  # which is PCA's
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DimensionSearchDisplay:
     """Scores of a search over the number of components, and the number that it chose.
 
@@ -82,30 +71,16 @@ class DimensionSearchDisplay:
 
     __module__ = "skae.displays"
 
-    def __init__(
-        self,
-        n_components: Sequence[Any],
-        scores: Any,
-        errors: Any,
-        *,
-        groups: Sequence[str] | None = None,
-        chosen: Any = None,
-        rule: str | None = None,
-        pca_scores: Any = None,
-        pca_errors: Any = None,
-        score_name: str = "score",
-        parameter: str = "n_components",
-    ):
-        self.n_components = n_components
-        self.scores = scores
-        self.errors = errors
-        self.groups = groups
-        self.chosen = chosen
-        self.rule = rule
-        self.pca_scores = pca_scores
-        self.pca_errors = pca_errors
-        self.score_name = score_name
-        self.parameter = parameter
+    n_components: Sequence[Any] = field(kw_only=False)
+    scores: Any = field(kw_only=False)
+    errors: Any = field(kw_only=False)
+    groups: Sequence[str] | None = None
+    chosen: Any = None
+    rule: str | None = None
+    pca_scores: Any = None
+    pca_errors: Any = None
+    score_name: str = "score"
+    parameter: str = "n_components"
 
     @classmethod
     def from_estimator(
@@ -115,9 +90,9 @@ class DimensionSearchDisplay:
         parameter: str | None = None,
         metric: str | None = None,
         ax: Any = None,
-        errorbar_kw: dict[str, Any] | None = None,
-        band_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
+        errorbar_kw: Keywords = None,
+        band_kw: Keywords = None,
+        mark_kw: Keywords = None,
     ) -> Self:
         """Draw the mean test score against the number of components.
 
@@ -154,13 +129,14 @@ class DimensionSearchDisplay:
         ------
         NotFittedError
             If the search is not fitted.
+        TypeError
+            If it is no search.
         ValueError
             If there is no such parameter or metric, or if several match and none is named.
         ImportError
             If matplotlib is absent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        check_is_fitted(search, "cv_results_")
+        plotting.check_estimator(cls, search, "cv_results_")
         results = search.cv_results_
         parameter = _check_parameter(results["params"], parameter)
         key = _score_key(search, metric)
@@ -186,9 +162,9 @@ class DimensionSearchDisplay:
         self,
         ax: Any = None,
         *,
-        errorbar_kw: dict[str, Any] | None = None,
-        band_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
+        errorbar_kw: Keywords = None,
+        band_kw: Keywords = None,
+        mark_kw: Keywords = None,
     ) -> Self:
         """Draw the curves.
 
@@ -202,7 +178,7 @@ class DimensionSearchDisplay:
         -------
         display : DimensionSearchDisplay
         """
-        ax = start_plot(self, ax)
+        ax = plotting.start_plot(self, ax)
         x = _positions(self.n_components)
         self.errorbars_ = _draw_groups(ax, x, self, errorbar_kw)
         self.pca_errorbar_ = self.mark_ = None
@@ -213,7 +189,7 @@ class DimensionSearchDisplay:
             self.mark_ = _draw_mark(ax, x[self.chosen], self, mark_kw)
         _label_sizes(ax, x, self.n_components)
         ax.set(xlabel=self.parameter.split("__")[-1], ylabel=self.score_name)
-        style_axes(ax)
+        plotting.style_axes(ax)
         handles = [*self.errorbars_, self.pca_errorbar_, self.mark_, self.band_]
         ax.legend(handles=[handle for handle in handles if handle is not None])
         return self
@@ -245,8 +221,8 @@ def _check_parameter(candidates: Sequence[dict[str, Any]], parameter: str | None
 
 def _score_key(search: Any, metric: str | None) -> str:
     """Key of the scores to show, without "mean_"."""
-    results = search.cv_results_
-    found = [m[1] for m in (re.fullmatch(r"mean_test_(.+)", name) for name in results) if m]
+    prefix = "mean_test_"
+    found = [n.removeprefix(prefix) for n in search.cv_results_ if n.startswith(prefix)]
     if metric is None:
         refit = getattr(search, "refit", None)
         metric = found[0] if len(found) == 1 else refit if refit in found else None
@@ -271,11 +247,8 @@ def _means_and_errors(search: Any, key: str, shown: Sequence[int]) -> tuple[Any,
     results = search.cv_results_
     if f"mean_{key}" not in results:
         return None, None
-    n_splits = sum(bool(re.fullmatch(rf"split\d+_{re.escape(key)}", name)) for name in results)
     spread = np.asarray(results[f"std_{key}"], dtype=float)[shown]
-    return np.asarray(results[f"mean_{key}"])[shown], spread / math.sqrt(
-        n_splits or search.n_splits_
-    )
+    return np.asarray(results[f"mean_{key}"])[shown], spread / math.sqrt(search.n_splits_)
 
 
 def _groups(results: dict[str, Any], parameter: str, shown: Sequence[int]) -> list[str]:
@@ -301,24 +274,22 @@ def _one_line_repr(value: Any) -> str:
 # -- the horizontal axis -----------------------------------------------------------
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_fraction(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, Integral)
+def _kind(value: Any) -> int:
+    """Kind of a value: 0 is a size, 1 a fraction, 2 anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return 2
+    return 0 if isinstance(value, Integral) else 1
 
 
 def _is_numeric(n_components: Sequence[Any]) -> bool:
     """Whether all are sizes or all are fractions, so that the axis can be numeric."""
-    return all(map(_is_size, n_components)) or all(map(_is_fraction, n_components))
+    return {_kind(value) for value in n_components} in ({0}, {1})
 
 
 def _sorted_values(n_components: Sequence[Any]) -> list[Any]:
     """Distinct values: sizes, fractions, then other values in order of appearance."""
-    values = list(dict.fromkeys(n_components))
-    others = [v for v in values if not (_is_size(v) or _is_fraction(v))]
-    return [*sorted(filter(_is_size, values)), *sorted(filter(_is_fraction, values)), *others]
+    values = dict.fromkeys(n_components)
+    return sorted(values, key=lambda v: (_kind(v), v if _kind(v) < 2 else 0))
 
 
 def _positions(n_components: Sequence[Any]) -> np.ndarray:
@@ -352,14 +323,17 @@ def _draw_groups(
     groups = np.array([""] * len(x) if display.groups is None else display.groups, dtype=object)
     curves = []
     for i, group in enumerate(dict.fromkeys(groups)):
-        style = {
-            "label": shorten(group, MAX_LABEL) or "mean over splits",
-            "color": GROUP_COLORS[i % len(GROUP_COLORS)],
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": LINE_STYLES[i % len(LINE_STYLES)],
-        }
-        scores, which = (display.scores, display.errors), np.flatnonzero(groups == group)
-        curves.append(_draw_curve(ax, x, scores, which, style, errorbar_kw))
+        style = plotting.with_defaults(
+            errorbar_kw,
+            "line",
+            capsize=3,
+            label=plotting.shorten(group, MAX_LABEL) or "mean over splits",
+            color=GROUP_COLORS[i % len(GROUP_COLORS)],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=LINE_STYLES[i % len(LINE_STYLES)],
+        )
+        which = np.flatnonzero(groups == group)
+        curves.append(_draw_curve(ax, x, which, (display.scores, display.errors), style))
     return curves
 
 
@@ -370,21 +344,14 @@ def _draw_pca(
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
     first = np.sort(np.unique(x, return_index=True)[1])
     style = {"label": "PCA", "color": VERMILLION, "marker": "s", "linestyle": "--"}
-    return _draw_curve(ax, x, (display.pca_scores, errors), first, style, errorbar_kw)
+    options = plotting.with_defaults(errorbar_kw, "line", capsize=3, **style)
+    return _draw_curve(ax, x, first, (display.pca_scores, errors), options)
 
 
-def _draw_curve(
-    ax: Any,
-    x: np.ndarray,
-    scores: tuple[Any, Any],
-    which: np.ndarray,
-    style: dict[str, Any],
-    errorbar_kw: Keywords,
-) -> Any:
+def _draw_curve(ax: Any, x: np.ndarray, which: np.ndarray, scores: Any, options: Any) -> Any:
     """Draw means and standard errors of some candidates, in the order of their sizes."""
     order = which[np.argsort(x[which], kind="stable")]
     means, errors = (np.asarray(values, dtype=float)[order] for values in scores)
-    options = with_defaults(errorbar_kw, "line", capsize=3, **style)
     return ax.errorbar(x[order], means, errors, **options)
 
 
@@ -396,7 +363,7 @@ def _draw_band(ax: Any, display: DimensionSearchDisplay, band_kw: Keywords) -> A
     best = int(np.nanargmax(scores))
     low = scores[best] - np.nan_to_num(display.errors[best])
     style = {"label": "one standard error of the best", "facecolor": GREY}
-    options = with_defaults(band_kw, "patch", alpha=0.2, linewidth=0, **style)
+    options = plotting.with_defaults(band_kw, "patch", alpha=0.2, linewidth=0, **style)
     return ax.axhspan(low, scores[best], **options)
 
 
@@ -407,5 +374,5 @@ def _draw_mark(ax: Any, x: float, display: DimensionSearchDisplay, mark_kw: Keyw
     if isinstance(display.rule, str):
         label = f"{label} ({display.rule.replace('_', ' ')})"
     ring = {"color": "black", "marker": "o", "markersize": 14, "markerfacecolor": "none"}
-    options = with_defaults(mark_kw, "line", linestyle="none", label=label, **ring)
+    options = plotting.with_defaults(mark_kw, "line", linestyle="none", label=label, **ring)
     return ax.plot([x], [display.scores[chosen]], **options)[0]

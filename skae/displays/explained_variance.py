@@ -9,19 +9,8 @@ from sklearn.decomposition import PCA
 
 from skae._data.statistics import explained_share
 from skae.densities import SpikeAndSlab
-from skae.displays._plotting import (
-    BLUE,
-    VERMILLION,
-    Keywords,
-    as_float_array,
-    check_estimator,
-    check_methods,
-    integer_ticks,
-    split_last,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import BLUE, VERMILLION, Keywords
 
 
 class ExplainedVarianceDisplay:
@@ -72,8 +61,8 @@ class ExplainedVarianceDisplay:
         *,
         X_train: Any = None,
         ax: Any = None,
-        bar_kw: dict[str, Any] | None = None,
-        line_kw: dict[str, Any] | None = None,
+        bar_kw: Keywords = None,
+        line_kw: Keywords = None,
     ) -> Self:
         """Compute and draw the share of the variance of rows that each component explains.
 
@@ -116,27 +105,18 @@ class ExplainedVarianceDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator)
-        before, last = split_last(estimator)
-        check_methods(cls, last, "transform", "inverse_transform", "mean_")
-        X, train = (
-            rows if before is None or rows is None else before.transform(rows)
-            for rows in (X, X_train)
-        )
-        shares = _explained_shares(last, X)
-        train = as_float_array(X if train is None else train)
+        plotting.check_estimator(cls, estimator)
+        before, last = plotting.split_last(estimator)
+        plotting.check_methods(cls, last, "transform", "inverse_transform", "mean_")
+        train = X if X_train is None else X_train
+        X, train = (before.transform(rows) if before else rows for rows in (X, train))
+        shares, train = _explained_shares(last, X), plotting.as_float_array(train)
         pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
-        pca_explained_ratios = _explained_shares(pca, as_float_array(X))
+        pca_explained_ratios = _explained_shares(pca, plotting.as_float_array(X))
         display = cls(shares, pca_explained_ratios, name=type(last).__name__)
         return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        bar_kw: dict[str, Any] | None = None,
-        line_kw: dict[str, Any] | None = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, bar_kw: Keywords = None, line_kw: Keywords = None) -> Self:
         """Draw bars of what each component adds, and lines of their sums.
 
         Parameters
@@ -149,34 +129,30 @@ class ExplainedVarianceDisplay:
         -------
         display : ExplainedVarianceDisplay
         """
-        ax = start_plot(self, ax)
+        ax = plotting.start_plot(self, ax)
         self.pca_bars_ = self.pca_line_ = None
         self.bars_, self.line_ = _draw_shares(ax, self.shares, self.name, False, bar_kw, line_kw)
         if self.pca_explained_ratios is not None:
             self.pca_bars_, self.pca_line_ = _draw_shares(
                 ax, self.pca_explained_ratios, "PCA", True, bar_kw, line_kw
             )
-        _finish_axes(ax)
+        ax.set(xlabel="components kept", ylabel="explained share of variance")
+        plotting.integer_ticks(ax.xaxis, min_n_ticks=1)
+        ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
+        plotting.style_axes(ax)
+        ax.legend()
         return self
-
-
-def _finish_axes(ax: Any) -> None:
-    ax.set(xlabel="components kept", ylabel="explained share of variance")
-    integer_ticks(ax.xaxis, min_n_ticks=1)
-    ax.set_ylim(top=max(1.0, ax.get_ylim()[1]))
-    style_axes(ax)
-    ax.legend()
 
 
 def _explained_shares(estimator: Any, X: Any) -> np.ndarray:
     """What each component adds to the explained share of variance of rows."""
-    codes = as_float_array(estimator.transform(X))
-    rows, mean = as_float_array(X), _mean_code(estimator)
+    codes = plotting.as_float_array(estimator.transform(X))
+    rows, mean = plotting.as_float_array(X), _mean_code(estimator)
     total = np.square(rows - estimator.mean_).sum()
     explained = [0.0]
     for n_kept in range(1, codes.shape[1] + 1):
         kept = np.where(np.arange(codes.shape[1]) < n_kept, codes, mean)
-        sse = np.square(rows - as_float_array(estimator.inverse_transform(kept))).sum()
+        sse = np.square(rows - plotting.as_float_array(estimator.inverse_transform(kept))).sum()
         explained.append(explained_share(sse, total))
     return np.diff(explained)
 
@@ -192,14 +168,11 @@ def _draw_shares(
 ) -> tuple[Any, Any]:
     """Draw bars of shares and a line of their sums; PCA's bars are not filled."""
     color, marker, linestyle = (VERMILLION, "s", "--") if is_pca else (BLUE, "o", "-")
-    bar_style: dict[str, Any] = {
-        "edgecolor": color,
-        "facecolor": "none" if is_pca else (color, 0.45),
-    }
-    bar_style |= {"label": f"{name}, each", "width": 0.4}
+    face, shift = ("none", 0.2) if is_pca else ((color, 0.45), -0.2)
+    bar_style = {"label": f"{name}, each", "width": 0.4, "edgecolor": color, "facecolor": face}
     line_style = {"color": color, "marker": marker, "linestyle": linestyle}
-    line_style |= {"label": f"{name}, cumulated"}
-    kept, shift = np.arange(1, len(shares) + 1), 0.2 if is_pca else -0.2
-    bars = ax.bar(kept + shift, shares, **with_defaults(bar_kw, "patch", **bar_style))
-    line_options = with_defaults(line_kw, "line", **line_style)
+    line_style["label"] = f"{name}, cumulated"
+    kept = np.arange(1, len(shares) + 1)
+    bars = ax.bar(kept + shift, shares, **plotting.with_defaults(bar_kw, "patch", **bar_style))
+    line_options = plotting.with_defaults(line_kw, "line", **line_style)
     return bars, ax.plot(kept, np.cumsum(shares), **line_options)[0]

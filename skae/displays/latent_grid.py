@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from skae.displays._plotting import (
-    Keywords,
-    as_float_array,
-    axes_or_new,
-    check_components,
-    check_count,
-    check_estimator,
-    check_image_shape,
-    check_matplotlib,
-    draw_images,
-    feature_names,
-    figure_size,
-    grid_of_axes,
-    pixel_limits,
-    shorten,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import Keywords
 
 OUTER_QUANTILES = 0.02, 0.98  # of the codes, between which the grid lies
 COLUMN_COUNTS = 4, 5, 3  # for maps: the first one that leaves fewest places empty is taken
@@ -30,6 +17,7 @@ PANEL = 2.0  # inches
 MAX_NAME = 22  # characters
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LatentGridDisplay:
     """Codes of a grid in two components, decoded: an image for each, or a map of each feature.
 
@@ -79,30 +67,15 @@ class LatentGridDisplay:
 
     __module__ = "skae.displays"
 
-    features_: Any
-
-    def __init__(
-        self,
-        rows: np.ndarray,
-        values: Sequence[np.ndarray],
-        *,
-        components: Sequence[int] = (0, 1),
-        image_shape: tuple[int, ...] | None = None,
-        limits: tuple[float, float] | None = None,
-        mean: Any = 0.0,
-        std: Any = 1.0,
-        feature_names: Sequence[str] | None = None,
-        max_features: int = 16,
-    ):
-        self.rows = rows
-        self.values = values
-        self.components = components
-        self.image_shape = image_shape
-        self.limits = limits
-        self.mean = mean
-        self.std = std
-        self.feature_names = feature_names
-        self.max_features = max_features
+    rows: np.ndarray = field(kw_only=False)
+    values: Sequence[np.ndarray] = field(kw_only=False)
+    components: Sequence[int] = (0, 1)
+    image_shape: tuple[int, ...] | None = None
+    limits: tuple[float, float] | None = None
+    mean: Any = 0.0
+    std: Any = 1.0
+    feature_names: Sequence[str] | None = None
+    max_features: int = 16
 
     @classmethod
     def from_estimator(
@@ -116,7 +89,7 @@ class LatentGridDisplay:
         image_shape: tuple[int, ...] | None = None,
         max_features: int = 16,
         ax: Any = None,
-        image_kw: dict[str, Any] | None = None,
+        image_kw: Keywords = None,
     ) -> Self:
         """Decode a grid of codes in two components, the others at their mean.
 
@@ -161,17 +134,17 @@ class LatentGridDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator, "transform", "inverse_transform")
-        check_count("n_steps", n_steps, at_least=2)
-        codes = as_float_array(estimator.transform(X))
-        shown = check_components(components, codes.shape[1], at_most=2)
+        plotting.check_estimator(cls, estimator, "transform", "inverse_transform")
+        plotting.check_count("n_steps", n_steps, at_least=2)
+        codes = plotting.as_float_array(estimator.transform(X))
+        shown = plotting.check_components(components, codes.shape[1], at_most=2)
         values = [_grid_values(codes[:, component], n_steps, spacing) for component in shown]
         decoded = _decode_grid(estimator, codes.mean(axis=0), shown, values)
-        rows = as_float_array(X)
+        rows = plotting.as_float_array(X)
         limits = None
         if image_shape is not None:
-            image_shape = check_image_shape(image_shape, rows.shape[1])
-            limits = pixel_limits(rows, image_shape)
+            image_shape = plotting.check_image_shape(image_shape, rows.shape[1])
+            limits = plotting.pixel_limits(rows, image_shape)
         display = cls(
             decoded,
             values,
@@ -180,12 +153,12 @@ class LatentGridDisplay:
             limits=limits,
             mean=rows.mean(axis=0),
             std=rows.std(axis=0),
-            feature_names=feature_names(estimator, X, rows.shape[1]),
-            max_features=check_count("max_features", max_features),
+            feature_names=plotting.feature_names(estimator, X, rows.shape[1]),
+            max_features=plotting.check_count("max_features", max_features),
         )
         return display.plot(ax, image_kw=image_kw)
 
-    def plot(self, ax: Any = None, *, image_kw: dict[str, Any] | None = None) -> Self:
+    def plot(self, ax: Any = None, *, image_kw: Keywords = None) -> Self:
         """Draw the images or the maps.
 
         Parameters
@@ -198,8 +171,9 @@ class LatentGridDisplay:
         -------
         display : LatentGridDisplay
         """
-        check_matplotlib(self)
-        self.features_ = self.colorbar_ = None
+        plotting.check_matplotlib(self)
+        self.features_: Any = None
+        self.colorbar_ = None
         if self.image_shape is None:
             maps = _standardize(self)
             self.features_ = _most_varying(maps, self.max_features)
@@ -232,7 +206,7 @@ def _decode_grid(
     grid = np.tile(mean, (*shape, 1))
     for component, along in zip(shown, np.meshgrid(*values), strict=True):
         grid[..., component] = along.reshape(shape)
-    decoded = as_float_array(estimator.inverse_transform(grid.reshape(-1, len(mean))))
+    decoded = plotting.as_float_array(estimator.inverse_transform(grid.reshape(-1, len(mean))))
     return decoded.reshape(*shape, -1)
 
 
@@ -256,13 +230,13 @@ def _draw_grid_of_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw each decoded code as an image at its place on the grid."""
     n_up, n_across, n_features = display.rows.shape
-    shape = check_image_shape(display.image_shape, n_features)
+    shape = plotting.check_image_shape(display.image_shape, n_features)
     limits = display.limits
     if limits is None:
-        limits = pixel_limits(display.rows.reshape(-1, n_features), shape)
-    ax = axes_or_new(ax, figure_size(n_across * shape[1] / (n_up * shape[0])))
-    images = display.rows.reshape(n_up, n_across, *shape)
-    drawn = draw_images(ax, images[::-1], limits, image_kw)[::-1]  # the largest code on top
+        limits = plotting.pixel_limits(display.rows.reshape(-1, n_features), shape)
+    ax = plotting.axes_or_new(ax, plotting.figure_size(n_across * shape[1] / (n_up * shape[0])))
+    images = display.rows.reshape(n_up, n_across, *shape)[::-1]  # the largest code on top
+    drawn = plotting.draw_images(ax, images, limits, image_kw)[::-1]
     ax.set_xticks(range(n_across), _tick_labels(display.values[0]))
     ax.set_xlabel(f"component {display.components[0]}")
     ax.set_yticks([])
@@ -282,13 +256,15 @@ def _draw_maps(
     n_maps = maps.shape[-1]
     n_columns = min(n_maps, min(COLUMN_COUNTS, key=lambda n: -n_maps % n))
     n_rows = -(-n_maps // n_columns)
-    axes = grid_of_axes(ax, (n_rows, n_columns), (PANEL * n_columns + 1, PANEL * n_rows + 0.4))
+    axes = plotting.grid_of_axes(
+        ax, (n_rows, n_columns), (PANEL * n_columns + 1, PANEL * n_rows + 0.4)
+    )
     options = {"vmin": maps.min(), "vmax": maps.max(), "origin": "lower", "aspect": "auto"}
     images = np.empty(n_maps, dtype=object)
     for i, feature in enumerate(display.features_):
         images[i] = axes.flat[i].imshow(maps[..., i], **{**options, **(image_kw or {})})
         name = f"x{feature}" if display.feature_names is None else display.feature_names[feature]
-        axes.flat[i].set_title(shorten(name, MAX_NAME), size="small")
+        axes.flat[i].set_title(plotting.shorten(name, MAX_NAME), size="small")
     _label_maps(axes, n_maps, display)
     return axes, images
 

@@ -10,24 +10,8 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
-from skae.displays._plotting import (
-    BLUE,
-    COLORS,
-    GREY,
-    LINE_STYLES,
-    MANY_COLORS,
-    MARKERS,
-    Keywords,
-    as_float_array,
-    axes_or_new,
-    check_components,
-    check_estimator,
-    check_matplotlib,
-    grid_of_axes,
-    integer_ticks,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import BLUE, COLORS, GREY, LINE_STYLES, MANY_COLORS, MARKERS, Keywords
 
 MAX_CLASSES = 20  # numbers with more distinct values are continuous
 N_BINS = 8, 40  # of histograms: at least, at most
@@ -92,8 +76,8 @@ class LatentSpaceDisplay:
         *,
         components: int | Sequence[int] | None = None,
         ax: Any = None,
-        scatter_kw: dict[str, Any] | None = None,
-        hist_kw: dict[str, Any] | None = None,
+        scatter_kw: Keywords = None,
+        hist_kw: Keywords = None,
     ) -> Self:
         """Encode rows and draw their codes.
 
@@ -130,17 +114,13 @@ class LatentSpaceDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator, "transform")
-        codes = as_float_array(estimator.transform(X))
+        plotting.check_estimator(cls, estimator, "transform")
+        codes = plotting.as_float_array(estimator.transform(X))
         display = cls(codes, y, components=components)
         return display.plot(ax, scatter_kw=scatter_kw, hist_kw=hist_kw)
 
     def plot(
-        self,
-        ax: Any = None,
-        *,
-        scatter_kw: dict[str, Any] | None = None,
-        hist_kw: dict[str, Any] | None = None,
+        self, ax: Any = None, *, scatter_kw: Keywords = None, hist_kw: Keywords = None
     ) -> Self:
         """Draw the codes.
 
@@ -154,9 +134,9 @@ class LatentSpaceDisplay:
         -------
         display : LatentSpaceDisplay
         """
-        check_matplotlib(self)
+        plotting.check_matplotlib(self)
         codes = np.asarray(self.codes)
-        shown = check_components(self.components, codes.shape[1])
+        shown = plotting.check_components(self.components, codes.shape[1])
         groups = _make_groups(self.y, len(codes))
         self.axes_ = _make_axes(ax, len(shown))
         self.ax_ = self.axes_[0, 0]
@@ -238,8 +218,8 @@ def _group_by_class(values: np.ndarray, known: np.ndarray) -> list[_Group]:
 def _make_axes(ax: Any, n_shown: int) -> np.ndarray:
     """Axes of shape (n_shown, n_shown), or (1, 1) for one or two components."""
     if n_shown <= 2:
-        return np.array([[axes_or_new(ax)]], dtype=object)
-    return grid_of_axes(ax, (n_shown, n_shown), (PANEL * n_shown, PANEL * n_shown))
+        return np.array([[plotting.axes_or_new(ax)]], dtype=object)
+    return plotting.grid_of_axes(ax, (n_shown, n_shown), (PANEL * n_shown, PANEL * n_shown))
 
 
 def _marker_area(n_rows: int) -> float:
@@ -248,12 +228,7 @@ def _marker_area(n_rows: int) -> float:
 
 
 def _draw_scatter(
-    ax: Any,
-    codes: np.ndarray,
-    across: int,
-    up: int,
-    groups: Sequence[_Group],
-    scatter_kw: Keywords,
+    ax: Any, codes: np.ndarray, across: int, up: int, groups: Sequence[_Group], scatter_kw: Keywords
 ) -> list[Any]:
     """Draw component `up` against component `across`, group by group."""
     style = {"s": _marker_area(len(codes)), "linewidth": 0, "alpha": 0.8}
@@ -263,19 +238,15 @@ def _draw_scatter(
         color = {"color": group.color} if group.values is None else {"c": group.values}
         options = {"marker": group.marker, "label": group.label, **({} if has_color else color)}
         rows = codes[group.rows]
-        options = with_defaults(scatter_kw, "collection", **style, **options)
+        options = plotting.with_defaults(scatter_kw, "collection", **style, **options)
         drawn.append(ax.scatter(rows[:, across], rows[:, up], **options))
     ax.set(xlabel=f"component {across}", ylabel=f"component {up}")
-    style_axes(ax)
+    plotting.style_axes(ax)
     return drawn
 
 
 def _draw_histogram(
-    ax: Any,
-    codes: np.ndarray,
-    component: int,
-    groups: Sequence[_Group],
-    hist_kw: Keywords,
+    ax: Any, codes: np.ndarray, component: int, groups: Sequence[_Group], hist_kw: Keywords
 ) -> list[Any]:
     """Draw the distribution of one component, group by group over the same bins."""
     n_bins = int(np.clip(np.sqrt(len(codes)), *N_BINS))
@@ -285,17 +256,17 @@ def _draw_histogram(
         counts, _ = np.histogram(codes[group.rows, component], bins=edges)
         style = {"facecolor": (group.color, 0.35), "edgecolor": group.color, "fill": True}
         style |= {"linestyle": LINE_STYLES[i % len(LINE_STYLES)], "linewidth": 1.2}
-        options = with_defaults(hist_kw, "patch", label=group.label, **style)
+        options = plotting.with_defaults(hist_kw, "patch", label=group.label, **style)
         drawn.append(ax.stairs(counts, edges, **options))
     ax.set(xlabel=f"component {component}")
-    style_axes(ax)
+    plotting.style_axes(ax)
     return drawn
 
 
 def _draw_single_histogram(ax: Any, *args: Any) -> list[Any]:
     drawn = _draw_histogram(ax, *args)
     ax.set_ylabel("rows")
-    integer_ticks(ax.yaxis)
+    plotting.integer_ticks(ax.yaxis)
     return drawn
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from skae.displays._plotting import (
-    BLUE,
-    GREY,
-    VERMILLION,
-    Keywords,
-    check_estimator,
-    integer_ticks,
-    split_last,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import BLUE, GREY, VERMILLION, Keywords
 
 LOG_SCALE_RATIO = 10.0  # of the largest loss to the smallest, above which the axis is logarithmic
 MAX_MARKERS = 15  # longer curves are drawn without markers
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class LossCurveDisplay:
     """Loss of training and held-out rows after each epoch, and the epoch whose weights are kept.
 
@@ -64,18 +56,10 @@ class LossCurveDisplay:
 
     __module__ = "skae.displays"
 
-    def __init__(
-        self,
-        loss_curve: Any,
-        validation_loss_curve: Any = None,
-        *,
-        kept_epoch: int | None = None,
-        start: str = "at random",
-    ):
-        self.loss_curve = loss_curve
-        self.validation_loss_curve = validation_loss_curve
-        self.kept_epoch = kept_epoch
-        self.start = start
+    loss_curve: Any = field(kw_only=False)
+    validation_loss_curve: Any = field(default=None, kw_only=False)
+    kept_epoch: int | None = None
+    start: str = "at random"
 
     @classmethod
     def from_estimator(
@@ -83,8 +67,8 @@ class LossCurveDisplay:
         estimator: Any,
         *,
         ax: Any = None,
-        line_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
+        line_kw: Keywords = None,
+        mark_kw: Keywords = None,
     ) -> Self:
         """Draw the losses that a fit has recorded.
 
@@ -119,8 +103,8 @@ class LossCurveDisplay:
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator)
-        last = split_last(estimator)[1]
+        plotting.check_estimator(cls, estimator)
+        last = plotting.split_last(estimator)[1]
         if not hasattr(last, "loss_curve_"):
             raise TypeError(
                 f"{cls.__name__} needs an estimator that keeps `loss_curve_`, which {last!r} "
@@ -134,13 +118,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax, line_kw=line_kw, mark_kw=mark_kw)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        line_kw: dict[str, Any] | None = None,
-        mark_kw: dict[str, Any] | None = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, line_kw: Keywords = None, mark_kw: Keywords = None) -> Self:
         """Draw the curves.
 
         Parameters
@@ -153,7 +131,7 @@ class LossCurveDisplay:
         -------
         display : LossCurveDisplay
         """
-        ax = start_plot(self, ax)
+        ax = plotting.start_plot(self, ax)
         self.line_ = self.validation_line_ = self.mark_ = self.text_ = None
         train = np.asarray(self.loss_curve)
         is_unknown = self.validation_loss_curve is None
@@ -182,12 +160,7 @@ def _kept_epoch(estimator: Any) -> int | None:
 
 
 def _draw_losses(
-    ax: Any,
-    losses: np.ndarray,
-    label: str,
-    color: str,
-    linestyle: str,
-    line_kw: Keywords,
+    ax: Any, losses: np.ndarray, label: str, color: str, linestyle: str, line_kw: Keywords
 ) -> Any:
     """Draw one curve, with markers if it is short; None if it is empty."""
     if not len(losses):
@@ -195,14 +168,14 @@ def _draw_losses(
     marker = "o" if len(losses) <= MAX_MARKERS else None
     style = {"label": label, "color": color, "linestyle": linestyle, "marker": marker}
     return ax.plot(
-        np.arange(1, len(losses) + 1), losses, **with_defaults(line_kw, "line", **style)
+        np.arange(1, len(losses) + 1), losses, **plotting.with_defaults(line_kw, "line", **style)
     )[0]
 
 
 def _draw_kept_epoch(ax: Any, epoch: int, start: str, mark_kw: Keywords) -> Any:
     label = f"kept: epoch {epoch or f'0, the start {start}'}"
     style = {"label": label, "color": GREY, "linestyle": ":", "linewidth": 2}
-    return ax.axvline(epoch, **with_defaults(mark_kw, "line", **style))
+    return ax.axvline(epoch, **plotting.with_defaults(mark_kw, "line", **style))
 
 
 def _write_untrained(ax: Any, start: str) -> Any:
@@ -217,6 +190,6 @@ def _finish_axes(ax: Any, losses: np.ndarray) -> None:
     finite = losses[np.isfinite(losses)]
     is_wide = len(finite) and 0 < finite.min() < finite.max() / LOG_SCALE_RATIO
     ax.set(xlabel="epoch", ylabel="mean loss per row", yscale="log" if is_wide else "linear")
-    integer_ticks(ax.xaxis)
-    style_axes(ax)
+    plotting.integer_ticks(ax.xaxis)
+    plotting.style_axes(ax)
     ax.legend()

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils import check_consistent_length
 
-from skae.displays._plotting import (
-    BLUE,
-    VERMILLION,
-    Keywords,
-    as_float_array,
-    check_count,
-    check_estimator,
-    check_image_shape,
-    draw_images,
-    feature_names,
-    figure_size,
-    first_rows,
-    pixel_limits,
-    start_plot,
-    style_axes,
-    with_defaults,
-)
+from skae.displays import _plotting as plotting
+from skae.displays._plotting import BLUE, VERMILLION, Keywords
 
 BAR_HEIGHT = 0.22  # inches
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ReconstructionDisplay:
     """Rows and their reconstructions as images, or the error of each feature.
 
@@ -77,27 +64,13 @@ class ReconstructionDisplay:
 
     __module__ = "skae.displays"
 
-    errors_: Any
-    corrupted_errors_: Any
-
-    def __init__(
-        self,
-        X: Any,
-        X_reconstructed: Any,
-        *,
-        X_corrupted: Any = None,
-        image_shape: tuple[int, ...] | None = None,
-        n_rows: int = 8,
-        max_features: int = 30,
-        feature_names: Sequence[str] | None = None,
-    ):
-        self.X = X
-        self.X_reconstructed = X_reconstructed
-        self.X_corrupted = X_corrupted
-        self.image_shape = image_shape
-        self.n_rows = n_rows
-        self.max_features = max_features
-        self.feature_names = feature_names
+    X: Any = field(kw_only=False)
+    X_reconstructed: Any = field(kw_only=False)
+    X_corrupted: Any = None
+    image_shape: tuple[int, ...] | None = None
+    n_rows: int = 8
+    max_features: int = 30
+    feature_names: Sequence[str] | None = None
 
     @classmethod
     def from_estimator(
@@ -110,8 +83,8 @@ class ReconstructionDisplay:
         n_rows: int = 8,
         max_features: int = 30,
         ax: Any = None,
-        image_kw: dict[str, Any] | None = None,
-        bar_kw: dict[str, Any] | None = None,
+        image_kw: Keywords = None,
+        bar_kw: Keywords = None,
     ) -> Self:
         """Encode and decode rows, and draw the reconstructions or their errors.
 
@@ -153,34 +126,26 @@ default=None
         ImportError
             If matplotlib is absent.
         """
-        check_estimator(cls, estimator, "transform", "inverse_transform")
-        check_count("n_rows", n_rows)
-        check_count("max_features", max_features)
+        plotting.check_estimator(cls, estimator, "transform", "inverse_transform")
+        plotting.check_count("n_rows", n_rows)
+        plotting.check_count("max_features", max_features)
         given = X if X_corrupted is None else X_corrupted
         if image_shape is not None:
-            X, given = first_rows(X, n_rows), first_rows(given, n_rows)
+            X, given = plotting.first_rows(X, n_rows), plotting.first_rows(given, n_rows)
         reconstructed = estimator.inverse_transform(estimator.transform(given))
-        rows = as_float_array(X)
-        if image_shape is not None:
-            image_shape = check_image_shape(image_shape, rows.shape[1])
+        rows = plotting.as_float_array(X)
         display = cls(
             rows,
-            as_float_array(reconstructed),
-            X_corrupted=None if X_corrupted is None else as_float_array(given),
+            plotting.as_float_array(reconstructed),
+            X_corrupted=None if X_corrupted is None else plotting.as_float_array(given),
             image_shape=image_shape,
             n_rows=n_rows,
             max_features=max_features,
-            feature_names=feature_names(estimator, X, rows.shape[1]),
+            feature_names=plotting.feature_names(estimator, X, rows.shape[1]),
         )
         return display.plot(ax, image_kw=image_kw, bar_kw=bar_kw)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        image_kw: dict[str, Any] | None = None,
-        bar_kw: dict[str, Any] | None = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, image_kw: Keywords = None, bar_kw: Keywords = None) -> Self:
         """Draw the images or the errors.
 
         Parameters
@@ -195,7 +160,8 @@ default=None
         """
         check_consistent_length(self.X, self.X_reconstructed, self.X_corrupted)
         self.images_ = self.bars_ = self.points_ = None
-        self.errors_ = self.corrupted_errors_ = None
+        self.errors_: Any = None
+        self.corrupted_errors_: Any = None
         if self.image_shape is not None:
             self.images_ = _draw_stages(self, ax, image_kw)
         else:
@@ -217,7 +183,7 @@ def _relative_errors(X: Any, X_reconstructed: Any) -> np.ndarray:
 
 def _draw_stages(display: ReconstructionDisplay, ax: Any, image_kw: Keywords) -> np.ndarray:
     """Draw a line of images for each stage: original, corrupted, reconstruction."""
-    shape = check_image_shape(display.image_shape, np.shape(display.X)[1])
+    shape = plotting.check_image_shape(display.image_shape, np.shape(display.X)[1])
     stages = {
         "original": display.X,
         "corrupted": display.X_corrupted,
@@ -226,8 +192,10 @@ def _draw_stages(display: ReconstructionDisplay, ax: Any, image_kw: Keywords) ->
     rows = {name: np.asarray(X)[: display.n_rows] for name, X in stages.items() if X is not None}
     images = np.array([each.reshape(-1, *shape) for each in rows.values()])
     aspect = images.shape[1] * shape[1] / (images.shape[0] * shape[0])
-    ax = start_plot(display, ax, figure_size(aspect))
-    drawn = draw_images(ax, images, pixel_limits(rows["original"], shape), image_kw)
+    ax = plotting.start_plot(display, ax, plotting.figure_size(aspect))
+    drawn = plotting.draw_images(
+        ax, images, plotting.pixel_limits(rows["original"], shape), image_kw
+    )
     ax.set_xticks([])
     ax.set_yticks(range(len(rows)), list(rows))
     return drawn
@@ -237,9 +205,9 @@ def _draw_errors(display: ReconstructionDisplay, ax: Any, bar_kw: Keywords) -> t
     """Draw one bar for each feature, the largest error on top and constant features last."""
     errors = np.nan_to_num(display.errors_, nan=-1.0)
     order = np.argsort(-errors, kind="stable")[: display.max_features]
-    ax = start_plot(display, ax, (6.4, 1.2 + BAR_HEIGHT * max(8, len(order))))
+    ax = plotting.start_plot(display, ax, (6.4, 1.2 + BAR_HEIGHT * max(8, len(order))))
     places, points = np.arange(len(order)), None
-    style = with_defaults(bar_kw, "patch", facecolor=BLUE, label="reconstruction")
+    style = plotting.with_defaults(bar_kw, "patch", facecolor=BLUE, label="reconstruction")
     bars = ax.barh(places, display.errors_[order], **style)
     names = display.feature_names or [f"x{i}" for i in range(len(errors))]
     ax.set_yticks(places, [names[feature] for feature in order])
@@ -250,6 +218,6 @@ def _draw_errors(display: ReconstructionDisplay, ax: Any, bar_kw: Keywords) -> t
     ax.set(xlabel="squared error as a share of the feature's variance")
     ax.set_xlim(left=0)
     ax.set_ylim(len(order) - 0.4, -0.6)
-    style_axes(ax)
+    plotting.style_axes(ax)
     ax.grid(visible=False, axis="y")
     return bars, points

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,34 +22,28 @@ from skae.networks.supervised import HeadedNetwork
 
 NetworkConfig = dict[str, Any]
 
-# Of each kind: the networks inside it, and the shapes of its tensors, where "d" is features, "k"
-# is components and "2" is gates. A tensor may have any of several shapes, or be None.
-NETWORKS: dict[type[nn.Module], tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
-    Autoencoder: (("encoder", "decoder"), {}),
-    AnchoredAutoencoder: (("network",), {"components": ("kd",), "gates": ("2", "None")}),
-    VariationalAutoencoder: (
-        ("network",),
-        {
-            "encoding": ("kd",),
-            "decoding": ("kd",),
-            "log_variances": ("k",),
-            "center": ("d", "None"),
-            "offset": ("d", "None"),
-            "noise_variance": ("", "d", "None"),
-            "gates": ("2", "None"),
-        },
-    ),
-    TopKNetwork: (("network",), {"n_active": ("",), "n_kept": ("",), "idle": ("k",)}),
-    RectifiedNetwork: (
-        ("network",),
-        {"n_active": ("",), "penalty": ("",), "threshold": ("",), "idle": ("k",)},
-    ),
-    LogisticNetwork: (
-        ("network",),
-        {"n_active": ("",), "floor": ("",), "length": ("",), "activity": ("k",), "idle": ("k",)},
-    ),
+# Shapes of the tensors of each kind: "d" is features, "k" components, "2" gates, "" a scalar.
+# Where several are possible, "|" separates them.
+SHAPES: dict[type[nn.Module], dict[str, str]] = {
+    Autoencoder: {},
+    AnchoredAutoencoder: {"components": "kd", "gates": "2|None"},
+    VariationalAutoencoder: {
+        "encoding": "kd",
+        "decoding": "kd",
+        "log_variances": "k",
+        "center": "d|None",
+        "offset": "d|None",
+        "noise_variance": "|d|None",
+        "gates": "2|None",
+    },
+    TopKNetwork: {"n_active": "", "n_kept": "", "idle": "k"},
+    RectifiedNetwork: {"n_active": "", "penalty": "", "threshold": "", "idle": "k"},
+    LogisticNetwork: {"n_active": "", "floor": "", "length": "", "activity": "k", "idle": "k"},
+    HeadedNetwork: {"scale": ""},
 }
-KINDS = {kind.__name__: kind for kind in NETWORKS}
+# Networks inside a network; of other kinds there is one, `network`.
+PARTS = {Autoencoder: ("encoder", "decoder"), HeadedNetwork: ("network", "head")}
+KINDS = {kind.__name__: kind for kind in SHAPES}
 
 
 # -- from networks -----------------------------------------------------------------
@@ -70,16 +64,15 @@ def network_to_config(network: nn.Module) -> NetworkConfig | None:
     """
     if type(network) is MLP:
         return _mlp_to_config(network)
-    if type(network) is HeadedNetwork:
-        return _headed_to_config(network)
-    if type(network) not in NETWORKS:
+    kind: Any = type(network)
+    if kind not in SHAPES:
         return None
-    parts, tensors = NETWORKS[type(network)]
+    parts = PARTS.get(kind, ("network",))
     inner = {name: network_to_config(getattr(network, name)) for name in parts}
     if None in inner.values():
         return None
-    arrays = {name: _array(getattr(network, name)) for name in tensors}
-    return {"kind": type(network).__name__, **inner, **arrays}
+    arrays = {name: _array(getattr(network, name)) for name in SHAPES[kind]}
+    return {"kind": kind.__name__, **inner, **arrays}
 
 
 def _mlp_to_config(network: MLP) -> NetworkConfig | None:
@@ -94,19 +87,6 @@ def _mlp_to_config(network: MLP) -> NetworkConfig | None:
         "activation": names.pop() if names else "identity",
         "weights": [_array(layer.weight) for layer in linear],
         "biases": [_array(layer.bias) for layer in linear],
-    }
-
-
-def _headed_to_config(network: HeadedNetwork) -> NetworkConfig | None:
-    inner = network_to_config(network.network)
-    if inner is None:
-        return None
-    return {
-        "kind": "HeadedNetwork",
-        "network": inner,
-        "head": network_to_config(network.head),
-        "scale": _array(network.scale),
-        "n_features": network.n_features,
     }
 
 
@@ -178,31 +158,29 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
     kind = _entry(config, "kind")
     if kind == "MLP":
         return _mlp_from_config(config)
-    if kind == "HeadedNetwork":
-        return _headed_from_config(config)
     if kind not in KINDS:
-        raise ValueError(
-            f"There is no network of kind {kind!r}: the network configuration is damaged."
-        )
+        raise _damaged(f"There is no network of kind {kind!r}")
+    names = PARTS.get(KINDS[kind], ("network",))
+    parts = {name: network_from_config(_entry(config, name)) for name in names}
     if kind == "Autoencoder":
-        parts = {name: network_from_config(_entry(config, name)) for name in ("encoder", "decoder")}
         _check_mirrored(**parts)
         return Autoencoder(**parts).eval()
-    return _outer_from_config(config, KINDS[kind])
+    return _outer_from_config(config, KINDS[kind], parts)
 
 
-def _outer_from_config(config: NetworkConfig, kind: type[nn.Module]) -> nn.Module:
+def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) -> nn.Module:
     """Network with tensors of its own around an `Autoencoder`."""
-    inner, tensors = network_from_config(_entry(config, "network")), NETWORKS[kind][1]
-    sizes = sizes_of(inner)
+    tensors, sizes = SHAPES[kind], sizes_of(parts["network"])
     if sizes is None:
-        raise ValueError(
-            f"{kind.__name__} holds no Autoencoder: the network configuration is damaged."
-        )
-    given = {name: _checked_tensor(config, name, shapes, sizes) for name, shapes in tensors.items()}
+        raise _damaged(f"{kind.__name__} holds no Autoencoder")
+    given: dict[str, Any] = {n: _checked_tensor(config, n, tensors[n], sizes) for n in tensors}
     gates = given.pop("gates", None)
-    gated = {"gated": gates is not None} if "gates" in tensors else {}
-    network: Any = kind(inner, **given, **gated)
+    if "gates" in tensors:
+        given["gated"] = gates is not None
+    if kind is HeadedNetwork:
+        _check_head(parts["head"], sizes)
+        given["n_features"] = sizes[0]
+    network = kind(**parts, **given)
     if gates is not None:
         network.gates = nn.Parameter(gates)
     return network.eval()
@@ -212,76 +190,63 @@ def _mlp_from_config(config: NetworkConfig) -> MLP:
     widths, name = _entry(config, "widths"), _entry(config, "activation")
     weights, biases = _entry(config, "weights"), _entry(config, "biases")
     if name not in ACTIVATIONS:
-        raise ValueError(f"There is no activation {name!r}: the network configuration is damaged.")
+        raise _damaged(f"There is no activation {name!r}")
     if not len(widths) - 1 == len(weights) == len(biases) > 0:
-        raise ValueError(
-            f"MLP of widths {widths} has {len(weights)} weights and {len(biases)} biases: the "
-            "network configuration is damaged."
+        raise _damaged(
+            f"MLP of widths {widths} has {len(weights)} weights and {len(biases)} biases"
         )
-    layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(pairwise(widths)):
-        weight = _tensor(weights[i], f"weights[{i}]", [(n_out, n_in)])
-        bias = _tensor(biases[i], f"biases[{i}]", [(n_out,)])
-        layers += [_linear(weight, bias), ACTIVATIONS[name]()]
-    network = MLP.__new__(MLP)  # its constructor would draw weights
-    nn.Sequential.__init__(network, *layers[:-1])
+    with torch.device("meta"):  # on which no weights are drawn
+        network = MLP(widths, name)
+    linear: Any = list(network)[::2]
+    for i, layer in enumerate(linear):
+        weight = _tensor(weights[i], f"weights[{i}]", [layer.weight.shape])
+        bias = _tensor(biases[i], f"biases[{i}]", [layer.bias.shape])
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return network
-
-
-def _headed_from_config(config: NetworkConfig) -> HeadedNetwork:
-    network, head = (
-        network_from_config(_entry(config, "network")),
-        _mlp_from_config(_entry(config, "head")),
-    )
-    sizes, layer = sizes_of(network), head[0]
-    if sizes is None or sizes != (_entry(config, "n_features"), layer.in_features):
-        raise ValueError(
-            f"A head and a network of {sizes} features and components do not belong together: "
-            "the network configuration is damaged."
-        )
-    scale: Any = _checked_tensor(config, "scale", ("",), sizes)
-    return HeadedNetwork(network, head, scale, sizes[0]).eval()
-
-
-def _linear(weight: Tensor, bias: Tensor) -> Linear:
-    layer = Linear.__new__(Linear)
-    nn.Linear.__init__(layer, weight.shape[1], weight.shape[0], dtype=weight.dtype)
-    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return layer
 
 
 def _check_mirrored(encoder: Any, decoder: Any) -> None:
     """Check that rows and codes have the same widths on both sides."""
     d, k = encoder[0].in_features, decoder[0].in_features
     if decoder[-1].out_features != d or encoder[-1].out_features not in (k, 2 * k):
-        raise ValueError(
+        raise _damaged(
             f"An encoder from {d} to {encoder[-1].out_features} columns and a decoder from {k} to "
-            f"{decoder[-1].out_features} do not belong together: the network "
-            "configuration is damaged."
+            f"{decoder[-1].out_features} do not belong together"
+        )
+
+
+def _check_head(head: Any, sizes: tuple[int, int]) -> None:
+    """Check that a head takes the codes of a network of `sizes` features and components."""
+    if type(head) is not MLP or head[0].in_features != sizes[1]:
+        raise _damaged(
+            f"A head and a network of {sizes} features and components do not belong together"
         )
 
 
 def _entry(config: NetworkConfig, name: str) -> Any:
     if not isinstance(config, dict) or name not in config:
-        raise ValueError(f"{name} of the network is missing: the network configuration is damaged.")
+        raise _damaged(f"{name} of the network is missing")
     return config[name]
 
 
 def _checked_tensor(
-    config: NetworkConfig, name: str, shapes: tuple[str, ...], sizes: tuple[int, int]
+    config: NetworkConfig, name: str, shapes: str, sizes: tuple[int, int]
 ) -> Tensor | None:
     """Tensor of a network; the letters of its shape stand for sizes."""
     array, letters = _entry(config, name), {"d": sizes[0], "k": sizes[1], "2": 2}
     if array is None and "None" in shapes:
         return None
-    admitted = [tuple(letters[s] for s in shape) for shape in shapes if shape != "None"]
+    several = shapes.removesuffix("|None").split("|")
+    admitted = [tuple(letters[s] for s in shape) for shape in several]
     return _tensor(array, name, admitted)
 
 
-def _tensor(array: Any, name: str, shapes: list[tuple[int, ...]]) -> Tensor:
+def _tensor(array: Any, name: str, shapes: Sequence[tuple[int, ...]]) -> Tensor:
     if np.shape(array) not in shapes or np.asarray(array).dtype.kind != "f":
-        raise ValueError(
-            f"{name} of the network is no array of numbers of shape "
-            f"{' or '.join(map(str, shapes))}: the network configuration is damaged."
-        )
+        admitted = " or ".join(str(tuple(shape)) for shape in shapes)
+        raise _damaged(f"{name} of the network is no array of numbers of shape {admitted}")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def _damaged(what: str) -> ValueError:
+    return ValueError(f"{what}: the network configuration is damaged.")

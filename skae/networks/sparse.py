@@ -99,14 +99,11 @@ class SparseNetwork(SelfRunning):
         Rows since each unit was active while training.
     """
 
-    n_active: Tensor
-    idle: Tensor
-
     def __init__(self, network: Any, *, n_active: Tensor, idle: Tensor):
         super().__init__()
         self.network = network
-        self.register_buffer("n_active", n_active)
-        self.register_buffer("idle", idle)
+        self.n_active = nn.Buffer(n_active)
+        self.idle = nn.Buffer(idle)
 
     def rule(self) -> Rule:
         """Rule that turns the encoder's outputs into codes.
@@ -196,17 +193,14 @@ class SparseNetwork(SelfRunning):
 
     def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         """Count the rows since each unit was active."""
-        self.idle += len(z)
+        self.idle.add_(len(z))
         self.idle[(z != 0).any(dim=0)] = 0
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
-        """Penalty of the code of each row, besides its error."""
-        return self._error_of_dead(u, output.reconstruction, atoms, x)
+        """Penalty of the code of each row, besides its error.
 
-    def _error_of_dead(
-        self, u: Tensor, reconstruction: Tensor, atoms: Tensor, x: Tensor
-    ) -> Tensor | None:
-        """Squared error of the dead units' reconstruction of the other units' residual."""
+        It is the squared error of the dead units' reconstruction of the other units' residual.
+        """
         dead = self.idle > IDLE_TURNS * len(self.idle) / self.n_active
         n_dead = int(dead.sum())
         if n_dead == 0:
@@ -214,7 +208,7 @@ class SparseNetwork(SelfRunning):
         n_kept = min(n_dead, math.ceil(self.n_active))
         values, index = u[:, dead].topk(n_kept, dim=1)
         code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
-        residual = (x - reconstruction).detach()
+        residual = (x - output.reconstruction).detach()
         return (residual - code @ atoms[:, dead].T).square().sum(dim=1)
 
 
@@ -241,11 +235,9 @@ class TopKNetwork(SparseNetwork):
 
     __module__ = "skae.networks"
 
-    n_kept: Tensor
-
     def __init__(self, network: Any, *, n_active: Tensor, n_kept: Tensor, idle: Tensor):
         super().__init__(network, n_active=n_active, idle=idle)
-        self.register_buffer("n_kept", n_kept)
+        self.n_kept = nn.Buffer(n_kept)
 
     def rule(self) -> Rule:  # noqa: D102
         return KeepLargest(float(self.n_kept))
@@ -276,15 +268,12 @@ class RectifiedNetwork(SparseNetwork):
 
     __module__ = "skae.networks"
 
-    penalty: Tensor
-    threshold: Tensor
-
     def __init__(
         self, network: Any, *, n_active: Tensor, penalty: Tensor, threshold: Tensor, idle: Tensor
     ):
         super().__init__(network, n_active=n_active, idle=idle)
-        self.register_buffer("penalty", penalty)
-        self.register_buffer("threshold", threshold)
+        self.penalty = nn.Buffer(penalty)
+        self.threshold = nn.Buffer(threshold)
 
     def rule(self) -> Rule:  # noqa: D102
         return Rectify(float(self.threshold))
@@ -318,7 +307,7 @@ class RectifiedNetwork(SparseNetwork):
 
     def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         super()._follow(u, z, weights)
-        self.threshold += GAIN * (self.calibrated(u, weights) - self.threshold)
+        self.threshold.add_(GAIN * (self.calibrated(u, weights) - self.threshold))
         self.penalty.copy_(2 * self.threshold.clamp(min=0))
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
@@ -346,10 +335,6 @@ class LogisticNetwork(SparseNetwork):
 
     __module__ = "skae.networks"
 
-    activity: Tensor
-    floor: Tensor
-    length: Tensor
-
     def __init__(
         self,
         network: Any,
@@ -361,9 +346,9 @@ class LogisticNetwork(SparseNetwork):
         idle: Tensor,
     ):
         super().__init__(network, n_active=n_active, idle=idle)
-        self.register_buffer("activity", activity)
-        self.register_buffer("floor", floor)
-        self.register_buffer("length", length)
+        self.activity = nn.Buffer(activity)
+        self.floor = nn.Buffer(floor)
+        self.length = nn.Buffer(length)
 
     def size(self) -> Any:  # noqa: D102
         return self.length
@@ -377,7 +362,7 @@ class LogisticNetwork(SparseNetwork):
         a = self.network.encode(x if noise is None else noise).sigmoid()
         cut = above_floor(a, self.floor)
         z = a + (cut - a).detach()  # gradient as if nothing were set to zero
-        activity = self.activity
+        activity: Tensor = self.activity
         if self.training:
             mean = z.mean(dim=0) if weights is None else weights @ z / weights.sum()
             with torch.no_grad():

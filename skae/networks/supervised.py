@@ -36,8 +36,6 @@ class HeadedNetwork(nn.Module):
 
     __module__ = "skae.networks"
 
-    scale: Tensor
-
     def __init__(
         self,
         network: Any,
@@ -51,7 +49,7 @@ class HeadedNetwork(nn.Module):
         self.head = head
         self.n_features = n_features
         self.noise = noise
-        self.register_buffer("scale", scale)
+        self.scale = nn.Buffer(scale)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes of rows.
