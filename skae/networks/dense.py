@@ -252,12 +252,13 @@ class AnchoredAutoencoder(Autoencoder):
 
     __module__ = "skae.networks"
 
+    components: Tensor
     network: Any
 
     def __init__(self, network: Codec, components: Tensor, *, gated: bool = False):
         nn.Module.__init__(self)
         self.network = network
-        self.components = nn.Buffer(components)
+        self.register_buffer("components", components)
         self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
 
     def encode(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -335,6 +336,12 @@ class VariationalAutoencoder(SelfRunning):
 
     __module__ = "skae.networks"
 
+    encoding: Tensor
+    decoding: Tensor
+    log_variances: Tensor
+    center: Tensor | None
+    offset: Tensor | None
+    noise_variance: Tensor | None
     network: Any
 
     def __init__(
@@ -351,12 +358,12 @@ class VariationalAutoencoder(SelfRunning):
     ):
         super().__init__()
         self.network = network
-        self.encoding = nn.Buffer(encoding)
-        self.decoding = nn.Buffer(decoding)
-        self.log_variances = nn.Buffer(log_variances)
-        self.center = None if center is None else nn.Buffer(center)
-        self.offset = None if offset is None else nn.Buffer(offset)
-        self.noise_variance = None if noise_variance is None else nn.Buffer(noise_variance)
+        self.register_buffer("encoding", encoding)
+        self.register_buffer("decoding", decoding)
+        self.register_buffer("log_variances", log_variances)
+        self.register_buffer("center", center)
+        self.register_buffer("offset", offset)
+        self.register_buffer("noise_variance", noise_variance)
         self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -425,7 +432,7 @@ class VariationalAutoencoder(SelfRunning):
         reconstruction = self.decode(z)
         if self.noise_variance is None:
             return Output(reconstruction, z, None, mean, log_var)
-        noise_variance: Tensor = self.noise_variance
+        noise_variance = self.noise_variance
         if noise is not None:
             squares = (reconstruction.detach() - x).square()
             if weights is not None:

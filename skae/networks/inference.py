@@ -46,10 +46,13 @@ class Standardize(nn.Module):
     scale : Tensor of shape (), float64
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, center: Tensor, scale: Tensor):
         super().__init__()
-        self.center = nn.Buffer(center)
-        self.scale = nn.Buffer(scale)
+        self.register_buffer("center", center)
+        self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardize rows.
@@ -75,10 +78,13 @@ class Affine(nn.Module):
     offset : Tensor of shape (n_columns_out,), float64, or None
     """
 
+    matrix: Tensor
+    offset: Tensor | None
+
     def __init__(self, matrix: Tensor, offset: Tensor | None = None):
         super().__init__()
-        self.matrix = nn.Buffer(matrix)
-        self.offset = None if offset is None else nn.Buffer(offset)
+        self.register_buffer("matrix", matrix)
+        self.register_buffer("offset", offset)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows.

@@ -99,11 +99,14 @@ class SparseNetwork(SelfRunning):
         Rows since each unit was active while training.
     """
 
+    n_active: Tensor
+    idle: Tensor
+
     def __init__(self, network: Any, *, n_active: Tensor, idle: Tensor):
         super().__init__()
         self.network = network
-        self.n_active = nn.Buffer(n_active)
-        self.idle = nn.Buffer(idle)
+        self.register_buffer("n_active", n_active)
+        self.register_buffer("idle", idle)
 
     def rule(self) -> Rule:
         """Rule that turns the encoder's outputs into codes.
@@ -193,7 +196,7 @@ class SparseNetwork(SelfRunning):
 
     def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         """Count the rows since each unit was active."""
-        self.idle.add_(len(z))
+        self.idle += len(z)
         self.idle[(z != 0).any(dim=0)] = 0
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
@@ -235,9 +238,11 @@ class TopKNetwork(SparseNetwork):
 
     __module__ = "skae.networks"
 
+    n_kept: Tensor
+
     def __init__(self, network: Any, *, n_active: Tensor, n_kept: Tensor, idle: Tensor):
         super().__init__(network, n_active=n_active, idle=idle)
-        self.n_kept = nn.Buffer(n_kept)
+        self.register_buffer("n_kept", n_kept)
 
     def rule(self) -> Rule:  # noqa: D102
         return KeepLargest(float(self.n_kept))
@@ -268,12 +273,15 @@ class RectifiedNetwork(SparseNetwork):
 
     __module__ = "skae.networks"
 
+    penalty: Tensor
+    threshold: Tensor
+
     def __init__(
         self, network: Any, *, n_active: Tensor, penalty: Tensor, threshold: Tensor, idle: Tensor
     ):
         super().__init__(network, n_active=n_active, idle=idle)
-        self.penalty = nn.Buffer(penalty)
-        self.threshold = nn.Buffer(threshold)
+        self.register_buffer("penalty", penalty)
+        self.register_buffer("threshold", threshold)
 
     def rule(self) -> Rule:  # noqa: D102
         return Rectify(float(self.threshold))
@@ -307,7 +315,7 @@ class RectifiedNetwork(SparseNetwork):
 
     def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         super()._follow(u, z, weights)
-        self.threshold.add_(GAIN * (self.calibrated(u, weights) - self.threshold))
+        self.threshold += GAIN * (self.calibrated(u, weights) - self.threshold)
         self.penalty.copy_(2 * self.threshold.clamp(min=0))
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
@@ -335,6 +343,10 @@ class LogisticNetwork(SparseNetwork):
 
     __module__ = "skae.networks"
 
+    activity: Tensor
+    floor: Tensor
+    length: Tensor
+
     def __init__(
         self,
         network: Any,
@@ -346,9 +358,9 @@ class LogisticNetwork(SparseNetwork):
         idle: Tensor,
     ):
         super().__init__(network, n_active=n_active, idle=idle)
-        self.activity = nn.Buffer(activity)
-        self.floor = nn.Buffer(floor)
-        self.length = nn.Buffer(length)
+        self.register_buffer("activity", activity)
+        self.register_buffer("floor", floor)
+        self.register_buffer("length", length)
 
     def size(self) -> Any:  # noqa: D102
         return self.length
@@ -362,7 +374,7 @@ class LogisticNetwork(SparseNetwork):
         a = self.network.encode(x if noise is None else noise).sigmoid()
         cut = above_floor(a, self.floor)
         z = a + (cut - a).detach()  # gradient as if nothing were set to zero
-        activity: Tensor = self.activity
+        activity = self.activity
         if self.training:
             mean = z.mean(dim=0) if weights is None else weights @ z / weights.sum()
             with torch.no_grad():

@@ -36,6 +36,8 @@ class HeadedNetwork(nn.Module):
 
     __module__ = "skae.networks"
 
+    scale: Tensor
+
     def __init__(
         self,
         network: Any,
@@ -49,7 +51,7 @@ class HeadedNetwork(nn.Module):
         self.head = head
         self.n_features = n_features
         self.noise = noise
-        self.scale = nn.Buffer(scale)
+        self.register_buffer("scale", scale)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes of rows.
