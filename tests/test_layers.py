@@ -107,10 +107,10 @@ def imported_layers(path):
     """Modules of skae that a file imports."""
     for name in imported_modules(ast.walk(tree_of(path))):
         if name.split(".")[0] == "skae":
-            name = name.removeprefix("skae.")
-            while name not in LAYER_OF:
+            name = name.removeprefix("skae").removeprefix(".")
+            while name and name not in LAYER_OF:
                 name = name.rpartition(".")[0]
-            yield name
+            yield name or "__init__"
 
 
 def test_every_file_has_a_layer():
