@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
-from torch import Tensor
-
-from skae._data.array_api import place_of, widest
 
 FLOAT_DTYPES = (np.float64, np.float32)
 SMALLEST_BATCH = 64  # rows of an inference batch
@@ -18,15 +12,6 @@ ORDERED_BYTES = 8 * 2**20  # of rows in memory that are shuffled at once
 SHUFFLE_BUFFER_BYTES = 16 * 2**20  # of rows out of core that are shuffled at once
 CHUNKS_PER_BUFFER = 64  # of neighbouring rows, read from as many places
 SAMPLE_ROWS = 8192  # at most, of rows out of core that represent all
-
-
-def float_dtypes(X: Any) -> tuple[Any, ...]:
-    """Float types that X may keep; others are converted to the first of them."""
-    if not (isinstance(X, Tensor) and place_of(X)):
-        return FLOAT_DTYPES
-    if widest(torch.float64, X.device) == torch.float32:
-        return (torch.float32,)
-    return torch.float64, torch.float32
 
 
 def rows_per_batch(n_columns: int) -> int:

@@ -12,8 +12,8 @@ from scipy import sparse
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
-from skae._data.array_api import to_numpy
-from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES, float_dtypes
+from skae._data.array_api import place_of, to_numpy, widest
+from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES
 from skae._data.input_errors import check_squares, raise_explained, refuse_lazy
 
 ROUNDING = 1e-6  # by which scaled rows may leave the unit interval
@@ -37,6 +37,15 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         rows = rows.copy()
         rows.sum_duplicates()
     return rows
+
+
+def float_dtypes(X: Any) -> tuple[Any, ...]:
+    """Float types that X may keep; others are converted to the first of them."""
+    if not (isinstance(X, Tensor) and place_of(X)):
+        return FLOAT_DTYPES
+    if widest(torch.float64, X.device) == torch.float32:
+        return (torch.float32,)
+    return torch.float64, torch.float32
 
 
 @contextmanager
