@@ -56,23 +56,26 @@ def microseconds(step):
     return (time.process_time() - started) / N_STEPS * 1e6
 
 
+def compare(d, k, n_rows):
+    """Median microseconds of a step of one model, and of the same with an axis of length one."""
+    batch = torch.randn(n_rows, d, generator=torch.Generator().manual_seed(1))
+    network = make_network(d, k)
+    one, many = FlatParameters(network), BatchedFlatParameters([make_network(d, k)])
+    joined = many.joined(many.detached)
+    steps = (
+        stepper(one, network, NUMPY, batch),
+        stepper(many, joined, BATCHED_NUMPY, batch[None]),
+    )
+    times = [[microseconds(step) for step in steps] for _ in range(N_REPEATS)]
+    return np.median(times, axis=0)
+
+
 def main():
     print("columns  components  batch  one model, µs  axis of one, µs  ratio")
     for d, k, n_rows in SIZES:
-        batch = torch.randn(n_rows, d, generator=torch.Generator().manual_seed(1))
-        network = make_network(d, k)
-        one = FlatParameters(network)
-        many = BatchedFlatParameters([make_network(d, k)])
-        joined = many.joined(many.detached)
-        steps = (
-            stepper(one, network, NUMPY, batch),
-            stepper(many, joined, BATCHED_NUMPY, batch[None]),
-        )
         with limited_threads(1):
-            times = [[microseconds(step) for step in steps] for _ in range(N_REPEATS)]
-        plain, with_axis = np.median(times, axis=0)
-        ratio = with_axis / plain
-        print(f"{d:7}  {k:10}  {n_rows:5}  {plain:13.1f}  {with_axis:15.1f}  {ratio:5.2f}")
+            one, axis = compare(d, k, n_rows)
+        print(f"{d:7}  {k:10}  {n_rows:5}  {one:13.1f}  {axis:15.1f}  {axis / one:5.2f}")
 
 
 if __name__ == "__main__":
