@@ -26,7 +26,7 @@ from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
 from skae._latent.ordering import Smooth, identity, signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
-from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll
+from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_of_moments
 from skae.networks.dense import (
     SMALLEST_NOISE_VARIANCE,
     Output,
@@ -312,7 +312,7 @@ class VAETransformer(IncrementalAutoencoder):
         squares = (
             np.diag(moments.scatter)[:k] / moments.count + np.square(mean - center) + variances
         )
-        divergence = 0.5 * (unit**2 * squares - logs - 2 * np.log(unit) - 1)
+        divergence = kl_of_moments(unit**2 * squares, logs + 2 * np.log(unit))
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
