@@ -257,10 +257,12 @@ class AutoencoderNet(NeuralNet):
         )
         return self
 
-    def _train(self, n_epochs: int | None) -> None:
-        """Train on the rows that were taken."""
+    def _train(self, n_epochs: int | None, state: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Train on the rows that were taken; return the state before the best weights are kept."""
         self.initialize()
         self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
+        if state is not None:
+            self._resume(state)
         self.notify("on_train_begin", X=self.rows_, y=None)
         try:
             self.fit_loop(self.source_, epochs=n_epochs)
@@ -270,7 +272,9 @@ class AutoencoderNet(NeuralNet):
             for _, callback in self.callbacks_:
                 if isinstance(callback, ProgressBar):
                     callback.bar_.close()
+        reached = self._state() if self.schedule_free else {}
         self.notify("on_train_end", X=self.rows_, y=None)
+        return reached
 
     def partial_fit_epoch(
         self, source: Source, state: dict[str, Any] | None, n_steps_before: int
@@ -280,17 +284,9 @@ class AutoencoderNet(NeuralNet):
         A state consists of arrays and numbers: weights, their average, and the optimizer's state.
         """
         self._take_rows(source, None, None)
-        self.initialize()
-        self.held_out_noise_ = None
         self.n_steps_before_ = n_steps_before
-        if state is not None:
-            self._resume(state)
-        self.notify("on_train_begin", X=self.rows_, y=None)
-        self.fit_loop(self.source_, epochs=1)
-        state = self._state()
-        self.notify("on_train_end", X=self.rows_, y=None)
         self.validation_ratio_ = 1.0
-        return state
+        return self._train(1, state)
 
     def _state(self) -> dict[str, Any]:
         """State from which training can continue, as arrays and numbers."""

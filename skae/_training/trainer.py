@@ -223,20 +223,21 @@ class TrainingJob:
             and MIN_ROWS_TO_HOLD_OUT <= len(self.rows) < MIN_ROWS_TO_TRUST_ONE_SPLIT
         )
 
-    def final_run(self, n_epochs: int | None) -> TrainingRun:
-        """Build the run whose network the fit keeps.
+    def final_run(self, validation: CrossValidation | None = None) -> TrainingRun:
+        """Build the run whose network the fit keeps, given the result of its folds, if it has any.
 
-        `n_epochs` is the number of epochs, if it is known. None means that validation rows choose
-        the best weights.
+        Where neither they nor the job fix the number of epochs, validation rows choose the best
+        weights.
         """
         trainer, rows = self.trainer, self.rows
+        n_epochs = self.n_epochs if validation is None else validation.n_epochs
         if self.n_epochs == 0:
             rows = rows.subset(np.zeros(1, int))  # nothing is trained
         if n_epochs is not None:
             return trainer.make_run(self.network, rows, n_epochs=n_epochs)
         if self.held_out is not None:
-            validation = self.held_out, rows_in_memory(self.held_out)
-            return trainer.make_run(self.network, rows, validation=validation)
+            given = self.held_out, rows_in_memory(self.held_out)
+            return trainer.make_run(self.network, rows, validation=given)
         # A network that starts at random weights would be stopped too early by few rows.
         enough = MIN_ROWS_TO_HOLD_OUT if trainer.require_gain else MIN_ROWS_TO_CROSS_VALIDATE
         if not trainer.params["early_stopping"] or len(rows) < enough:
@@ -261,9 +262,7 @@ def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
     of the same architecture are trained in one batch.
     """
     validations = cross_validate(jobs)
-    runs = []
-    for job, validation in zip(jobs, validations, strict=True):
-        runs.append(job.final_run(job.n_epochs if validation is None else validation.n_epochs))
+    runs = [job.final_run(its) for job, its in zip(jobs, validations, strict=True)]
     results = []
     for net, validation in zip(run_batched(runs), validations, strict=True):
         if validation is None:

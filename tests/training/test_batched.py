@@ -125,7 +125,7 @@ def test_a_model_whose_loss_is_not_finite_is_trained_again_alone(wine):
 
 def run_of(estimator, X, sample_weight=None):
     """The final training run of a fit."""
-    return estimator._build(estimator._start_fit(X, sample_weight)).final_run(None)
+    return estimator._build(estimator._start_fit(X, sample_weight)).final_run()
 
 
 def runs_of(estimators, X):
