@@ -46,6 +46,7 @@ def _make_parser() -> argparse.ArgumentParser:
 def _add_table_options(add: Callable[..., Any]) -> None:
     add("table", type=Path, help="CSV file, or Parquet file (.parquet, .pq)")
     add("--target", metavar="COLUMN", help="column to predict from the codes")
+    add("--groups", metavar="COLUMN", help="rows with the same value here are held out together")
     add("--drop", nargs="+", action="extend", default=[], metavar="COLUMN", help="to leave out")
     add("--separator", default=",", metavar="MARK", help="between columns of a CSV file [,]")
     add("--decimal", default=".", metavar="MARK", help="decimal mark of a CSV file [.]")
@@ -103,7 +104,7 @@ def _compare_file(options: argparse.Namespace, command: str) -> None:
         import_optional("matplotlib", extra="compare")
         _check_writable(options.output)
     frame = read_frame(options.table, options.separator, options.decimal)
-    table = prepare_table(frame, options.target, options.drop)
+    table = prepare_table(frame, options.target, options.drop, options.groups)
     comparison = _compare_table(table, options)
     print(comparison)
     if options.output is None:
@@ -131,6 +132,7 @@ def _compare_table(table: Table, options: argparse.Namespace) -> Comparison:
             downstream=downstream,
             preprocessor=table.preprocessor(),
             n_jobs=options.n_jobs,
+            groups=table.groups,
             random_state=options.random_state,
             verbose=int(not options.quiet),
         )

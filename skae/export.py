@@ -13,8 +13,13 @@ from torch import nn
 
 from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
-from skae.networks.dense import MLP
-from skae.networks.inference import Affine, Cast, Corrected, Standardize
+from skae.networks.dense import (
+    CODE_FADE,
+    CODE_REACH,
+    LOG_VAR_BOUNDS,
+    MLP,
+)
+from skae.networks.inference import Affine, Cast, Corrected, Standardize, Unshrink
 from skae.networks.serialization import activation_name
 from skae.networks.sparse import KeepLargest, Rectify, Squash
 
@@ -186,7 +191,17 @@ def _write_affine(graph: _Graph, x: str, step: Any) -> str:
 
 def _write_corrected(graph: _Graph, x: str, step: Any) -> str:
     layers = list(step.correction)
-    added = graph.cast(x, step.dtype)
+    at = x if step.inputs is None else graph.add("Mul", x, step.inputs)
+    far = None
+    if step.region is not None:
+        low, high = step.region
+        nearest = graph.add("Min", graph.add("Max", at, low), high)
+        far = graph.add("Sub", at, nearest)
+        if step.unit is not None:
+            reach = step.unit * (CODE_REACH / CODE_FADE)
+            within = graph.add("Mul", graph.add("Tanh", graph.add("Div", far, reach)), reach)
+            at = graph.add("Add", nearest, within)
+    added = graph.cast(at, step.dtype)
     for layer, activation in zip(layers[::2], [*layers[1::2], nn.Identity()], strict=True):
         added = graph.add("Gemm", added, layer.weight, layer.bias, transB=1)
         name = activation_name(activation)
@@ -196,9 +211,32 @@ def _write_corrected(graph: _Graph, x: str, step: Any) -> str:
     added = graph.cast(added, torch.float64)
     if step.gate != 1:
         added = graph.add("Mul", added, torch.tensor(step.gate, dtype=torch.float64))
+    if step.outputs is not None:
+        added = graph.add("Mul", added, step.outputs)
+    if far is not None:
+        added = graph.add("Mul", added, _write_fade(graph, far, step.unit))
     if step.affine is None:
         return added
     return graph.add("Add", added, _write_affine(graph, x, step.affine))
+
+
+def _write_fade(graph: _Graph, far: str, unit: torch.Tensor | None) -> str:
+    far = far if unit is None else graph.add("Div", far, unit)
+    squares = graph.add("ReduceMean", graph.add("Mul", far, far), torch.tensor([1]), keepdims=1)
+    return graph.add("Exp", graph.add("Mul", squares, torch.tensor(-0.5, dtype=torch.float64)))
+
+
+def _write_unshrink(graph: _Graph, x: str, step: Any) -> str:
+    k = step.n_components
+    mean, log_var = (
+        graph.add("Slice", x, *(torch.tensor([n]) for n in (first, first + k, 1)))
+        for first in (0, k)
+    )
+    low, high, one = (
+        torch.tensor(number, dtype=torch.float64) for number in (*LOG_VAR_BOUNDS, 1.0)
+    )
+    variance = graph.add("Exp", graph.add("Min", graph.add("Max", log_var, low), high))
+    return graph.add("Div", mean, graph.add("Max", graph.add("Sub", one, variance), step.divisor))
 
 
 def _write_largest(graph: _Graph, x: str, step: Any) -> str:
@@ -223,6 +261,7 @@ WRITERS: dict[type[nn.Module], Callable[[_Graph, str, Any], str]] = {
     Standardize: _write_standardise,
     Affine: _write_affine,
     Corrected: _write_corrected,
+    Unshrink: _write_unshrink,
     KeepLargest: _write_largest,
     Rectify: _write_rectify,
     Squash: _write_squash,

@@ -7,6 +7,7 @@ import sys
 import joblib
 import numpy as np
 import pytest
+import torch
 from conftest import OwnModule, assert_close, fast, make_fast, suited
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -103,6 +104,23 @@ def test_double_precision_is_exact(quick, raw_cancer):
     quick.fit(raw_cancer)
     for method in METHODS:
         assert_runs_as(quick, method, raw_cancer, "float64", 1e-12)
+
+
+@pytest.mark.parametrize("factor", [3.0, 1e4])
+def test_rows_and_codes_beyond_the_region(quick, wine, factor):
+    estimator = quick.set_params(early_stopping=False, max_epochs=20).fit(wine)
+    X = factor * wine
+    for method in METHODS:
+        assert_runs_as(estimator, method, X, "float64", 1e-9)
+
+
+@pytest.mark.parametrize("direct", [[1, 0, 0], [1, 1, 1]])
+def test_a_vae_that_restores_along_axes(wine, direct):
+    vae = VAETransformer(3, early_stopping=False, max_epochs=5, random_state=0).fit(wine)
+    shift = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    vae.net_.restore_by(torch.tensor(direct, dtype=torch.float64), shift)
+    for method in METHODS:
+        assert_runs_as(vae, method, wine, "float64", 1e-9)
 
 
 def test_the_linear_autoencoder_is_pca(raw_cancer):

@@ -18,6 +18,7 @@ from skae._data import pca
 from skae._data.array_api import like
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES, rows_per_batch
 from skae._data.input_checks import is_memory_mapped, read_rows, take_rows
+from skae._data.units import find_copies, find_units
 
 
 class Dataset:
@@ -46,6 +47,8 @@ class Dataset:
         Columns that are in memory for each row while it is computed.
     known_statistics : dict of str to ndarray, or None
         Feature statistics of more rows than these, if they are known.
+    groups : ndarray of shape (n_rows,), int, or None
+        The user's groups of rows.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Dataset:
         self.shape = X.shape
         self.widest = X.shape[1]
         self.known_statistics: dict[str, np.ndarray] | None = None
+        self.groups: np.ndarray | None = None
         self.count = len(self) if weights is None else max(1, round(weights.sum()))
 
     def __len__(self) -> int:
@@ -142,7 +146,20 @@ class Dataset:
         """Dataset of some rows, which are copied."""
         extra = None if self.extra is None else self.extra[index]
         X, weights = take_rows(self.X, index), self.weights_of(index)
-        return Dataset(X, self.center, self.scale, weights, extra)
+        some = Dataset(X, self.center, self.scale, weights, extra)
+        some.groups = None if self.groups is None else self.groups[index]
+        for name in ("copies", "units"):  # where they are known
+            if name in vars(self):
+                labels = getattr(self, name)
+                vars(some)[name] = None if labels is None else labels[index]
+        return some
+
+    def first_row(self) -> Dataset:
+        """Dataset of the first row, for a network that is not trained."""
+        first = slice(0, 1)
+        extra = None if self.extra is None else self.extra[first]
+        weights = self.weights_of(first)
+        return Dataset(take_rows(self.X, first), self.center, self.scale, weights, extra)
 
     def evenly_spaced(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spaced; rows may repeat by their weights."""
@@ -172,11 +189,38 @@ class Dataset:
         differs = read_rows(self.X, others)[:, constant] != first
         return others[np.unique(differs.argmax(axis=0)[differs.any(axis=0)])]
 
+    # -- rows that belong together -------------------------------------------------
+
+    @cached_property
+    def copies(self) -> np.ndarray | None:
+        """Labels (n_rows,) that copies and near copies share; None if there are none."""
+        return find_copies(self)
+
+    @cached_property
+    def units(self) -> np.ndarray | None:
+        """Labels (n_rows,) of rows that are held out together; None if no rows are."""
+        return find_units(self.groups, self.copies)
+
+    def units_of(self, index: np.ndarray) -> np.ndarray | None:
+        """Labels of some rows."""
+        return None if self.units is None else self.units[index]
+
+    @property
+    def n_units(self) -> int:
+        """Number of rows, or of groups of rows that are held out together."""
+        return len(self) if self.units is None else len(np.unique(self.units))
+
+    @property
+    def n_copies(self) -> int:
+        """Mean number of copies of a row, rounded down."""
+        return 1 if self.copies is None else len(self) // len(np.unique(self.copies))
+
     # -- statistics ----------------------------------------------------------------
 
     def with_scale(self, scale: float) -> Dataset:
         """Same rows and center with another scale."""
         other = Dataset(self.X, self.center, scale, self.weights, self.extra)
+        other.groups = self.groups
         if "scatter" in vars(self) and pca.is_precise(self.scatter):
             vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
         return other
@@ -198,6 +242,18 @@ class Dataset:
         # The rows are nearly centred, so that the difference is precise.
         std = np.sqrt(np.maximum(squares / self.count - mean**2, 0))
         return {"mean": mean, "std": std, "low": low, "high": high}
+
+    def bounds(self) -> np.ndarray:
+        """Lowest and highest standardized value of each feature, (2, n_features)."""
+        if sparse.issparse(self.X):
+            low, high = min_max_axis(self.X, axis=0)
+        elif isinstance(self.X, np.ndarray) and not is_memory_mapped(self.X):
+            low, high = self.X.min(axis=0), self.X.max(axis=0)
+        else:
+            blocks = (read_rows(self.X, part) for part in self.parts())
+            each = np.array([[rows.min(axis=0), rows.max(axis=0)] for rows in blocks])
+            low, high = each[:, 0].min(axis=0), each[:, 1].max(axis=0)
+        return (np.array([low, high], dtype=float) - self.center) / self.scale
 
     def root_mean_square(self) -> float:
         """Root of the mean square of all standardized entries; 1 if all are zero."""

@@ -39,20 +39,23 @@ def check_weights(
 
 
 def sort_and_repeat(
-    X: Any, weights: np.ndarray | None, *, below: int
-) -> tuple[Any, np.ndarray | None]:
+    X: Any, weights: np.ndarray | None, *others: Any, below: int
+) -> tuple[Any, ...]:
     """Sort the rows of a small table, and repeat each as often as it counts.
 
     A row of weight two is then the same table as that row twice, in any order, whatever is
     drawn at random. Tables of `below` rows or more, repeats included, are returned as they are.
+    `others` are arrays (n_rows, ...) or None, which are sorted and repeated like the rows.
     """
     if X.shape[0] >= below or (weights is not None and (weights % 1 != 0).any()):
-        return X, weights
+        return X, weights, *others
     counts = np.ones(X.shape[0], dtype=int) if weights is None else weights
     if counts.sum() >= below:
-        return X, weights
-    X = np.repeat(as_numpy(X), counts.astype(int), axis=0)
-    return X[np.lexsort(X.T[::-1])], None
+        return X, weights, *others
+    X = as_numpy(X)
+    order = np.lexsort(X.T[::-1])
+    index = np.repeat(order, counts[order].astype(int))
+    return X[index], None, *(None if other is None else other[index] for other in others)
 
 
 def weighted_average(values: Any, weights: np.ndarray | None) -> float:

@@ -40,10 +40,24 @@ class AutoencoderTransformer(DenseAutoencoder):
     held out if a feature would be constant without it, unless more than half of the validation
     rows are like this.
 
-    Below 500 rows, five-fold cross-validation (below 80 rows, one split) chooses the number of
-    epochs. Zero epochs, which is PCA, is one of the candidates. Another number must be better
-    by two standard errors, below 200 rows by four. Then all rows are trained on for that
-    number of epochs. With ``anchor=None`` or a constant learning rate, there is always one split.
+    Below 500 rows, five-fold cross-validation chooses the number of epochs. Zero epochs, which is
+    PCA, is one of the candidates. Another number must be better by two standard errors, below 200
+    rows by four. Then all rows are trained on for that number of epochs. Below 100 rows, the folds
+    are made twice, and the number of epochs has the lowest upper bound of the mean score: mean plus
+    three standard errors, by Student's t distribution. PCA is kept unless this is below zero, and
+    the mean error plus one standard error too (below 30 rows: two and a half). Below ten rows PCA
+    is kept. With ``anchor=None``,
+    and with a constant learning rate from 100 rows on, there is always one split.
+
+    Groups and copies count as rows here: the rows of a group, copies of a row, and near copies if
+    there are many, are held out together.
+
+    Far from the training rows, f and g are not known. They are multiplied by ``exp(-t² / 2)``: for
+    f, t is the root mean square over the features of the distance of the row from the ranges of the
+    training rows, in units of the root mean feature variance; for g, that of the code from the
+    ranges of the codes, in 1.5 standard deviations. g is evaluated in the ranges, or at most 0.25
+    standard deviations outside. So rows far off are restored as by PCA, and inside the ranges
+    nothing changes.
 
     The weights that are validated and kept are exponential averages over the training steps.
     Gradients are clipped. After training, the code is rotated so that components are

@@ -28,6 +28,7 @@ from skae._data.parameter_checks import Interval, integers_in, warn_if_overcompl
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_globally
 from skae._data.threads import limited_threads
+from skae._data.units import check_groups
 from skae._data.warnings import warn
 from skae._latent.covariance import CovarianceTransformer
 from skae._latent.n_components import choose_n_components
@@ -36,10 +37,9 @@ from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.pickling import PicklingMixin
-from skae._training.trainer import Trained, Trainer, TrainingJob, auto_batch_size
-from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
+from skae._training.trainer import TINY_ROWS, Trained, Trainer, TrainingJob, auto_batch_size
 from skae.losses import Objective
-from skae.networks.dense import ACTIVATIONS, MLP, Autoencoder, shapes_of_two_rows
+from skae.networks.dense import ACTIVATIONS, MLP, Anchored, Autoencoder, shapes_of_two_rows
 
 
 class Seeds(NamedTuple):
@@ -115,8 +115,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     early_stopping : bool, default=True
         Hold out validation rows and keep the weights that reconstruct them best. Tables of
         fewer than 500 rows use cross-validation instead, and keep the best number of epochs
-        (see the Notes of `AutoencoderTransformer`). Below 30 rows, no rows are held out. False
-        trains on all rows and keeps the last weights.
+        (see the Notes of `AutoencoderTransformer`). Below ten rows, PCA is kept. False trains on
+        all rows and keeps the last weights.
     validation_fraction : float, default=0.1
         Share of the rows in a validation set. The principal components are computed from all
         rows, including the validation rows.
@@ -222,6 +222,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
     # Trained weights must be better than PCA by some standard errors; a kind may subtract some.
     _standard_errors_waived: ClassVar[float] = 0.0
+    # Whether few rows keep PCA unless clean rows are restored better, see `_restoring_errors`.
+    _must_restore: ClassVar[bool] = False
 
     # -- what a kind may override --------------------------------------------------
 
@@ -242,6 +244,14 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
         The function is ``(network, objective, gradient) -> Gradient``. Backpropagation uses closed
         forms if `skae._training.gradients` has them for the network.
+        """
+        return None
+
+    def _restoring_errors(self) -> Any:
+        """Return a function that compares the restoring of clean rows with PCA's, or None.
+
+        It is ``(network, rows) -> errors``, as of `AutoencoderNet`. A kind needs it if its
+        objective is not the error of restored rows.
         """
         return None
 
@@ -286,7 +296,15 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
     @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Fit the autoencoder to rows.
 
         Parameters
@@ -303,6 +321,10 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         X_val : array-like or sparse matrix or array of shape (n_held_out, n_features), default=None
             Validation rows, such as other groups or later rows. They replace the rows that
             `validation_fraction` would hold out. They are not trained on.
+        groups : array-like of shape (n_samples,), default=None
+            Label of the group of each row, such as a person or a batch. The rows of a group are
+            held out together. Copies of a row are always held out together, and so are near
+            copies if there are many.
 
         Returns
         -------
@@ -314,31 +336,39 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         ValueError
             If X or X_val contains NaN or infinity, is not 2-D, is empty, or has values that the
             loss does not allow; if their numbers of features differ; if weights are negative or
-            all zero; if the device does not exist; if no loss was finite.
+            all zero; if groups have another length or missing values; if the device does not
+            exist; if no loss was finite.
 
         Warns
         -----
         UserWarning
-            If `n_components` exceeds the number of features.
+            If `n_components` exceeds the number of features, or if many rows lie between others,
+            as after oversampling, so that validation rows resemble training rows too much.
         ConvergenceWarning
             If all rows are equal, if training stopped at a non-finite loss, or if
             `n_components` is a share of variance and PCA's choice for it explains less of the
             held-out rows' variance.
         """
         with all_or_nothing(self), torch.inference_mode(False):
-            data = self._start_fit(X, sample_weight, X_val)
+            data = self._start_fit(X, sample_weight, X_val, groups)
             with self._seed_user_modules(data.seeds.weights, data.device):
                 trained = self._build(data).train()
             self._finish_fit(data, trained)
             self._warn_if_overcomplete()
         return self
 
-    def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
+    def _start_fit(
+        self, X: Any, sample_weight: Any = None, X_val: Any = None, groups: Any = None
+    ) -> FitData:
         """Validate and standardize the data; choose the number of components if it is a share."""
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
-        X, weights = check_weights(sample_weight, self._check_rows(X, reset=True))
-        X, weights = sort_and_repeat(X, weights, below=MIN_ROWS_TO_HOLD_OUT)
+        X = self._check_rows(X, reset=True)
+        labels = check_groups(groups, X)
+        if labels is not None:
+            labels, _ = check_weights(sample_weight, labels)
+        X, weights = check_weights(sample_weight, X)
+        X, weights, labels = sort_and_repeat(X, weights, labels, below=TINY_ROWS)
         self._check_parameters(X)
         X_val = None if X_val is None else self._check_validation_rows(X_val)
         previous = self._previous_network()
@@ -346,6 +376,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             rows = self._fit_center_and_scale(X, weights)
         else:
             rows = Dataset(X, self._center, self._scale, weights)
+        rows.groups = labels
         held_out = None if X_val is None else Dataset(X_val, self._center, self._scale)
         *seeds, density_seed = derive_seeds(self.random_state, 5)
         data = FitData(rows, held_out, device, Seeds(*seeds), density_seed, previous)
@@ -373,6 +404,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
         self._after_training(data.rows)
+        self._limit_network(data.rows, data.held_out)
         self._describe_network(data.rows, full=full)
         if full:
             threads = limited_threads(torch.get_num_threads())
@@ -403,7 +435,14 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
                 f"warm_start=True continues a fit of {self.n_components_} components, but "
                 f"n_components={self.n_components}; set warm_start=False for a new fit."
             )
-        return self._set_trainable(copy.deepcopy(self.net_.module_))
+        return self._network_to_train()
+
+    def _network_to_train(self) -> nn.Module:
+        """Copy of the trained network, to be trained further."""
+        network = copy.deepcopy(self.net_.module_)
+        if isinstance(network, Anchored):
+            network.limit(None, None)
+        return self._set_trainable(network)
 
     def _fit_center_and_scale(
         self, X: Any, weights: np.ndarray | None, *, warns: bool = True
@@ -465,6 +504,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             make_noise,
             self._standard_errors_waived,
             self._make_gradient(),
+            restoring=self._restoring_errors() if self._starts_at_pca() else None,
+            must_restore=self._must_restore,
         )
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
@@ -480,7 +521,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
         batch_size: Any = self.batch_size
         if batch_size == "auto":
-            batch_size = auto_batch_size(n_rows)
+            batch_size = auto_batch_size(n_rows, from_pca=self._starts_at_pca())
         return models_per_batch(n_parameters, batch_size, n_rows, n_features)
 
     # -- networks ------------------------------------------------------------------

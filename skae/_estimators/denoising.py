@@ -15,8 +15,20 @@ from skae._data.dataset import Dataset
 from skae._data.parameter_checks import Interval
 from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._latent.region import union
 from skae.losses import LOSSES, Emphasised, Objective
 from skae.noise import NOISES, check_noise, make_noise
+
+
+@torch.no_grad()
+def errors_of_clean_rows(network: Any, rows: torch.Tensor) -> torch.Tensor:
+    """Squared errors (2, n_rows) of rows that a network and PCA restore."""
+    along = rows @ network.components.T.to(rows.dtype)
+    restored = network.decode(network.encode(rows)), along @ network.components.to(rows.dtype)
+    return torch.stack([(each - rows).square().sum(dim=1) for each in restored])
+
+
+CORRUPTED_ROWS = 5000  # largest number of corrupted rows from which the network's region is known
 
 
 @inherit_entries(DenseAutoencoder)
@@ -143,6 +155,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         self.noise_level = noise_level
         self.emphasis = emphasis
 
+    _must_restore: ClassVar[bool] = True
+
     def denoise(self, X: Any) -> np.ndarray:
         """Denoise rows: encode and decode them, as `reconstruct` does.
 
@@ -172,6 +186,21 @@ class DenoisingAutoencoder(DenseAutoencoder):
 
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
         return make_noise(self.noise, self.noise_level, rows.feature_statistics, generator)
+
+    def _restoring_errors(self) -> Any:
+        return errors_of_clean_rows if self._corrupts() else None
+
+    def _row_bounds(self, rows: Dataset) -> np.ndarray:
+        """Bounds of rows and of corrupted rows, which the network was trained on."""
+        bounds = super()._row_bounds(rows)
+        noise = self._make_noise(rows, torch.Generator(self.net_.device).manual_seed(0))
+        if noise is None:
+            return bounds
+        device = torch.device(self.net_.device)
+        clean = rows.tensor(rows.evenly_spaced(CORRUPTED_ROWS), torch.float32).to(device)
+        with torch.no_grad(), self._seed_user_modules(0, device):
+            corrupted = noise.to(device, torch.float32).train()(clean).cpu().double().numpy()
+        return union(bounds, np.array([corrupted.min(axis=0), corrupted.max(axis=0)]))
 
     def _make_objective(self) -> Objective:
         if self.emphasis == 1:

@@ -143,10 +143,12 @@ class IncrementalAutoencoder(BaseAutoencoder):
     }
     _stream: Stream
 
-    def _start_fit(self, X: Any, sample_weight: Any = None, X_val: Any = None) -> FitData:
+    def _start_fit(
+        self, X: Any, sample_weight: Any = None, X_val: Any = None, groups: Any = None
+    ) -> FitData:
         if hasattr(self, "_stream"):
             del self._stream
-        return super()._start_fit(X, sample_weight, X_val)
+        return super()._start_fit(X, sample_weight, X_val, groups)
 
     @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
@@ -327,11 +329,12 @@ class IncrementalAutoencoder(BaseAutoencoder):
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
         seeds = Seeds(*(int(seed) for seed in sequence.generate_state(4)))
         trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
-        network = self._set_trainable(copy.deepcopy(self.net_.module_))
+        network, region = self._network_to_train(), self._region()
         with self._seed_user_modules(seeds.weights, device):
             self.net_, stream.training, n_steps = trainer.partial_fit(
                 network, rows, stream.training, stream.n_steps
             )
+        self._set_region(*region)
         stream.n_steps += n_steps
         stream.pending = (None, None)
         loss = self.net_.history[-1]["train_loss"]
@@ -356,6 +359,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
     def _update_attributes(self, stream: Stream, rows: Dataset) -> None:
         """Update moving averages; from them, set order of the code, attributes and densities."""
         n = rows.count if rows.weights is None else float(rows.weights.sum())
+        self._limit_network(rows)
         codes = stream.averages.get("codes")
         codes = self._code_moments_of(rows, None if codes is None else codes.limit(stream.window()))
         stream.averages["codes"] = codes

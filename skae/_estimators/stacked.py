@@ -385,6 +385,16 @@ class LayerActivations(Dataset):
     def _standardized_tensor(self, index: np.ndarray) -> Tensor:
         return torch.from_numpy(self[index])
 
+    @property
+    def copies(self) -> np.ndarray | None:
+        """Copies among the rows, of which these are activations."""
+        return self.rows.copies
+
+    @property
+    def units(self) -> np.ndarray | None:
+        """Units of the rows."""
+        return self.rows.units
+
     def subset(self, index: np.ndarray) -> LayerActivations:
         """Activations of a copy of some rows."""
         return LayerActivations(self.rows.subset(index), self.layers)

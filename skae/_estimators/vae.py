@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -28,6 +29,7 @@ from skae._latent.ordering import Smooth, identity, signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_of_moments
 from skae.networks.dense import (
+    LITTLE_RELIABILITY,
     SMALLEST_NOISE_VARIANCE,
     Output,
     VariationalAutoencoder,
@@ -38,6 +40,7 @@ from skae.noise import ReparameterizationNoise
 ACTIVE = 0.01  # KL divergence, in nats, above which a component is active
 # Lower bound of the logistic function's derivative and of mean probabilities, at the start.
 SMALLEST_DERIVATIVE = 0.05
+POSTERIOR_REACH = 4.0  # standard deviations of a posterior that belong to the region of the codes
 N_DRAWS = 64  # samples of each row's posterior, for the likelihood
 VARIANCE_DRAWS = 8  # samples of each row's posterior, for the observation variance
 
@@ -51,6 +54,14 @@ class VAETransformer(IncrementalAutoencoder):
     independent components for each row. Both are trained on the evidence lower bound [1]_
     ``E log p(x | z) - β KL(q(z | x) ‖ p(z))``. The linear VAE is probabilistic PCA [2]_.
     Training starts there, so that no useful component is collapsed at the start.
+
+    `posterior` returns means and standard deviations of the posterior distributions. The mean is
+    shrunk towards zero, and a row restored from it is too. So `transform` returns the mean divided
+    by one minus the posterior variance, as for probabilistic PCA [6]_, and `inverse_transform`
+    decodes it. A component that says almost nothing about rows is restored along its axis of PCA,
+    and so are all of them if validation rows are restored better by PCA. Bound and samples do not
+    depend on this. With ``likelihood="bernoulli"`` or ``anchor=None``, `transform` returns the
+    posterior mean.
 
     Parameters
     ----------
@@ -73,7 +84,7 @@ class VAETransformer(IncrementalAutoencoder):
     anchor : "pca" or None, default="pca"
         "pca" starts training at probabilistic PCA, None at random weights.
     whiten : bool, default=False
-        Scale posterior means to unit variance over the training rows.
+        Scale codes to unit variance over the training rows.
     latent_density : str or estimator, default="standard_normal"
         Density of the codes, for `sample`. "standard_normal" is the prior of the model.
         "gaussian_mixture" (with the number of components chosen by the Bayesian information
@@ -91,8 +102,8 @@ class VAETransformer(IncrementalAutoencoder):
     n_components_
     components_
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance of each component's posterior mean over the training rows, before whitening.
-        It is between 0 and about 1, the variance of the prior.
+        Variance of each component of `transform` over the training rows, before whitening, in
+        units of the prior's variance.
     explained_variance_ratio_
     singular_values_ : ndarray of shape (n_components_,)
         Root of ``n_samples_ - 1`` times the model's variance of rows in the direction of each
@@ -109,7 +120,7 @@ class VAETransformer(IncrementalAutoencoder):
 
     See Also
     --------
-    AutoencoderTransformer : Reconstructs rows better, because it has no prior.
+    AutoencoderTransformer : Restores rows better, because it has no prior.
     sklearn.decomposition.PCA : Its `score_samples` is that of the linear model.
 
     References
@@ -123,6 +134,8 @@ class VAETransformer(IncrementalAutoencoder):
        flow. https://arxiv.org/abs/1606.04934
     .. [5] Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders.
        https://arxiv.org/abs/1509.00519
+    .. [6] Tipping and Bishop (1999). Probabilistic principal component analysis. Section 3.3.
+       https://doi.org/10.1111/1467-9868.00196
 
     Examples
     --------
@@ -261,6 +274,10 @@ class VAETransformer(IncrementalAutoencoder):
             name: None if value is None else torch.tensor(value, dtype=torch.float64)
             for name, value in {**linear, "noise_variance": variance}.items()
         }
+        if tensors.get("axes") is not None:  # inactive components have axes only
+            tensors["direct"] = (tensors["decoding"].abs().sum(dim=1) == 0).double()
+            tensors["divisor"] = torch.full((k,), LITTLE_RELIABILITY, dtype=torch.float64)
+            tensors["shift"] = torch.zeros(k, dtype=torch.float64)
         gated = self.network is not None and self.anchor is not None
         return VariationalAutoencoder(self._make_mlps(seed, n_parts=2), **tensors, gated=gated)
 
@@ -287,14 +304,35 @@ class VAETransformer(IncrementalAutoencoder):
             "center": center,
             "offset": offset,
             "noise_variance": best.noise_variance,
+            "axes": None if bernoulli else components * np.sqrt(along / n_free)[:, None],
         }
+
+    def _restoring_errors(self) -> Any:
+        return VariationalAutoencoder.restoring_errors if self.likelihood == "gaussian" else None
+
+    def _limit_network(self, rows: Dataset, held_out: Dataset | None = None) -> None:
+        """Choose also which components are restored along their axes: all if PCA is better."""
+        super()._limit_network(rows, held_out)
+        network = self.net_.module_
+        if network.axes is None or not self._was_trained():
+            return
+        some = rows.tensor(rows.evenly_spaced(DENSITY_ROWS), torch.float64)
+        exact = copy.deepcopy(network).double()
+        exact.fit_restoring(some.to(self.net_.device))
+        direct = exact.direct if self.net_.restores_ else torch.ones_like(exact.direct)
+        self.net_.restore_by(direct, torch.zeros_like(direct), exact.divisor)
 
     # -- order and attributes ------------------------------------------------------
 
     def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
-        """Mean, variance and log-variance of the posteriors of rows, side by side."""
+        """Mean, variance and log-variance of the posteriors of rows, and codes, side by side."""
         mean, log_var = (tensor.double().numpy() for tensor in self.net_.posterior(rows))
-        return np.hstack([mean, np.exp(log_var), log_var])
+        return np.hstack([mean, np.exp(log_var), log_var, self._encode(rows)])
+
+    def _code_bounds(self, encoded: np.ndarray) -> np.ndarray:
+        mean, variance, *_ = np.split(encoded, 4, axis=1)
+        reach = POSTERIOR_REACH * np.sqrt(variance)
+        return np.array([(mean - reach).min(axis=0), (mean + reach).max(axis=0)])
 
     def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
         """Sort components by KL divergence, fix their signs, and set centre and unit of the code.
@@ -304,8 +342,13 @@ class VAETransformer(IncrementalAutoencoder):
         There is no rotation, because it would make the components of posteriors dependent.
         """
         k = self.n_components_
-        mean, variances, logs = np.split(moments.mean, 3)
-        center, unit, of_means = np.zeros(k), np.ones(k), np.diag(moments.covariance())[:k]
+        mean, variances, logs, of_encode = np.split(moments.mean, 4)
+        network = self.net_.module_
+        if network.axes is not None and self._was_trained():
+            shift = network.shift.cpu() + torch.from_numpy(of_encode - mean)
+            self.net_.restore_by(network.direct, shift)
+        of_means, *_, of_codes = np.split(np.diag(moments.covariance()), 4)
+        center, unit = np.zeros(k), np.ones(k)
         if self._was_trained() and moments.count > 1:
             center = mean
             unit = 1 / np.sqrt(of_means + variances)
@@ -321,7 +364,8 @@ class VAETransformer(IncrementalAutoencoder):
         self._rotation, self._code_mean = np.eye(k)[:, order] * signs, center
         self._unit = unit[order]
         self.components_ = jacobian * signs[:, None] * self._scale
-        self._set_variances(of_means[order] * np.square(self._unit))
+        self._posterior_variance = of_means[order] * np.square(self._unit)
+        self._set_variances(of_codes[order] * np.square(self._unit))
 
     def _was_trained(self) -> bool:
         """Whether training changed the network, so that it is not the linear optimum."""
@@ -333,17 +377,22 @@ class VAETransformer(IncrementalAutoencoder):
     def _previous_moments(self) -> Moments:
         # `_order` solved for the moments, with the components in the network's order.
         n, unit, back = self.n_samples_, self._unit, np.abs(self._rotation)
-        between = self.explained_variance_ / np.square(unit)
+        between = self._posterior_variance / np.square(unit)
+        of_codes = self.explained_variance_ / np.square(unit)
         if self._was_trained():
             within = 1 / np.square(unit) - between
         else:
             within = back.T @ self.net_.module_.log_variances.exp().cpu().numpy()
         squares = between * (n - 1) / n + within
         logs = np.square(unit) * squares - 2 * np.log(unit) - 1 - 2 * self.kl_per_component_
-        moments = Moments(3 * self.n_components_)
+        k = self.n_components_
+        moments = Moments(4 * k)
         moments.count = n
-        moments.mean = np.concatenate([self._code_mean, back @ within, back @ logs])
-        moments.scatter[np.diag_indices(self.n_components_)] = back @ between * max(1, n - 1)
+        parts = self._code_mean, back @ within, back @ logs, self._code_mean
+        moments.mean = np.concatenate(parts)
+        first, last = np.arange(k), np.arange(3 * k, 4 * k)
+        moments.scatter[first, first] = back @ between * max(1, n - 1)
+        moments.scatter[last, last] = back @ of_codes * max(1, n - 1)
         return moments
 
     def _set_noise(self, rows: Dataset, sse: float, smooth: Smooth = identity) -> None:
@@ -405,7 +454,7 @@ class VAETransformer(IncrementalAutoencoder):
         Returns
         -------
         mean : ndarray of shape (n_samples, n_components_), dtype of X
-            The codes that `transform` returns.
+            In units of the codes.
         std : ndarray of shape (n_samples, n_components_), dtype of X
             In units of the codes.
         """
@@ -454,12 +503,22 @@ class VAETransformer(IncrementalAutoencoder):
         random = check_random_state(random_state)
         shape = len(mean), n_samples, self.n_components_
         codes = mean[:, None] + std[:, None] * random.normal(size=shape)
-        rows = self._decoded(codes.reshape(-1, self.n_components_).astype(np.float64))
+        codes = codes.reshape(-1, self.n_components_).astype(np.float64)
+        rows = self._decoded(codes, self._generate)
         if observation_noise:
             rows = self._add_noise(rows, random)
         return rows.reshape(len(mean), n_samples, self.n_features_in_)
 
     # -- samples and likelihoods ---------------------------------------------------
+
+    def _generate(self, codes: Any) -> Any:
+        return self.net_.infer_rows("decode", self._raw_codes(codes), self._output_activation)
+
+    def _codes_for_density(self, rows: Dataset) -> np.ndarray:
+        """Posterior means of evenly spaced rows."""
+        some = rows[rows.evenly_spaced(DENSITY_ROWS)]
+        parts = self._batch_slices(len(some))
+        return np.concatenate([self._posterior(some[part])[0] for part in parts])
 
     def _prior_covariance(self) -> np.ndarray:
         return np.diag(np.square(self._code_scale / self._unit))

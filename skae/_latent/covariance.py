@@ -81,7 +81,7 @@ class CovarianceTransformer(GenerativeTransformer):
         total = np.zeros(self.n_features_in_)
         products = np.zeros((self.n_features_in_, self.n_features_in_))
         for part in self._batch_slices(len(codes), self.n_features_in_):
-            rows = self._decode(codes[part])
+            rows = self._generate(codes[part])
             total += rows.sum(axis=0)
             products += rows.T @ rows
         return total / len(codes), products / len(codes)

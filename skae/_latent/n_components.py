@@ -19,7 +19,7 @@ from skae._data.statistics import explained_share
 from skae._data.warnings import warn
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob, cross_validate
-from skae._training.validation_split import MIN_ROWS_TO_CROSS_VALIDATE, folds_for_components
+from skae._training.validation_split import MIN_UNITS_TO_CROSS_VALIDATE, folds_for_components
 
 # Shares of a fit's epochs for the first network, and for one that starts from the weights of
 # another size. The key is whether there are several folds, which make up for shorter training.
@@ -122,13 +122,13 @@ class ComponentTrials:
     networks: dict[tuple[int, int], nn.Module] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.held_out is not None or len(self.rows) == 1:
+        if self.held_out is not None or self.rows.n_units == 1:
             self.splits = [Split(self.rows, self.held_out or self.rows)]
             return
         fraction = self.estimator.validation_fraction
         self.splits = [
             Split(self.rows.subset(train), self.rows.subset(held_out))
-            for train, held_out in folds_for_components(len(self.rows), fraction, self.seeds.split)
+            for train, held_out in folds_for_components(self.rows, fraction, self.seeds.split)
         ]
 
     def explained_variance(self, size: int) -> float:
@@ -140,7 +140,7 @@ class ComponentTrials:
             n_epochs = self._n_epochs(candidate, trainer)
             sse = [self._sse(candidate, trainer, i, n_epochs) for i in range(len(self.splits))]
         sst = [self._validation_sst(split) for split in self.splits]
-        if len(self.rows) < MIN_ROWS_TO_CROSS_VALIDATE:  # a fold of a few rows has no variance
+        if self.rows.n_units < MIN_UNITS_TO_CROSS_VALIDATE:  # a fold of a few rows has no variance
             return explained_share(sum(sse), sum(sst))
         return float(np.mean([explained_share(*both) for both in zip(sse, sst, strict=True)]))
 
@@ -197,7 +197,8 @@ class ComponentTrials:
         sse = 0.0
         for block, weights in split.blocks():
             codes = net.infer_rows("encode", block)
-            decoded = net.infer_rows("decode", codes, self.estimator._output_activation)
+            activation = self.estimator._output_activation
+            decoded = net.infer_rows(net.restoring_method, codes, activation)
             sse += float(weights @ np.square(block - decoded).sum(axis=1))
         return sse
 

@@ -10,7 +10,8 @@ import numpy as np
 from skae._data.dataset import Dataset
 from skae._data.statistics import Moments
 from skae._data.threads import algebra_threads
-from skae._latent.transform import LatentTransformer, weighted_sum
+from skae._latent.region import BoundedTransformer, union
+from skae._latent.transform import weighted_sum
 
 NEGLIGIBLE = 1e-12  # share of variance that counts as zero
 JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
@@ -24,7 +25,7 @@ def identity(value: Any) -> Any:
     return value
 
 
-class OrderedTransformer(LatentTransformer):
+class OrderedTransformer(BoundedTransformer):
     """Orders the code and computes PCA's attributes.
 
     A kind's `_order` uses the maps that its code allows: rotation of a deterministic code,
@@ -49,7 +50,8 @@ class OrderedTransformer(LatentTransformer):
             if self._is_at_pca():
                 self._set_pca_attributes(rows)
                 return
-            self._order(self._mean_jacobian(rows), self._code_moments_of(rows))
+            moments = self._code_moments_of(rows)
+            self._order(self._mean_jacobian(rows), moments)
             if full:
                 sse, sst = self._sse(rows), self._sst(rows)
                 self._set_noise(rows, sse * self.net_.validation_ratio_)
@@ -69,18 +71,22 @@ class OrderedTransformer(LatentTransformer):
         self.explained_variance_ratio_ = squares / sst if sst > 0 else squares
 
     def _code_moments_of(self, rows: Dataset, moments: Moments | None = None) -> Moments:
-        """Moments of the network's codes of rows, added to `moments` if there are any."""
+        """Moments of the network's codes of rows, added to `moments` if there are any.
+
+        The codes widen the region of the network.
+        """
+        bounds: Any = None
         for part in self._batch_slices(len(rows)):
             codes = self._encoded_for_moments(rows[part])
             if moments is None:
                 moments = Moments(codes.shape[1], joint=self._needs_joint_moments)
             moments.add(codes, rows.weights_of(part))
+            bounds = union(bounds, self._code_bounds(codes))
         assert moments is not None
+        squares = moments.scatter.diagonal() if moments.joint else moments.scatter
+        deviations = np.sqrt(squares[: self.n_components_] / moments.count)
+        self._limit_codes(bounds, deviations)
         return moments
-
-    def _encoded_for_moments(self, rows: np.ndarray) -> np.ndarray:
-        """Arrays side by side, (n_rows, n_columns), whose moments `_order` needs: here, codes."""
-        return self._encode(rows)
 
     def _order(self, jacobian: np.ndarray, moments: Moments) -> None:
         """Make the code centred, uncorrelated and sorted by variance, and fix its signs.

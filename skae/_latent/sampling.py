@@ -124,13 +124,13 @@ class GenerativeTransformer(OrderedTransformer):
         check_integer(n_samples, "n_samples", at_least=1)
         random = check_random_state(random_state)
         codes = self.latent_density_.sample(n_samples, random)
-        X = self._decoded(codes)
+        X = self._decoded(codes, self._generate)
         return self._add_noise(X, random) if observation_noise else X
 
-    def _decoded(self, codes: np.ndarray) -> np.ndarray:
+    def _decoded(self, codes: np.ndarray, decode: Callable[[Any], Any]) -> np.ndarray:
         """Decode codes to rows in input units, float64."""
         return self._map_batches(
-            lambda part: self._unstandardize(self._decode(part)), codes, self.n_features_in_
+            lambda part: self._unstandardize(decode(part)), codes, self.n_features_in_
         )
 
     def _add_noise(self, X: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -274,6 +274,5 @@ class GenerativeTransformer(OrderedTransformer):
         )
         shares = np.linspace(0, 1, n_steps, dtype=first.dtype)[:, None]
         codes = first[:, None] * (1 - shares) + last[:, None] * shares
-        return self._decoded(codes.reshape(-1, self.n_components_)).reshape(
-            len(start), n_steps, self.n_features_in_
-        )
+        rows = self._decoded(codes.reshape(-1, self.n_components_), self._decode)
+        return rows.reshape(len(start), n_steps, self.n_features_in_)

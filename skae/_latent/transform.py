@@ -21,7 +21,15 @@ from skae._data.frames import FramesOut, check_code_names, wrap_in_frame
 from skae._data.input_checks import as_dense, check_codes, check_rows
 from skae._data.sample_weight import check_weights
 from skae._data.statistics import explained_share
-from skae.networks.inference import Affine, Cast, Standardize, decoder_of, encoder_of, rules_of
+from skae.networks.inference import (
+    Affine,
+    Cast,
+    Standardize,
+    decoder_of,
+    encoder_of,
+    rules_of,
+    shifts_of,
+)
 
 
 class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
@@ -89,9 +97,17 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         `given` are the standardized rows that were encoded, if any. A kind whose decoder takes
         some columns as a condition reads them there.
         """
+        method = self.net_.restoring_method
+        return self.net_.infer_rows(method, self._raw_codes(codes), self._output_activation)
+
+    def _raw_codes(self, codes: Any) -> Any:
+        """Codes of the network, of codes in the order and units of `transform`."""
         raw = product(codes, (self._rotation / self._code_scale).T)
-        raw = in_type_of(raw + like(self._code_mean, raw), codes)
-        return self.net_.infer_rows("decode", raw, self._output_activation)
+        return in_type_of(raw + like(self._code_mean, raw), codes)
+
+    def _generate(self, codes: Any) -> Any:
+        """Decode codes that were drawn from a density to standardized rows."""
+        return self._decode(codes)
 
     def _reconstruct(self, rows: Any) -> Any:
         """Encode and decode standardized rows."""
@@ -271,6 +287,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         if method == "transform":
             steps.append(Affine(tensor(to_code), tensor(-self._code_mean @ to_code)))
         else:
+            steps += shifts_of(network)
             steps.append(decoder_of(network, dtype, self.n_features_in_))
             steps += [nn.Sigmoid()] if self._decodes_logits() else []
             steps.append(Affine(tensor(self._scale), tensor(self._center)))

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
 from skae._data.statistics import explained_share
 from skae._estimators.base import BaseAutoencoder
@@ -24,6 +27,26 @@ from skae.metrics import reconstruction_score
 def last_step(estimator: Any) -> Any:
     """The estimator itself, or the last step of a Pipeline."""
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+def folds_of(stratifies: bool, groups: Any) -> Any:
+    """Class of the splitter that makes folds, stratified or not, of rows or of groups."""
+    if groups is None:
+        return StratifiedKFold if stratifies else KFold
+    return StratifiedGroupKFold if stratifies else GroupKFold
+
+
+def groups_for(estimator: Any, groups: np.ndarray | None, index: Any) -> dict[str, np.ndarray]:
+    """Parameter of `fit` for the groups of some rows; none if the estimator takes no groups."""
+    last = last_step(estimator)
+    if groups is None or not has_fit_parameter(last, "groups"):
+        return {}
+    if last is estimator:
+        return {"groups": groups[index]}
+    if not get_config()["enable_metadata_routing"]:
+        return {f"{estimator.steps[-1][0]}__groups": groups[index]}
+    requests = get_routing_for_object(last).fit.requests
+    return {"groups": groups[index]} if requests.get("groups") is True else {}
 
 
 @dataclass
@@ -70,17 +93,20 @@ def fit_and_score(
     y: Any,
     splits: list[tuple[np.ndarray, np.ndarray]],
     params: dict[str, Any],
+    groups: np.ndarray | None,
     together: bool,
     error_score: float | str,
 ) -> list[dict[str, Any]]:
     """Fit candidates and score them; return what scikit-learn's searches record of each fit.
 
-    `params` are those of `fit`. With `together`, networks of one shape are trained in one batch.
+    `params` are those of `fit`, besides `groups`. With `together`, networks of one shape are
+    trained in one batch.
     """
     # Only a scorer of the estimator itself may use more than codes and reconstructions.
     needs_density = scorer.scorer is not None and scorer.downstream is None
     parts = [
-        _Part(task.estimator, *splits[task.split], X, y, params, needs_density) for task in tasks
+        _Part(task.estimator, *splits[task.split], X, y, params, groups, needs_density)
+        for task in tasks
     ]
     started = time.perf_counter()
     if together:
@@ -99,6 +125,7 @@ class _Part:
     X: Any
     y: Any
     params: dict[str, Any]
+    groups: np.ndarray | None
     needs_density: bool
     is_fitted: bool = False
 
@@ -122,7 +149,8 @@ class _Part:
         if last is not self.estimator:
             rows = self.estimator[:-1].fit_transform(rows, y)
         last._validate_params()
-        data = last._start_fit(rows)
+        groups = None if self.groups is None else self.groups[self.train]
+        data = last._start_fit(rows, groups=groups)
         return data, last._build(data)
 
     def finish_fit(self, data: Any, trained: Trained) -> None:
@@ -137,7 +165,7 @@ class _Part:
             return
         params = _check_method_params(self.X, params=self.params, indices=self.train)
         rows, y = self.training_rows()
-        self.estimator.fit(rows, y, **params)
+        self.estimator.fit(rows, y, **params, **groups_for(self.estimator, self.groups, self.train))
 
 
 def _fit_in_batch(parts: list[_Part]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -50,6 +50,7 @@ class Table:
     numeric: list[str]
     categorical: list[str]
     notes: list[tuple[str, str]] = field(default_factory=list)
+    groups: Any = None  # of the rows
 
     def preprocessor(self) -> ColumnTransformer:
         """Impute medians and standardise numbers; encode categories one-hot."""
@@ -65,18 +66,27 @@ class Table:
         return make_column_transformer((numbers, self.numeric), (categories, self.categorical))
 
 
-def prepare_table(frame: Any, target: str | None = None, drop: Sequence[str] = ()) -> Table:
-    """Convert the columns of a frame to numbers or categories, and separate the target."""
-    targets = [] if target is None else [target]
-    for name in [*drop, *targets]:
+def prepare_table(
+    frame: Any, target: str | None = None, drop: Sequence[str] = (), groups: str | None = None
+) -> Table:
+    """Convert the columns of a frame to numbers or categories; separate target and groups."""
+    separate = [name for name in (target, groups) if name is not None]
+    for name in [*drop, *separate]:
         _check_column(frame, name)
     if target in drop:
         raise TableError(f"column {target!r} is both the target and dropped.")
+    if groups is not None and groups in (target, *drop):
+        raise TableError(f"column {groups!r} has the groups; it cannot be target or dropped too.")
     notes = [("dropped as requested", _join_names(drop))] if drop else []
     y = None
     if target is not None:
         frame, y = _split_target(frame, target, notes)
-    return _convert_columns(frame.drop(columns=[*drop, *targets]), y, notes)
+    if groups is not None:
+        if frame[groups].isna().any():
+            raise TableError(f"the groups {groups!r} have missing values; each row needs a group.")
+        notes.append(("held out together", f"rows with the same {groups!r}"))
+    table = _convert_columns(frame.drop(columns=[*drop, *separate]), y, notes)
+    return table if groups is None else replace(table, groups=frame[groups].astype(str))
 
 
 def _check_column(frame: Any, name: str) -> None:

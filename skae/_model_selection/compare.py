@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.manifold import trustworthiness
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length, check_random_state
@@ -25,8 +25,10 @@ from skae._data.optional_imports import import_optional
 from skae._data.parameter_checks import integers_in
 from skae._data.seeds_and_devices import derive_seeds
 from skae._data.statistics import explained_share
+from skae._data.units import check_groups
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
+from skae._model_selection.candidate_fits import folds_of, groups_for
 from skae._model_selection.comparison_result import Comparison
 
 DEFAULT_SIZES = (2, 4, 8)
@@ -55,6 +57,7 @@ class _Data:
     folds: list[tuple[np.ndarray, np.ndarray]]
     preprocessor: Any
     seed: int
+    groups: np.ndarray | None = None
 
     def fold(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and held-out rows of a fold, behind the preprocessor."""
@@ -78,6 +81,7 @@ def compare(
     *,
     downstream: Any = None,
     preprocessor: Any = "scale",
+    groups: Any = None,
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
@@ -104,15 +108,18 @@ def compare(
         added if there is none. None is PCA, `AutoencoderTransformer` and `VAETransformer`.
         Every `random_state` that is None is set.
     cv : int, splitter or iterable, default=5
-        An int is the number of shuffled folds, stratified for classes. Time series and groups
-        of rows need a splitter, such as `sklearn.model_selection.TimeSeriesSplit`. At least
-        two folds are needed.
+        An int is the number of shuffled folds, stratified for classes. Time series need a
+        splitter, such as `sklearn.model_selection.TimeSeriesSplit`. At least two folds are
+        needed.
     downstream : estimator, default=None
         Predicts y from codes. None is a `LogisticRegression` (accuracy) or a `RidgeCV` (R²)
         behind a `StandardScaler`.
     preprocessor : "scale", None or transformer, default="scale"
         Applied before every estimator: a `StandardScaler`, nothing, or a transformer such as
         a `ColumnTransformer`. Explained variance is measured in the units of its output.
+    groups : array-like of shape (n_samples,), default=None
+        Label of the group of each row, such as a person. The rows of a group are in one fold,
+        and estimators of skae hold them out together.
     n_jobs : int, default=None
         Number of processes; -1 is one per core.
     random_state : int, RandomState instance or None, default=0
@@ -150,8 +157,9 @@ def compare(
     X = _check_table(X, preprocessor)
     seed = _to_int_seed(random_state)
     target = _check_target(y, X, downstream)
-    folds = _make_folds(X, target, cv, seed)
-    data = _Data(X, target, folds, _make_preprocessor(preprocessor), seed)
+    labels = check_groups(groups, X)
+    folds = _make_folds(X, target, cv, seed, labels)
+    data = _Data(X, target, folds, _make_preprocessor(preprocessor), seed, labels)
     sizes = _check_sizes(n_components, *data.shape())
     named, reference = _check_estimators(estimators)
     candidates = [
@@ -205,7 +213,8 @@ def _fit_and_score(name: str, size: int, estimator: Any, data: _Data, i: int) ->
     """Fit one candidate to the training part of fold i and score the held-out part."""
     rows, held_out = data.fold(i)
     start = time.perf_counter()
-    fitted = clone(estimator).fit(rows)
+    fitted = clone(estimator)
+    fitted.fit(rows, **groups_for(fitted, data.groups, data.folds[i][0]))
     fit_time = time.perf_counter() - start
     start = time.perf_counter()
     codes = np.asarray(fitted.transform(held_out))
@@ -381,21 +390,25 @@ def _is_classification(values: np.ndarray) -> bool:
     return True
 
 
-def _make_folds(X: Any, target: _Target, cv: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _make_folds(
+    X: Any, target: _Target, cv: Any, seed: int, groups: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     stratifies = target.downstream is not None and is_classifier(target.downstream)
     if isinstance(cv, Integral):
-        _check_n_folds(int(cv), X.shape[0], target.values if stratifies else None)
-        splitter = StratifiedKFold if stratifies else KFold
-        cv = splitter(int(cv), shuffle=True, random_state=seed)
-    folds = list(check_cv(cv, target.values, classifier=stratifies).split(X, target.values))
+        n_units = X.shape[0] if groups is None else groups.max() + 1
+        _check_n_folds(int(cv), n_units, target.values if stratifies else None, groups)
+        cv = folds_of(stratifies, groups)(int(cv), shuffle=True, random_state=seed)
+    splitter = check_cv(cv, target.values, classifier=stratifies)
+    folds = list(splitter.split(X, target.values, groups))
     if len(folds) < 2:
         raise ValueError(f"{cv=} makes one fold, but the verdict needs two or more.")
     return folds
 
 
-def _check_n_folds(n_folds: int, n_rows: int, classes: np.ndarray | None) -> None:
-    if not 2 <= n_folds <= n_rows:
-        raise ValueError(f"cv={n_folds} must lie between 2 and the number of rows, {n_rows}.")
+def _check_n_folds(n_folds: int, n_units: int, classes: np.ndarray | None, groups: Any) -> None:
+    if not 2 <= n_folds <= n_units:
+        what = "rows" if groups is None else "groups"
+        raise ValueError(f"cv={n_folds} must lie between 2 and the number of {what}, {n_units}.")
     if classes is not None and classes.ndim == 1:
         values, counts = np.unique(classes, return_counts=True)
         if counts.max() < n_folds:

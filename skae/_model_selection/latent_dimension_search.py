@@ -30,11 +30,14 @@ from skae._data.estimator_rollback import all_or_nothing
 from skae._data.input_checks import check_rows
 from skae._data.parameter_checks import Interval, integers_in
 from skae._data.seeds_and_devices import derive_seeds
+from skae._data.units import check_groups
 from skae._estimators.base import BaseAutoencoder
 from skae._model_selection.candidate_fits import (
     CandidateFit,
     CandidateScorer,
     fit_and_score,
+    folds_of,
+    groups_for,
     last_step,
     mean_over_seeds,
     pca_explained_ratios,
@@ -248,8 +251,10 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n_samples,), default=None
             For `downstream`, `scoring` and the steps of a Pipeline.
         **params : dict
-            ``groups`` goes to the splitter, the others to `fit` of the candidates. Those that
-            are as long as X are split.
+            ``groups`` goes to the splitter and to `fit` of estimators of skae: rows of a group
+            are held out together. If `cv` is an int, folds are then those of `GroupKFold` or
+            `StratifiedGroupKFold`. The others go to `fit` of the candidates. Those that are as
+            long as X are split.
 
         Returns
         -------
@@ -264,7 +269,9 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self._check_rows(X, y)
         X, y = indexable(X, y)
         sizes = self._candidate_sizes(X)
-        splits = self._make_splits(X, y, params.pop("groups", None))
+        groups = check_groups(params.get("groups"), X)
+        params = {name: value for name, value in params.items() if name != "groups"}
+        splits = self._make_splits(X, y, groups)
         params = _check_method_params(X, params)
         scorer = CandidateScorer(self._make_scorer(), self.downstream, self.return_train_score)
         seeds = self._make_seeds()
@@ -274,7 +281,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             for i_split in range(len(splits))
             for seed in seeds
         ]
-        common = scorer, X, y, splits, params, self.together, self.error_score
+        common = scorer, X, y, splits, params, groups, self.together, self.error_score
         outcomes = self._evaluate(tasks, list(self._jobs(tasks, X)), common)
         self._set_results(sizes, outcomes, len(splits))
         if scorer.scorer is None:
@@ -282,7 +289,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self._choose(sizes)
         if self.refit:
             self._scorer = scorer.scorer
-            self._refit(seeds[0], X, y, params)
+            self._refit(seeds[0], X, y, params, groups)
 
     def _check_rows(self, X: Any, y: Any) -> None:
         """Refuse rows once, before any fit, and a missing y."""
@@ -310,7 +317,10 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _make_splits(self, X: Any, y: Any, groups: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         stratifies = self.downstream is not None and is_classifier(self.downstream)
-        return list(check_cv(self.cv, y, classifier=stratifies).split(X, y, groups))
+        cv = self.cv
+        if groups is not None and isinstance(cv, numbers.Integral):
+            cv = folds_of(stratifies, groups)(int(cv))
+        return list(check_cv(cv, y, classifier=stratifies).split(X, y, groups))
 
     def _make_seeds(self) -> list[int | None]:
         """Random states of the fits; None keeps the estimator's own."""
@@ -403,11 +413,14 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             )
         return means, self.cv_results_["std_test_score"] / np.sqrt(self.n_splits_)
 
-    def _refit(self, seed: int | None, X: Any, y: Any, params: dict[str, Any]) -> None:
+    def _refit(
+        self, seed: int | None, X: Any, y: Any, params: dict[str, Any], groups: np.ndarray | None
+    ) -> None:
         """Fit the best candidate, and `downstream` to its codes, to all rows."""
         started = time.perf_counter()
         self.best_estimator_ = self._candidate(self.n_components_, seed)
-        self.best_estimator_.fit(X, y, **params)
+        of_groups = groups_for(self.best_estimator_, groups, slice(None))
+        self.best_estimator_.fit(X, y, **params, **of_groups)
         if self.downstream is not None:
             codes = self.best_estimator_.transform(X)
             self.downstream_ = clone(self.downstream).fit(codes, y)

@@ -28,7 +28,7 @@ from skae._training.gradients import (
     Gradient,
     closed_form_for,
 )
-from skae._training.net import AutoencoderNet, validation_ratio
+from skae._training.net import AutoencoderNet, restores, validation_ratio
 from skae._training.optimizers import BatchedFlatParameters
 from skae.losses import Objective
 from skae.networks.dense import Output, run
@@ -67,6 +67,7 @@ class TrainingRun:
     source: Source  # of the training rows
     held_out: Tensor | None = None  # (n_held_out, n_features)
     held_out_weights: Tensor | None = None  # (n_held_out,)
+    held_out_units: np.ndarray | None = None  # (n_held_out,)
     n_epochs: int | None = None  # if fewer than in the learning-rate schedule
     n_threads: int = 1  # of each training step
 
@@ -77,6 +78,7 @@ class TrainingRun:
                 self.source,
                 held_out=self.held_out,
                 held_out_weights=self.held_out_weights,
+                held_out_units=self.held_out_units,
                 n_epochs=self.n_epochs,
             )
         return self.net.drop_training_state()
@@ -94,6 +96,7 @@ class TrainingRun:
             or not isinstance(self.source, InMemorySource)
             or self.source.weights is not None
             or weights is not None
+            or self.held_out_units is not None
             or self.n_threads > 1
             or closed_form_for(net.module, net.criterion) is None
         )
@@ -214,7 +217,9 @@ class BatchedNet(AutoencoderNet):
         samples = [each.source.sample for each in self.runs]
         held_out: Any = [each.held_out for each in self.runs]
         validation = None if held_out[0] is None else torch.stack(held_out)
-        self._take_rows(BatchedSource(samples, [net.seed for net in self.nets]), validation, None)
+        self._take_rows(
+            BatchedSource(samples, [net.seed for net in self.nets]), validation, None, None
+        )
         self._train(self.runs[0].n_epochs)
         return self
 
@@ -318,6 +323,7 @@ class BatchedNet(AutoencoderNet):
     def _one(self, i: int) -> AutoencoderNet:
         """The trained net of model i."""
         net = self.nets[i]
+        restoring = net.restoring
         history = History()
         for epoch in self.history:
             of_one = {name: epoch[name][i] for name in HISTORY_PER_MODEL if name in epoch}
@@ -330,6 +336,8 @@ class BatchedNet(AutoencoderNet):
         net.validation_ratio_ = validation_ratio(
             net.module_, (self.rows_[i], None), (held_out, None)
         )
+        if held_out is not None and restoring is not None:
+            net.restores_ = restores(restoring(net.module_, held_out), None, None)
         return net
 
 

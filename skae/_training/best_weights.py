@@ -128,7 +128,11 @@ class BestWeights(Callback):
         gained = [
             not bool(start.isfinite().all())
             or is_better(
-                best, start, n_standard_errors=net.n_standard_errors, weights=self.weights_
+                best,
+                start,
+                n_standard_errors=net.n_standard_errors,
+                weights=self.weights_,
+                units=net.held_out_units_,
             )
             for best, start in zip(self.scores_, self.start_scores_, strict=True)
         ]

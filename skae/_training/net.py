@@ -34,6 +34,7 @@ from skae._training.pickling import (
     with_checksum,
     without_checksum,
 )
+from skae._training.validation_split import upper_bounds
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
 from skae.networks.serialization import sizes_of
@@ -46,6 +47,7 @@ TRAINING_STATE = (
     "rows_",
     "held_out_",
     "held_out_weights_",
+    "held_out_units_",
     "held_out_noise_",
     "noise_",
     "schedule_",
@@ -56,6 +58,7 @@ TRAINING_STATE = (
 )
 RESULTS = ("best_epoch_", "validation_ratio_")  # of training; files hold them and the history
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+RESTORING_ERRORS = 2.0  # standard errors by which restoring must be better than PCA's
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
 INTERPOLATION = 0.9  # share of the average in the weights at which gradients are computed
 EVALUATION_ROWS = 8192  # batch size of evaluation
@@ -111,6 +114,10 @@ class AutoencoderNet(NeuralNet):
     gradient : callable, default=None
         ``(network, objective, gradient) -> Gradient``: a training step other than
         backpropagation.
+    restoring : callable, default=None
+        ``(network, rows) -> errors`` of shape (2, n_rows): squared errors of rows that the network
+        restores, and that PCA restores. `restores_` says whether the network's errors of held-out
+        rows are significantly lower.
     callbacks : list
         skorch callbacks.
     device : str
@@ -144,6 +151,7 @@ class AutoencoderNet(NeuralNet):
         seed: int = 0,
         noise: Callable[[], nn.Module | None] | None = None,
         gradient: Callable[..., Gradient] | None = None,
+        restoring: Callable[[Any, Tensor], Tensor] | None = None,
         callbacks: Sequence[Any] = (),
         device: str = "cpu",
         verbose: int = 0,
@@ -173,8 +181,10 @@ class AutoencoderNet(NeuralNet):
         self.seed = seed
         self.noise = noise
         self.gradient = gradient
+        self.restoring = restoring
 
     is_batched = False  # whether many models are trained at once
+    restores_ = True  # unless held-out rows say otherwise
 
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
@@ -241,20 +251,25 @@ class AutoencoderNet(NeuralNet):
         *,
         held_out: Tensor | None = None,
         held_out_weights: Tensor | None = None,
+        held_out_units: np.ndarray | None = None,
         n_epochs: int | None = None,
     ) -> AutoencoderNet:
         """Train; if there are held-out rows, keep the weights that are best on them.
 
-        X holds the rows, (n_rows, n_features), or is a source of batches. Training stops after
-        `n_epochs`, even if the schedule has more (`max_epochs`).
+        X holds the rows, (n_rows, n_features), or is a source of batches. Held-out rows of one
+        unit depend on each other. Training stops after `n_epochs`, even if the schedule has more
+        (`max_epochs`).
         """
-        self._take_rows(X, held_out, held_out_weights)
+        self._take_rows(X, held_out, held_out_weights, held_out_units)
         self._train(n_epochs)
         training = self.rows_, self.source_.weights
         self._set_training(False)
-        self.validation_ratio_ = validation_ratio(
-            self.module_, training, (self.held_out_, self.held_out_weights_)
-        )
+        validation = self.held_out_, self.held_out_weights_
+        self.validation_ratio_ = validation_ratio(self.module_, training, validation)
+        if self.held_out_ is not None and self.restoring is not None:
+            parts = self.held_out_.split(EVALUATION_ROWS)
+            errors = torch.cat([self.restoring(self.module_, rows) for rows in parts], dim=1)
+            self.restores_ = restores(errors, self.held_out_weights_, self.held_out_units_)
         return self
 
     def _train(self, n_epochs: int | None, state: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -283,7 +298,7 @@ class AutoencoderNet(NeuralNet):
 
         A state consists of arrays and numbers: weights, their average, and the optimizer's state.
         """
-        self._take_rows(source, None, None)
+        self._take_rows(source, None, None, None)
         self.n_steps_before_ = n_steps_before
         self.validation_ratio_ = 1.0
         return self._train(1, state)
@@ -306,7 +321,11 @@ class AutoencoderNet(NeuralNet):
         self.optimizer_.load_state_dict(to_tensors(state["optimizer"]))
 
     def _take_rows(
-        self, X: Tensor | Source, held_out: Tensor | None, held_out_weights: Tensor | None
+        self,
+        X: Tensor | Source,
+        held_out: Tensor | None,
+        held_out_weights: Tensor | None,
+        held_out_units: np.ndarray | None,
     ) -> None:
         """Move training and held-out rows to the device, as `source_`, `rows_`, `held_out_`."""
         source = InMemorySource(X) if isinstance(X, Tensor) else X
@@ -314,6 +333,7 @@ class AutoencoderNet(NeuralNet):
         self.rows_ = self.source_.sample
         self.held_out_ = None if held_out is None else held_out.to(self.device)
         self.held_out_weights_ = held_out_weights
+        self.held_out_units_ = held_out_units
 
     def fit_loop(
         self, X: Source, y: None = None, epochs: int | None = None, **fit_params: Any
@@ -534,7 +554,7 @@ class AutoencoderNet(NeuralNet):
         """Keep only the network and its history."""
         self.module_.eval()
         self.module, self.criterion = type(self.module_), type(self.criterion)
-        self.noise = self.gradient = None
+        self.noise = self.gradient = self.restoring = None
         self.callbacks_ = []
         return self
 
@@ -550,11 +570,17 @@ class AutoencoderNet(NeuralNet):
                     copies[dtype] = copy.deepcopy(self.module_).to(dtype).requires_grad_(False)
         return copies[dtype]
 
+    def limit(self, row_region: Any, code_region: Any) -> None:
+        """Set the region outside of which the corrections of an anchored network fade."""
+        tensors = (None if r is None else torch.from_numpy(r) for r in (row_region, code_region))
+        self.module_.limit(*tensors)
+        self.__dict__.pop("_copies", None)
+
     @torch.inference_mode()
     def infer_rows(
         self, method: str, rows: Any, output_activation: Callable[[Tensor], Tensor] | None = None
     ) -> Any:
-        """Apply "encode" or "decode" of the network to rows; type and device stay those of rows."""
+        """Apply a method of the network to rows; type and device stay those of rows."""
         x = tensor_on(self.device, rows)
         with self._threads_for(x):
             result = getattr(self.at_precision(x.dtype), method)(x)
@@ -563,6 +589,18 @@ class AutoencoderNet(NeuralNet):
         if isinstance(rows, Tensor):
             return result.to(rows.device, rows.dtype)
         return result.cpu().numpy().astype(rows.dtype, copy=False)
+
+    def restore_by(self, direct: Tensor, shift: Tensor, divisor: Tensor | None = None) -> None:
+        """Set how a variational network restores rows: along which axes, shift and divisors."""
+        self.module_.direct, self.module_.shift = direct.to(self.device), shift.to(self.device)
+        if divisor is not None:
+            self.module_.divisor = divisor.to(self.device)
+        self.__dict__.pop("_copies", None)
+
+    @property
+    def restoring_method(self) -> str:
+        """Method of the network that restores rows from codes."""
+        return "restore" if hasattr(self.module_, "restore") else "decode"
 
     @torch.inference_mode()
     def posterior(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -662,9 +700,20 @@ def validation_ratio(
     return max(1.0, means[0] / means[1]) if means[1] > 0 else 1.0
 
 
+def restores(errors: Tensor, weights: Tensor | None, units: Any) -> bool:
+    """Whether a network restores rows significantly better than PCA.
+
+    `errors` (2, n_rows) are squared errors of the network and of PCA.
+    """
+    ours, theirs = errors.double().cpu().numpy()
+    w = None if weights is None else weights.numpy()
+    (bound,) = upper_bounds((ours - theirs)[None], RESTORING_ERRORS, w, units)
+    return bool(bound < 0)
+
+
 def _settings(kind: type) -> list[str]:
     """Names of the net's parameters that files hold."""
-    others = ("self", "module", "criterion", "noise", "gradient", "callbacks")
+    others = ("self", "module", "criterion", "noise", "gradient", "restoring", "callbacks")
     return [name for name in inspect.signature(kind).parameters if name not in others]
 
 

@@ -9,30 +9,40 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae._data.batches import InMemorySource, OutOfCoreSource, Source
 from skae._data.dataset import Dataset
 from skae._data.threads import limited_threads
+from skae._data.warnings import warn
 from skae._training.batched import TrainingRun, run_batched
+from skae._training.best_weights import ScoreScale
 from skae._training.gradients import Gradient
-from skae._training.net import AutoencoderNet
+from skae._training.net import AutoencoderNet, restores
 from skae._training.validation_split import (
-    MIN_ROWS_TO_CROSS_VALIDATE,
-    MIN_ROWS_TO_HOLD_OUT,
-    MIN_ROWS_TO_TRUST_ONE_SPLIT,
-    folds_for_epochs,
+    FEW_UNITS,
+    MIN_UNITS,
+    MIN_UNITS_TO_CROSS_VALIDATE,
+    MIN_UNITS_TO_TRUST_ONE_SPLIT,
+    five_folds,
     hold_out,
     is_better,
     rows_in_memory,
     standard_errors_needed,
+    upper_bounds,
 )
 from skae.losses import Objective
 from skae.networks.dense import in_precision
 
 MAX_STEPS = 30_000
 PARTIAL_FIT_BATCH, PARTIAL_FIT_RATE = 16, 2.0  # default batch size; factor of lr
-FEW_ROWS = 64  # below, a fit has one batch and few epochs, so that checks are quick
+FEW_ROWS = 64  # below, a network that starts at random weights has one batch
+TINY_ROWS = 30  # below, training is in float64, and does not depend on the order of the rows
+FEW_ROWS_BATCH, FEW_ROWS_EPOCHS = 8, 60  # for fewer rows than FEW_UNITS, from PCA
+# Standard errors of the gains of few rows: of scores, in the first folds and in all; of losses.
+FIRST_ERRORS, SCORE_ERRORS, LOSS_ERRORS = 1.0, 3.0, 1.0
+LOSS_ERRORS_OF_TINY = 2.5  # below TINY_ROWS
 AVERAGING = 0.99  # decay of the weights' exponential average, which is validated and kept
 
 
@@ -43,7 +53,10 @@ class Trainer:
     If `require_gain`, networks start at PCA, and training keeps PCA unless other weights are
     better by some standard errors, of which `standard_errors_waived` are subtracted. `make_noise`
     builds the noise module of one run, or returns None. `make_gradient` builds a training step,
-    ``(network, objective, gradient) -> Gradient``; None is backpropagation.
+    ``(network, objective, gradient) -> Gradient``; None is backpropagation. If `is_strict`, few
+    rows are trained in small batches and judged by upper bounds of their losses. `restoring`
+    compares the restoring of clean rows with PCA's, as of `AutoencoderNet`; if `must_restore`,
+    few rows keep PCA unless it is better.
     """
 
     params: dict[str, Any]  # the estimator's parameters
@@ -55,6 +68,14 @@ class Trainer:
     make_noise: Callable[[], nn.Module | None] = lambda: None
     standard_errors_waived: float = 0.0
     make_gradient: Callable[..., Gradient] | None = None
+    is_strict: bool = True
+    restoring: Callable[[Any, Any], Any] | None = None
+    must_restore: bool = False
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether training must be better than PCA even if there are few rows."""
+        return self.require_gain and self.is_strict
 
     def shortened(self, share: float, n_rows: int) -> Trainer:
         """Return a trainer with a share of the epochs that this one takes for `n_rows` rows."""
@@ -77,22 +98,30 @@ class Trainer:
         `validation` is a dataset and the indices of its validation rows. Training stops after
         `n_epochs`, even if the learning-rate schedule is longer.
         """
-        # Tables too small to hold rows out train in float64: rounding errors of float32 depend on
-        # the order of the rows, and would change such a fit.
-        n_rows = len(rows) if train is None else len(train)
-        is_tiny = validation is None and n_rows < MIN_ROWS_TO_HOLD_OUT
-        dtype = torch.float64 if is_tiny else torch.float32
+        # Rounding errors of float32 depend on the order of the rows.
+        dtype = torch.float64 if len(rows) < TINY_ROWS else torch.float32
         source = _source(rows, train, None if validation is None else validation[1], dtype)
-        batch_size, max_epochs = self._batch_size_and_epochs(len(source))
-        quiet = {"keep_losses": True, "callbacks": [], "verbose": 0} if is_fold else {}
+        n_copies = rows.n_copies if self._counts_rows() else 1
+        # A fold of a small table is trained like the table.
+        n_rows = max(len(source), min(len(rows), FEW_UNITS * n_copies))
+        batch_size, max_epochs = self._batch_size_and_epochs(n_rows, n_copies)
+        quiet: dict[str, Any] = {}
+        if is_fold:
+            quiet = {"keep_losses": True, "callbacks": [], "verbose": 0, "patience": None}
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
-        held_out = held_out_weights = None
-        if validation is not None:
-            rows, index = validation
-            held_out = rows.tensor(index, dtype)
-            held_out_weights = rows.tensor_of_weights(index, torch.float64)
         n_threads = training_threads(network, batch_size, self.device)
-        return TrainingRun(net, source, held_out, held_out_weights, n_epochs, n_threads)
+        if validation is None:
+            return TrainingRun(net, source, n_epochs=n_epochs, n_threads=n_threads)
+        others, index = validation
+        return TrainingRun(
+            net,
+            source,
+            others.tensor(index, dtype),
+            others.tensor_of_weights(index, torch.float64),
+            None if is_fold else others.units_of(index),
+            n_epochs,
+            n_threads,
+        )
 
     def _net(
         self, network: nn.Module, batch_size: int, max_epochs: int, **changes: Any
@@ -115,6 +144,7 @@ class Trainer:
             "seed": self.order_seed,
             "noise": self.make_noise,
             "gradient": self.make_gradient,
+            "restoring": None if self.must_restore else self.restoring,
             "callbacks": [clone(c, safe=False) for c in p["callbacks"] or ()],
             "device": str(self.device),
             "verbose": int(p["verbose"]),
@@ -122,13 +152,20 @@ class Trainer:
         }
         return AutoencoderNet(network.to(self.device), self.objective, **options)
 
-    def _batch_size_and_epochs(self, n_rows: int) -> tuple[int, int]:
-        """Batch size and largest number of epochs for a number of training rows."""
+    def _counts_rows(self) -> bool:
+        """Whether batch size or number of epochs depend on the number of rows."""
+        return "auto" in (self.params["batch_size"], self.params["max_epochs"])
+
+    def _batch_size_and_epochs(self, n_rows: int, n_copies: int = 1) -> tuple[int, int]:
+        """Batch size and largest number of epochs for a number of training rows.
+
+        If all rows were copied, they take as many steps as one copy of each would.
+        """
         batch_size, max_epochs = self.params["batch_size"], self.params["max_epochs"]
         if batch_size == "auto":
-            batch_size = auto_batch_size(n_rows)
+            batch_size = n_copies * auto_batch_size(n_rows // n_copies, from_pca=self.is_careful)
         if max_epochs == "auto":
-            max_epochs = auto_max_epochs(n_rows, batch_size, from_pca=self.require_gain)
+            max_epochs = auto_max_epochs(n_rows, batch_size, n_copies, from_pca=self.require_gain)
         return batch_size, max_epochs
 
     # -- partial_fit ---------------------------------------------------------------
@@ -213,34 +250,44 @@ class TrainingJob:
 
     def cross_validates(self) -> bool:
         """Whether cross-validation chooses the number of epochs, as one split has too few rows."""
+        if not self._is_judged_by_rows() or self.make_network is None:
+            return False
+        n_units, schedule = self.rows.n_units, self.trainer.params["lr_schedule"]
+        most = MIN_UNITS_TO_TRUST_ONE_SPLIT if schedule == "one_cycle" else FEW_UNITS
+        return MIN_UNITS <= n_units < most
+
+    def _is_judged_by_rows(self) -> bool:
+        """Whether training must be better than PCA on rows that are held out of the rows."""
         is_open = self.held_out is None and self.n_epochs is None
-        return (
-            is_open
-            and self.make_network is not None
-            and self.trainer.require_gain
-            and self.trainer.params["early_stopping"]
-            and self.trainer.params["lr_schedule"] == "one_cycle"
-            and MIN_ROWS_TO_HOLD_OUT <= len(self.rows) < MIN_ROWS_TO_TRUST_ONE_SPLIT
-        )
+        return is_open and self.trainer.require_gain and self.trainer.params["early_stopping"]
 
     def final_run(self, validation: CrossValidation | None = None) -> TrainingRun:
         """Build the run whose network the fit keeps, given the result of its folds, if it has any.
 
         Where neither they nor the job fix the number of epochs, validation rows choose the best
-        weights.
+        weights. If there are too few rows to judge training, PCA is kept.
         """
         trainer, rows = self.trainer, self.rows
         n_epochs = self.n_epochs if validation is None else validation.n_epochs
-        if self.n_epochs == 0:
-            rows = rows.subset(np.zeros(1, int))  # nothing is trained
+        if self._is_judged_by_rows() and rows.n_units < MIN_UNITS:
+            n_epochs = 0
+            if rows.groups is not None and len(rows) >= MIN_UNITS:
+                warn(
+                    f"groups has {rows.n_units} groups, but {MIN_UNITS} are needed to judge "
+                    "training by groups that are held out, so PCA is kept. Give more groups, or "
+                    "pass rows of other groups as X_val.",
+                    ConvergenceWarning,
+                )
+        if n_epochs == 0:
+            rows = rows.first_row()  # nothing is trained
         if n_epochs is not None:
             return trainer.make_run(self.network, rows, n_epochs=n_epochs)
         if self.held_out is not None:
             given = self.held_out, rows_in_memory(self.held_out)
             return trainer.make_run(self.network, rows, validation=given)
         # A network that starts at random weights would be stopped too early by few rows.
-        enough = MIN_ROWS_TO_HOLD_OUT if trainer.require_gain else MIN_ROWS_TO_CROSS_VALIDATE
-        if not trainer.params["early_stopping"] or len(rows) < enough:
+        enough = MIN_UNITS if trainer.require_gain else MIN_UNITS_TO_CROSS_VALIDATE
+        if not trainer.params["early_stopping"] or rows.n_units < enough:
             return trainer.make_run(self.network, rows)
         fraction = trainer.params["validation_fraction"]
         train, held_out = hold_out(rows, fraction, trainer.split_seed)
@@ -253,6 +300,7 @@ class CrossValidation(NamedTuple):
     n_epochs: int  # the best number; 0 if no other is significantly better
     validation_curve: list[float]  # mean validation loss per row after each epoch
     validation_ratio: float  # squared error of validation rows over that of training rows
+    restores: bool  # whether clean rows are restored better than by PCA
 
 
 def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
@@ -269,6 +317,7 @@ def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
             curve = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
         else:
             net.validation_ratio_ = validation.validation_ratio
+            net.restores_ = validation.restores
             curve = validation.validation_curve
         results.append(Trained(net, curve))
     return results
@@ -276,67 +325,131 @@ def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
 
 def cross_validate(jobs: list[TrainingJob]) -> list[CrossValidation | None]:
     """Find the best number of epochs of each job by its folds; None for a job without folds."""
-    splits = []
-    runs = []
-    for job in jobs:
-        folds = []
-        if job.cross_validates():
-            fraction = job.trainer.params["validation_fraction"]
-            folds = folds_for_epochs(len(job.rows), fraction, job.trainer.split_seed)
-        splits.append(folds)
-        runs += [_fold_run(job, *fold) for fold in folds]
-    nets = iter(run_batched(runs))
-    return [
-        _best_n_epochs(job, folds, [next(nets) for _ in folds]) if folds else None
-        for job, folds in zip(jobs, splits, strict=True)
-    ]
+    tests = [Folds(job) if job.cross_validates() else None for job in jobs]
+    some = [test for test in tests if test is not None]
+    while some:
+        runs = [(test, run) for test in some for run in test.next_runs()]
+        trained = run_batched([run for _, run in runs])
+        for (test, run), net in zip(runs, trained, strict=True):
+            test.add(net, run)
+        some = [test for test in some if test.is_undecided()]
+    return [None if test is None else test.result() for test in tests]
 
 
-def _fold_run(job: TrainingJob, train: np.ndarray, held_out: np.ndarray) -> TrainingRun:
-    make: Any = job.make_network
-    network = make(job.rows.subset(train))
-    return job.trainer.make_run(network, job.rows, train, (job.rows, held_out), is_fold=True)
+class Folds:
+    """Five folds of one job, made once or twice, and the losses of their held-out rows."""
 
+    def __init__(self, job: TrainingJob):
+        self.job, self.n_times = job, 0
+        self.random = np.random.RandomState(job.trainer.split_seed)
+        self.is_few = job.trainer.is_careful and job.rows.n_units < FEW_UNITS
+        self.splits: list[Any] = []
+        self.nets: list[AutoencoderNet] = []
+        self.restored: list[Any] = []  # errors of clean rows, see `Trainer.restoring`
 
-def _best_n_epochs(
-    job: TrainingJob, folds: list[Any], nets: list[AutoencoderNet]
-) -> CrossValidation:
-    """Find the number of epochs whose mean loss over the held-out rows of all folds is lowest."""
-    held_out = np.concatenate([held_out for _, held_out in folds])
-    n_common = min(len(net.held_out_losses_) for net in nets)  # a failed fold has fewer epochs
-    losses = np.concatenate([net.held_out_losses_[:n_common] for net in nets], axis=1)
-    weights = job.rows.weights_of(held_out)
-    curve = np.average(losses, axis=1, weights=weights)
-    best = int(np.nanargmin(curve))
-    n_errors = max(0, standard_errors_needed(len(job.rows)) - job.trainer.standard_errors_waived)
-    if not is_better(losses[best], losses[0], n_standard_errors=n_errors, weights=weights):
-        best = 0
-    ratio = float(np.mean([net.validation_ratio_ for net in nets]))
-    return CrossValidation(best, curve[1:].tolist(), ratio)
+    def next_runs(self) -> list[TrainingRun]:
+        """Make five folds, and build their training runs."""
+        splits = five_folds(self.job.rows, self.random)
+        self.splits, self.n_times = self.splits + splits, self.n_times + 1
+        return [self._run(*split) for split in splits]
+
+    def _run(self, train: np.ndarray, held_out: np.ndarray) -> TrainingRun:
+        make: Any = self.job.make_network
+        rows = self.job.rows
+        network = make(rows.subset(train))
+        return self.job.trainer.make_run(network, rows, train, (rows, held_out), is_fold=True)
+
+    def add(self, net: AutoencoderNet, run: TrainingRun) -> None:
+        """Add the trained net of the next fold."""
+        self.nets.append(net)
+        if self.job.trainer.restoring is not None:
+            self.restored.append(self.job.trainer.restoring(net.module_, run.held_out))
+
+    def is_undecided(self) -> bool:
+        """Whether few rows gain in the first five folds, so that five more should confirm it."""
+        return self.is_few and self.n_times == 1 and self._best_of_few(FIRST_ERRORS) > 0
+
+    def result(self) -> CrossValidation:
+        """Best number of epochs: with the lowest mean, or for few rows the lowest bound."""
+        losses, weights, units = self._losses()
+        curve = np.average(losses, axis=1, weights=weights)
+        ratio = float(np.mean([net.validation_ratio_ for net in self.nets]))
+        restored = self._restores()
+        if self.is_few:
+            best = self._best_of_few(SCORE_ERRORS) if self.n_times > 1 else 0
+            if self.job.trainer.must_restore and not restored:
+                best = 0
+            return CrossValidation(best, curve[1:].tolist(), ratio, restored)
+        best, trainer = int(np.nanargmin(curve)), self.job.trainer
+        n_errors = standard_errors_needed(self.job.rows.n_units) - trainer.standard_errors_waived
+        options: Any = {"n_standard_errors": max(0, n_errors), "weights": weights, "units": units}
+        if not is_better(losses[best], losses[0], **options):
+            best = 0
+        return CrossValidation(best, curve[1:].tolist(), ratio, restored)
+
+    def _losses(self) -> tuple[np.ndarray, Any, Any]:
+        """Losses (n_epochs + 1, n_rows) that start at PCA, with weights and units of the rows."""
+        rows, held_out = self.job.rows, np.concatenate([index for _, index in self.splits])
+        n_common = min(len(net.held_out_losses_) for net in self.nets)  # a failed fold has fewer
+        losses = np.concatenate([net.held_out_losses_[:n_common] for net in self.nets], axis=1)
+        if self.n_times > 1:  # each row has its mean loss
+            order = np.argsort(held_out, kind="stable")
+            losses = losses[:, order].reshape(n_common, len(rows), -1).mean(axis=2)
+            held_out = np.arange(len(rows))
+        return losses, rows.weights_of(held_out), rows.units_of(held_out)
+
+    def _restores(self) -> bool:
+        """Whether clean held-out rows are restored better than by PCA."""
+        if not self.restored:
+            return True
+        rows, held_out = self.job.rows, np.concatenate([index for _, index in self.splits])
+        labels = np.arange(len(rows)) if rows.units is None else rows.units
+        weights = rows.tensor_of_weights(held_out, torch.float64)
+        return restores(torch.cat(self.restored, dim=1), weights, labels[held_out])
+
+    def _best_of_few(self, score_errors: float) -> int:
+        """Number of epochs with the lowest upper bound of scores minus PCA's; 0 if none gains.
+
+        Scores are as in `BestWeights`. The losses themselves must be lower, too.
+        """
+        losses, weights, units = self._losses()
+        positive = self.job.trainer.objective.positive
+        is_tiny = self.job.rows.n_units < TINY_ROWS
+        loss_errors = LOSS_ERRORS_OF_TINY if is_tiny else LOSS_ERRORS
+        loss_errors = min(loss_errors, score_errors) if positive else score_errors
+        scale = ScoreScale(torch.from_numpy(losses[:1]), positive)
+        scores = scale.score(torch.from_numpy(losses)).numpy()
+        bounds, of_losses = (
+            upper_bounds(values - values[0], n_errors, weights, units)
+            for values, n_errors in ((scores, score_errors), (losses, loss_errors))
+        )
+        gains = (bounds < 0) & (of_losses < 0)
+        return int(np.where(gains, bounds, np.inf).argmin()) if gains.any() else 0
 
 
 # -- batch size, number of epochs, threads -----------------------------------------
 
 
-def auto_batch_size(n_rows: int) -> int:
-    """Batch size for "auto": all rows below 64, else about 1 % of them, from 32 to 256."""
+def auto_batch_size(n_rows: int, *, from_pca: bool) -> int:
+    """Batch size for "auto": about 1 % of the rows, from 32 to 256; small tables have 8 or all."""
+    if from_pca and n_rows < FEW_UNITS:
+        return FEW_ROWS_BATCH
     if n_rows < FEW_ROWS:
         return max(n_rows, 2)
     return int(np.clip(2 ** int(np.log2(n_rows / 100)), 32, 256))
 
 
-def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
+def auto_max_epochs(n_rows: int, batch_size: int, n_copies: int = 1, *, from_pca: bool) -> int:
     """Number of epochs for "auto": at most MAX_STEPS steps if that is 20 to 300 epochs.
 
-    Small tables have fixed numbers. If they start at PCA, few epochs suffice.
+    Small tables, copies not counted, have fixed numbers. If they start at PCA, few epochs suffice.
     """
+    n_rows, batch_size = n_rows // n_copies, max(1, batch_size // n_copies)
     if not from_pca and n_rows < FEW_ROWS:
         return 600
-    if n_rows < MIN_ROWS_TO_HOLD_OUT:
-        return 7  # without validation rows, training must not go far from PCA
-    if n_rows < FEW_ROWS:
-        return 30  # a fit of 50 rows should take no longer than 50 ms
-    if from_pca and n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
+    if from_pca and n_rows < FEW_UNITS:
+        return FEW_ROWS_EPOCHS
+    if from_pca and n_rows < MIN_UNITS_TO_TRUST_ONE_SPLIT:
         return 150  # for each fold
     return int(np.clip(MAX_STEPS * batch_size / n_rows, 20, 300))
 

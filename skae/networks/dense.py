@@ -24,6 +24,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 LOG_VAR_BOUNDS = -20.0, 5.0  # of a posterior, whose prior has variance 1
 SMALLEST_NOISE_VARIANCE = 1e-6  # in units of the mean feature variance
+LITTLE_RELIABILITY = 0.1  # mean of one minus the posterior variance; below, axes restore rows
+SMALLEST_SHARE = 0.5  # of this mean, which is the least that posterior means are divided by
+CODE_REACH = 0.25  # standard deviations outside the region that a correction may still look at
+CODE_FADE = 1.5  # standard deviations outside the region at which a correction has faded by 40 %
 NOISE_VARIANCE_STEP = 0.05  # share of each batch in the running variance around reconstructions
 
 
@@ -211,63 +215,79 @@ class Autoencoder(nn.Module):
         return run(self, x)
 
 
-def gated(correction: Tensor, gates: Tensor | None, i: int) -> Tensor:
-    """Correction of a linear map times its gate, where there are gates.
+class Anchored(nn.Module):
+    """A network whose outputs are corrections of a linear model.
 
-    Parameters
+    Far from the rows and codes of training, the corrections are not known, and fade out: with t
+    the distance outside the region, they are multiplied by ``exp(-t² / 2)``. Inside, nothing
+    changes. The correction of the decoder is evaluated near the region, at most 0.25 standard
+    deviations outside.
+
+    Attributes
     ----------
-    correction : Tensor
-    gates : Tensor of shape (n_gates,), or None
-    i : int
-
-    Returns
-    -------
-    Tensor of the shape of `correction`
-    """
-    return correction if gates is None else gates[i] * correction
-
-
-class AnchoredAutoencoder(Autoencoder):
-    """A fixed linear autoencoder plus trainable corrections.
-
-    This is a PCA skip connection: the code is ``z = V x + f(x)`` and the reconstruction is
-    ``Vᵀ z + g(z)``. While f and g return zeros, this is PCA with the components V.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Its ``encode`` is f and its ``decode`` is g.
-    components : Tensor of shape (n_components, n_features), float64
-        The rows of V. Kept in float64: in float32 alone, raw data of mixed units loses
-        five digits.
-    gated : bool, default=False
-        Multiply f and g by trainable scalars that start at zero, so that a network with
-        arbitrary initial weights starts as PCA too [1]_.
-
-    References
-    ----------
-    .. [1] Bachlechner et al. (2021). ReZero is all you need: fast convergence at large
-       depth. UAI. https://proceedings.mlr.press/v161/bachlechner21a.html
+    network : nn.Module with `encode` and `decode`
+        Its outputs are the corrections.
+    gates : nn.Parameter of shape (2,), or None
+        Factors of the two corrections.
+    row_region : Tensor of shape (2, n_features), float64, or None
+        Lowest and highest value of each feature. t is the root mean square over the features of
+        the distances outside; None is no limit.
+    code_region : Tensor of shape (3, n_components), float64, or None
+        Lowest and highest value, and standard deviation, of each component. t is the root mean
+        square over the components of the distances outside, in 1.5 standard deviations.
     """
 
-    __module__ = "skae.networks"
-
-    components: Tensor
     network: Any
+    row_region: Tensor | None
+    code_region: Tensor | None
 
-    def __init__(self, network: Codec, components: Tensor, *, gated: bool = False):
-        nn.Module.__init__(self)
+    def _init_corrections(
+        self, network: Codec, gated: bool, row_region: Tensor | None, code_region: Tensor | None
+    ) -> None:
         self.network = network
-        self.register_buffer("components", components)
         self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
+        self.register_buffer("row_region", row_region)
+        self.register_buffer("code_region", code_region)
 
-    def encode(self, x: Tensor) -> Tensor:  # noqa: D102
-        correction = gated(self.network.encode(x), self.gates, 0)
-        return torch.addmm(correction, x, self.components.T.to(x.dtype))
+    def correct_code(self, x: Tensor) -> Tensor:
+        """Correction of the codes of rows.
 
-    def decode(self, z: Tensor) -> Tensor:  # noqa: D102
-        correction = gated(self.network.decode(z), self.gates, 1)
-        return torch.addmm(correction, z, self.components.to(z.dtype))
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+        """
+        correction = self.network.encode(x)
+        if self.gates is not None:
+            correction = self.gates[0] * correction
+        if self.row_region is None:
+            return correction
+        return correction * fade(outside(x, self.row_region))
+
+    def correct_row(self, z: Tensor) -> Tensor:
+        """Correction of the rows of codes.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        if self.code_region is None:
+            correction, share = self.network.decode(z), None
+        else:
+            far = outside(z, self.code_region)
+            deviations = self.code_region[2].to(z.dtype)
+            correction = self.network.decode(z - beyond(far, CODE_REACH * deviations))
+            share = fade(far / (CODE_FADE * deviations))
+        if self.gates is not None:
+            correction = self.gates[1] * correction
+        return correction if share is None else correction * share
 
     def is_at_anchor(self) -> bool:
         """Whether both corrections return zeros: their gates or last layers are zero.
@@ -280,6 +300,119 @@ class AnchoredAutoencoder(Autoencoder):
             return not self.gates.any()
         last = self.network.encoder[-1], self.network.decoder[-1]
         return not any(p.any() for layer in last for p in layer.parameters())
+
+    def limit(self, row_region: Tensor | None, code_region: Tensor | None) -> None:
+        """Set the region outside of which corrections fade.
+
+        Parameters
+        ----------
+        row_region : Tensor of shape (2, n_features), or None
+        code_region : Tensor of shape (3, n_components), or None
+        """
+        place = next(self.parameters()).device
+        self.row_region, self.code_region = (
+            None if region is None else region.to(place) for region in (row_region, code_region)
+        )
+
+
+def outside(x: Tensor, region: Tensor) -> Tensor:
+    """Vectors from the nearest points of a region to points; zero inside.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_rows, n_columns)
+    region : Tensor of shape (2 or more, n_columns)
+        Lowest and highest value of each column.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns)
+    """
+    region = region.to(x.dtype)
+    return x - x.clamp(region[0], region[1])
+
+
+def beyond(far: Tensor, reach: Tensor) -> Tensor:
+    """What to subtract from points so that they stay within reach of a region, smoothly.
+
+    Parameters
+    ----------
+    far : Tensor of shape (n_rows, n_columns)
+        Result of `outside`.
+    reach : Tensor of shape (n_columns,)
+        Largest distance to the region afterwards.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns)
+    """
+    return far - reach * (far / reach).tanh()
+
+
+def fade(distances: Tensor) -> Tensor:
+    """Share of a correction that is left at some distance.
+
+    Parameters
+    ----------
+    distances : Tensor of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    Tensor of shape (n_rows, 1)
+    """
+    return (-0.5 * distances.square().mean(dim=1, keepdim=True)).exp()
+
+
+class AnchoredAutoencoder(Anchored, Autoencoder):
+    """A fixed linear autoencoder plus trainable corrections.
+
+    This is a PCA skip connection: the code is ``z = V x + f(x)`` and the reconstruction is
+    ``Vᵀ z + g(z)``. While f and g return zeros, this is PCA with the components V. They fade out
+    beyond the region of the training rows, see `Anchored`.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its ``encode`` is f and its ``decode`` is g.
+    components : Tensor of shape (n_components, n_features), float64
+        The rows of V. Kept in float64: in float32 alone, raw data of mixed units loses
+        five digits.
+    gated : bool, default=False
+        Multiply f and g by trainable scalars that start at zero, so that a network with
+        arbitrary initial weights starts as PCA too [1]_.
+    row_region : Tensor of shape (2, n_features), float64, default=None
+        Lowest and highest value of each feature over the training rows.
+    code_region : Tensor of shape (3, n_components), float64, default=None
+        Lowest and highest value, and standard deviation, of each component.
+
+    References
+    ----------
+    .. [1] Bachlechner et al. (2021). ReZero is all you need: fast convergence at large
+       depth. UAI. https://proceedings.mlr.press/v161/bachlechner21a.html
+    """
+
+    __module__ = "skae.networks"
+
+    components: Tensor
+
+    def __init__(
+        self,
+        network: Codec,
+        components: Tensor,
+        *,
+        gated: bool = False,
+        row_region: Tensor | None = None,
+        code_region: Tensor | None = None,
+    ):
+        nn.Module.__init__(self)
+        self._init_corrections(network, gated, row_region, code_region)
+        self.register_buffer("components", components)
+
+    def encode(self, x: Tensor) -> Tensor:  # noqa: D102
+        return torch.addmm(self.correct_code(x), x, self.components.T.to(x.dtype))
+
+    def decode(self, z: Tensor) -> Tensor:  # noqa: D102
+        return torch.addmm(self.correct_row(z), z, self.components.to(z.dtype))
 
 
 class SelfRunning(nn.Module):
@@ -304,7 +437,7 @@ class SelfRunning(nn.Module):
         raise NotImplementedError
 
 
-class VariationalAutoencoder(SelfRunning):
+class VariationalAutoencoder(Anchored, SelfRunning):
     """An autoencoder whose code is a normal distribution, anchored at a linear one.
 
     The posterior of the code of a row x has mean ``E (x - c) + f(x)`` and log-variance
@@ -327,6 +460,20 @@ class VariationalAutoencoder(SelfRunning):
         it is the optimum of the given rows.
     gated : bool, default=False
         Multiply f, h and g by trainable scalars that start at zero.
+    row_region : Tensor of shape (2, n_features), float64, default=None
+        Beyond it, f and h fade out, see `Anchored`.
+    code_region : Tensor of shape (3, n_components), float64, default=None
+        Beyond it, g fades out.
+    axes : Tensor of shape (n_components, n_features), float64, or None, default=None
+        Principal components, with the standard deviations along them as lengths, for `encode`
+        and `restore`. With None, `encode` returns posterior means, and `restore` decodes them.
+    direct : Tensor of shape (n_components,), float64, default=None
+        1 for components that are restored along their axes, without the network; else 0.
+    divisor : Tensor of shape (n_components,), float64, default=None
+        The least that posterior means are divided by in `encode`.
+    shift : Tensor of shape (n_components,), float64, default=None
+        Is subtracted from codes by `encode`, so that their mean is that of the posterior means,
+        and added by `restore`.
 
     Notes
     -----
@@ -342,7 +489,10 @@ class VariationalAutoencoder(SelfRunning):
     center: Tensor | None
     offset: Tensor | None
     noise_variance: Tensor | None
-    network: Any
+    axes: Tensor | None
+    direct: Tensor | None
+    divisor: Tensor | None
+    shift: Tensor | None
 
     def __init__(
         self,
@@ -355,16 +505,25 @@ class VariationalAutoencoder(SelfRunning):
         offset: Tensor | None = None,
         noise_variance: Tensor | None,
         gated: bool = False,
+        row_region: Tensor | None = None,
+        code_region: Tensor | None = None,
+        axes: Tensor | None = None,
+        direct: Tensor | None = None,
+        divisor: Tensor | None = None,
+        shift: Tensor | None = None,
     ):
         super().__init__()
-        self.network = network
+        self._init_corrections(network, gated, row_region, code_region)
         self.register_buffer("encoding", encoding)
         self.register_buffer("decoding", decoding)
         self.register_buffer("log_variances", log_variances)
         self.register_buffer("center", center)
         self.register_buffer("offset", offset)
         self.register_buffer("noise_variance", noise_variance)
-        self.gates = nn.Parameter(torch.zeros(2, dtype=torch.float32)) if gated else None
+        self.register_buffer("axes", axes)
+        self.register_buffer("direct", direct)
+        self.register_buffer("divisor", divisor)
+        self.register_buffer("shift", shift)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the codes of rows.
@@ -377,15 +536,18 @@ class VariationalAutoencoder(SelfRunning):
         -------
         mean, log_var : Tensor of shape (n_rows, n_components)
         """
-        correction = gated(self.network.encode(x), self.gates, 0)
-        mean, log_var = correction.chunk(2, dim=1)
+        mean, log_var = self.correct_code(x).chunk(2, dim=1)
         if self.center is not None:
             x = x - self.center.to(x.dtype)
         mean = torch.addmm(mean, x, self.encoding.T.to(x.dtype))
         return mean, (log_var + self.log_variances.to(x.dtype)).clamp(*LOG_VAR_BOUNDS)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Posterior means.
+        """Codes from which `restore` restores the rows.
+
+        The posterior mean is shrunk towards zero. Divided by one minus the posterior variance, it
+        is the code whose decoded row is nearest, if the model is linear [1]_. A direct component
+        is the coordinate along its axis.
 
         Parameters
         ----------
@@ -394,8 +556,85 @@ class VariationalAutoencoder(SelfRunning):
         Returns
         -------
         z : Tensor of shape (n_rows, n_components)
+
+        References
+        ----------
+        .. [1] Tipping and Bishop (1999). Probabilistic principal component analysis. Section 3.3.
+           https://doi.org/10.1111/1467-9868.00196
         """
-        return self.posterior(x)[0]
+        mean, log_var = self.posterior(x)
+        if self.direct is None or self.divisor is None or self.shift is None:
+            return mean
+        code = mean / torch.maximum(1 - log_var.exp(), self.divisor.to(x.dtype))
+        return torch.where(self.direct > 0, self.along_axes(x), code) - self.shift.to(x.dtype)
+
+    def along_axes(self, x: Tensor) -> Tensor:
+        """Coordinates of rows along the axes, in standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components)
+        """
+        assert self.axes is not None
+        squares = self.axes.square().sum(dim=1, keepdim=True)
+        inverse = torch.where(squares > 0, self.axes / squares.clamp(min=1e-300), 0.0)
+        return x @ inverse.T.to(x.dtype)
+
+    def restore(self, z: Tensor) -> Tensor:
+        """Rows of codes that `encode` returned.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+
+        Returns
+        -------
+        x : Tensor of shape (n_rows, n_features)
+        """
+        if self.axes is None or self.direct is None or self.shift is None:
+            return self.decode(z)
+        z = z + self.shift.to(z.dtype)
+        direct = self.direct.to(z.dtype)
+        along = (z * direct) @ self.axes.to(z.dtype)
+        return along if direct.all() else along + self.decode(z * (1 - direct))
+
+    @torch.no_grad()
+    def fit_restoring(self, x: Tensor) -> None:
+        """Choose the components that are restored along their axes, and the smallest divisors.
+
+        A component says little about rows if the mean of one minus its posterior variance is small.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        """
+        reliability = 1 - self.posterior(x)[1].double().exp().mean(dim=0)
+        self.direct = (reliability < LITTLE_RELIABILITY).double()
+        self.divisor = SMALLEST_SHARE * reliability.clamp(min=LITTLE_RELIABILITY)
+
+    @torch.no_grad()
+    def restoring_errors(self, x: Tensor) -> Tensor:
+        """Squared errors of restored rows, and those of the projections on the axes.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (2, n_rows)
+        """
+        assert self.axes is not None
+        before = self.direct, self.divisor
+        self.fit_restoring(x)
+        restored = self.restore(self.encode(x))
+        self.direct, self.divisor = before
+        projected = self.along_axes(x) @ self.axes.to(x.dtype)
+        return torch.stack([(e - x).square().sum(dim=1) for e in (restored, projected)])
 
     def decode(self, z: Tensor) -> Tensor:
         """Means, or logits, of the rows of codes.
@@ -408,7 +647,7 @@ class VariationalAutoencoder(SelfRunning):
         -------
         x : Tensor of shape (n_rows, n_features)
         """
-        correction = gated(self.network.decode(z), self.gates, 1)
+        correction = self.correct_row(z)
         if self.offset is not None:
             correction = correction + self.offset.to(z.dtype)
         return torch.addmm(correction, z, self.decoding.to(z.dtype))
@@ -516,7 +755,7 @@ def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     linear = [
         (part, name, buffer)
         for part in network.modules()
-        if isinstance(part, AnchoredAutoencoder | VariationalAutoencoder)
+        if isinstance(part, Anchored)
         for name, buffer in part.named_buffers(recurse=False)
     ]
     network.to(dtype)

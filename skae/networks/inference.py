@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from skae.networks.dense import AnchoredAutoencoder, Autoencoder, VariationalAutoencoder
-from skae.networks.sparse import Rule, SparseNetwork
+from skae.networks.dense import (
+    CODE_FADE,
+    CODE_REACH,
+    LOG_VAR_BOUNDS,
+    AnchoredAutoencoder,
+    Autoencoder,
+    VariationalAutoencoder,
+    beyond,
+    fade,
+    outside,
+)
+from skae.networks.sparse import SparseNetwork
 
 
 class Cast(nn.Module):
@@ -116,7 +127,21 @@ class Corrected(nn.Module):
         None is zero.
     gate : float, default=1.0
         Factor of the correction.
+    region : Tensor of shape (2, n_columns_in), float64, default=None
+        Beyond it, the correction fades out.
+    unit : Tensor of shape (n_columns_in,), float64, default=None
+        Units of the distances outside the region. If given, the correction is evaluated near the
+        region.
+    inputs : Tensor of shape (n_columns_in,), float64, default=None
+        Factors of the columns that the correction is given.
+    outputs : Tensor of shape (n_columns,), float64, default=None
+        Factors of the columns of the correction.
     """
+
+    region: Tensor | None
+    unit: Tensor | None
+    inputs: Tensor | None
+    outputs: Tensor | None
 
     def __init__(
         self,
@@ -125,11 +150,19 @@ class Corrected(nn.Module):
         n_columns: int,
         affine: Affine | None = None,
         gate: float = 1.0,
+        region: Tensor | None = None,
+        unit: Tensor | None = None,
+        inputs: Tensor | None = None,
+        outputs: Tensor | None = None,
     ):
         super().__init__()
         self.correction = correction.to(dtype)
         self.dtype, self.n_columns, self.gate = dtype, n_columns, gate
         self.affine = affine
+        self.register_buffer("region", region)
+        self.register_buffer("unit", unit)
+        self.register_buffer("inputs", inputs)
+        self.register_buffer("outputs", outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows.
@@ -142,8 +175,49 @@ class Corrected(nn.Module):
         -------
         Tensor of shape (n_rows, n_columns), float64
         """
-        added = self.correction(x.to(self.dtype))[:, : self.n_columns].to(x.dtype) * self.gate
+        at = x if self.inputs is None else x * self.inputs
+        far = None if self.region is None else outside(at, self.region)
+        if far is not None and self.unit is not None:
+            at = at - beyond(far, self.unit * (CODE_REACH / CODE_FADE))
+        added = self.correction(at.to(self.dtype))[:, : self.n_columns].to(x.dtype) * self.gate
+        if self.outputs is not None:
+            added = added * self.outputs
+        if far is not None:
+            added = added * fade(far if self.unit is None else far / self.unit)
         return added if self.affine is None else added + self.affine(x)
+
+
+class Unshrink(nn.Module):
+    """Divides posterior means by one minus posterior variances.
+
+    Parameters
+    ----------
+    divisor : Tensor of shape (n_components,), float64
+        The least that means are divided by.
+    """
+
+    divisor: Tensor
+
+    def __init__(self, divisor: Tensor):
+        super().__init__()
+        self.register_buffer("divisor", divisor)
+        self.n_components = len(divisor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map posteriors to codes, as `VariationalAutoencoder.encode`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, 2 * n_components), float64
+            Means and log-variances side by side.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components), float64
+        """
+        mean, log_var = x[:, : self.n_components], x[:, self.n_components :]
+        variance = log_var.clamp(*LOG_VAR_BOUNDS).exp()
+        return mean / torch.maximum(1 - variance, self.divisor)
 
 
 class Method(nn.Module):
@@ -198,12 +272,27 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
         if isinstance(network, SparseNetwork):  # rounding may decide what is active
             network, dtype = network.network, torch.float64
         return Corrected(_part(network, "encode"), dtype, n_components)
-    part = _part(network.network, "encode")
-    return Corrected(part, dtype, n_components, affine, _gate(network, 0))
+    part, region = _part(network.network, "encode"), network.row_region
+    region, gate = None if region is None else region.double(), _gate(network, 0)
+    if not _restores(network):
+        return Corrected(part, dtype, n_components, affine, gate, region)
+    direct, axes = network.direct > 0, network.axes.double()
+    squares = axes.square().sum(dim=1, keepdim=True)
+    along = torch.where(squares > 0, axes / squares.clamp(min=1e-300), 0.0)
+    # Direct components get the smallest variance, by which `Unshrink` then divides.
+    along = along * (1 - math.exp(LOG_VAR_BOUNDS[0]))
+    encoding = torch.where(direct[:, None], along, network.encoding.double())
+    log_variances = network.log_variances.double().masked_fill(direct, LOG_VAR_BOUNDS[0])
+    affine = Affine(
+        torch.cat([encoding, torch.zeros_like(encoding)]).T.contiguous(),
+        torch.cat([torch.zeros_like(log_variances), log_variances]),
+    )
+    outputs = torch.cat([1 - network.direct, 1 - network.direct]).double()
+    return Corrected(part, dtype, 2 * n_components, affine, gate, region, outputs=outputs)
 
 
-def rules_of(network: Any) -> list[Rule]:
-    """Rule that a network with sparse codes applies after its encoder; for others, none.
+def rules_of(network: Any) -> list[nn.Module]:
+    """Steps after the encoder: the rule of sparse codes, or the unshrinking of posterior means.
 
     Parameters
     ----------
@@ -211,9 +300,37 @@ def rules_of(network: Any) -> list[Rule]:
 
     Returns
     -------
-    list of Rule
+    list of nn.Module
     """
-    return [network.rule()] if isinstance(network, SparseNetwork) else []
+    if isinstance(network, SparseNetwork):
+        return [network.rule()]
+    if not _restores(network):
+        return []
+    return [Unshrink(network.divisor.double()), Affine(_one(), -network.shift.double())]
+
+
+def shifts_of(network: Any) -> list[nn.Module]:
+    """Steps before the decoder, for codes that are shifted after the encoder.
+
+    Parameters
+    ----------
+    network : nn.Module with `encode` and `decode`
+
+    Returns
+    -------
+    list of nn.Module
+    """
+    return [Affine(_one(), network.shift.double())] if _restores(network) else []
+
+
+def _one() -> Tensor:
+    return torch.ones((), dtype=torch.float64)
+
+
+def _restores(network: Any) -> bool:
+    """Whether the codes of a network are those that `restore` takes."""
+    is_variational = type(network) is VariationalAutoencoder
+    return is_variational and network.axes is not None and network.direct is not None
 
 
 def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
@@ -239,8 +356,16 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
     else:
         network = network.network if isinstance(network, SparseNetwork) else network
         return Corrected(_part(network, "decode"), dtype, n_features)
-    part = _part(network.network, "decode")
-    return Corrected(part, dtype, n_features, affine, _gate(network, 1))
+    part, region, unit = _part(network.network, "decode"), network.code_region, None
+    if region is not None:
+        region, unit = region[:2].double(), CODE_FADE * region[2].double()
+    gate, inputs = _gate(network, 1), None
+    if _restores(network) and network.direct.any():
+        inputs = 1 - network.direct.double()
+        decoding = network.decoding.double() * inputs[:, None]
+        affine = Affine(decoding + network.axes.double() * (1 - inputs)[:, None])
+        gate = gate if inputs.any() else 0.0
+    return Corrected(part, dtype, n_features, affine, gate, region, unit, inputs)
 
 
 def _part(network: Any, method: str) -> nn.Module:

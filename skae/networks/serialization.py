@@ -22,11 +22,16 @@ from skae.networks.supervised import HeadedNetwork
 
 NetworkConfig = dict[str, Any]
 
-# Shapes of the tensors of each kind: "d" is features, "k" components, "2" gates, "" a scalar.
-# Where several are possible, "|" separates them.
+# Shapes of the tensors of each kind: "d" is features, "k" components, "" a scalar. Where several
+# are possible, "|" separates them.
 SHAPES: dict[type[nn.Module], dict[str, str]] = {
     Autoencoder: {},
-    AnchoredAutoencoder: {"components": "kd", "gates": "2|None"},
+    AnchoredAutoencoder: {
+        "components": "kd",
+        "gates": "2|None",
+        "row_region": "2d|None",
+        "code_region": "3k|None",
+    },
     VariationalAutoencoder: {
         "encoding": "kd",
         "decoding": "kd",
@@ -35,12 +40,26 @@ SHAPES: dict[type[nn.Module], dict[str, str]] = {
         "offset": "d|None",
         "noise_variance": "|d|None",
         "gates": "2|None",
+        "row_region": "2d|None",
+        "code_region": "3k|None",
+        "axes": "kd|None",
+        "direct": "k|None",
+        "divisor": "k|None",
+        "shift": "k|None",
     },
     TopKNetwork: {"n_active": "", "n_kept": "", "idle": "k"},
     RectifiedNetwork: {"n_active": "", "penalty": "", "threshold": "", "idle": "k"},
     LogisticNetwork: {"n_active": "", "floor": "", "length": "", "activity": "k", "idle": "k"},
     HeadedNetwork: {"scale": ""},
 }
+LATER = {
+    "row_region",
+    "code_region",
+    "axes",
+    "direct",
+    "divisor",
+    "shift",
+}  # may be missing in older files
 # Networks inside a network; of other kinds there is one, `network`.
 PARTS = {Autoencoder: ("encoder", "decoder"), HeadedNetwork: ("network", "head")}
 KINDS = {kind.__name__: kind for kind in SHAPES}
@@ -233,7 +252,8 @@ def _checked_tensor(
     config: NetworkConfig, name: str, shapes: str, sizes: tuple[int, int]
 ) -> Tensor | None:
     """Tensor of a network; the letters of its shape stand for sizes."""
-    array, letters = _entry(config, name), {"d": sizes[0], "k": sizes[1], "2": 2}
+    letters = {"d": sizes[0], "k": sizes[1], "2": 2, "3": 3}
+    array = config.get(name) if name in LATER else _entry(config, name)
     if array is None and "None" in shapes:
         return None
     several = shapes.removesuffix("|None").split("|")

@@ -312,11 +312,8 @@ def test_a_perfect_loss_of_one_is_the_variance(cancer):
     assert fitted.loss_curve_[0] == pytest.approx(30, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("n_rows", "params"), [(569, {"early_stopping": False}), (29, {}), (20, {})], ids=str
-)
-def test_no_row_is_held_out_in_vain(cancer, n_rows, params):
-    fitted = make_fast(**params).fit(cancer[:n_rows])
+def test_no_row_is_held_out_in_vain(cancer):
+    fitted = make_fast(early_stopping=False).fit(cancer)
     assert fitted.validation_loss_curve_ == []
     assert fitted.net_.best_epoch_ == fitted.n_iter_ == 3
 

@@ -217,8 +217,8 @@ def test_auto_gives_layers_a_share_of_the_epochs(wine):
     stack = make(max_epochs="auto").fit(wine[:63])
     assert stack.layer_loss_curves_ == []
     stack.set_params(fine_tune=False).fit(wine[:63])
-    assert [len(curve) for curve in stack.layer_loss_curves_] == [10, 10]
-    stack.set_params(fine_tune=True).fit(wine[:64])
+    assert [len(curve) for curve in stack.layer_loss_curves_] == [20, 20]
+    stack.set_params(fine_tune=True).fit(wine[:100])
     assert [len(curve) for curve in stack.layer_loss_curves_] == [50, 50]
     stack.set_params(anchor=None).fit(wine[:70])
     assert [len(curve) for curve in stack.layer_loss_curves_] == [100] * 3

@@ -218,12 +218,18 @@ def test_the_observation_variance_is_the_best_of_the_training_rows(halves):
 # -- codes -------------------------------------------------------------------------
 
 
-def test_transform_is_the_mean_of_the_posterior(trained, halves):
+def test_posteriors_are_those_of_each_row(trained, halves):
     mean, std = trained.posterior(halves[1])
-    np.testing.assert_array_equal(mean, trained.transform(halves[1]))
-    np.testing.assert_array_equal(mean, trained.transform(halves[1]))
+    np.testing.assert_array_equal(mean, trained.posterior(halves[1])[0])
     assert std.shape == mean.shape
     assert ((std > 0) & (std < 1.5)).all()
+
+
+def test_without_an_anchor_transform_is_the_mean_of_the_posterior(halves):
+    for params in ({"anchor": None}, {"likelihood": "bernoulli"}):
+        vae = make(n_components=3, **params)
+        rows = np.clip(halves[0], 0, 1) if "likelihood" in params else halves[0]
+        np.testing.assert_array_equal(vae.fit(rows).transform(rows), vae.posterior(rows)[0])
 
 
 def test_the_posterior_of_the_linear_model(cancer):

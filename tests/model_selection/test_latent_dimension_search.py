@@ -61,7 +61,9 @@ def plain(wine):
     [
         search_of(ONE_DENSITY, "auto"),
         search_of(make_pipeline(StandardScaler(), ONE_DENSITY), [1, 2], error_score="raise"),
-        search_of(fast(VAETransformer(random_state=0)), [1], cv=2, rule="elbow", n_seeds=2),
+        search_of(
+            fast(VAETransformer(random_state=0), max_epochs=1), [1], cv=2, rule="elbow", n_seeds=2
+        ),
         search_of(PCA(), [1], together=False, error_score="raise"),
         search_of(ONE_DENSITY, [1], cv=2, downstream=Ridge(), random_state=0),
     ],

@@ -33,7 +33,12 @@ from skae import (
 )
 from skae._training.pickling import VERSION, checksum, from_columns, to_columns, with_checksum
 from skae.networks import ACTIVATIONS, MLP
-from skae.networks.serialization import activation_name, network_from_config, network_to_config
+from skae.networks.serialization import (
+    LATER,
+    activation_name,
+    network_from_config,
+    network_to_config,
+)
 
 VARIANTS = {
     "default": {},
@@ -417,8 +422,12 @@ def test_every_tensor_of_a_network_is_checked(quick, wine, start):
         if isinstance(value, np.ndarray):
             with pytest.raises(ValueError, match=f"{name} of the network is no array"):
                 network_from_config({**config, name: np.zeros((3, 3, 3))})
+        without = {key: entry for key, entry in config.items() if key != name}
+        if name in LATER:
+            network_from_config(without)
+            continue
         with pytest.raises(ValueError, match="is missing"):
-            network_from_config({key: entry for key, entry in config.items() if key != name})
+            network_from_config(without)
 
 
 def test_parts_that_do_not_belong_together_are_refused(fitted):

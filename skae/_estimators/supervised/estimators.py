@@ -37,6 +37,7 @@ from skae._data.parameter_checks import Interval
 from skae._data.sample_weight import check_weights, sort_and_repeat, weighted_mean
 from skae._data.seeds_and_devices import derive_seeds, seeded_globally
 from skae._data.threads import limited_threads
+from skae._data.units import check_groups, exact_copies, find_units
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
@@ -46,7 +47,7 @@ from skae._estimators.supervised.targets import ClassTarget, ContinuousTarget, T
 from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.pickling import PicklingMixin
-from skae._training.validation_split import MIN_ROWS_TO_HOLD_OUT
+from skae._training.trainer import TINY_ROWS
 from skae.noise import NOISES, check_noise
 
 DEFAULT_COMPONENTS = 32
@@ -197,7 +198,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
     # -- fit -----------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Self:
         """Fit the autoencoder, then the head, then train both.
 
         Parameters
@@ -207,6 +208,9 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
             Labels, and `unlabeled` for rows without a label.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight zero are dropped.
+        groups : array-like of shape (n_samples,), default=None
+            Label of the group of each row. The rows of a group, and copies of a row, are held
+            out together.
 
         Returns
         -------
@@ -225,15 +229,19 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
             check_noise(self.noise, self.noise_level)
             rows = check_rows(self, X, reset=True)
             y = self._check_y(y, rows)
+            labels = check_groups(groups, rows)
+            if labels is not None:
+                labels, _ = check_weights(sample_weight, labels)
             rows, weights = check_weights(sample_weight, rows)
             y, _ = check_weights(sample_weight, y)
             columns = self._encode_targets(y, weights)
-            rows, columns, weights = _sort_and_repeat(rows, columns, weights)
+            rows, columns, weights, labels = _sort_and_repeat(rows, columns, weights, labels)
             seeds = derive_seeds(self.random_state, 5)
-            self.autoencoder_ = self._fitted_autoencoder(X, rows, weights, seeds[0])
+            self.autoencoder_ = self._fitted_autoencoder(X, rows, weights, labels, seeds[0])
             self.n_components_ = self.autoencoder_.n_components_
+            units = find_units(labels, exact_copies(rows))
             with limited_threads(torch.get_num_threads()):
-                self._fit_head(rows, columns, weights, seeds[1:])
+                self._fit_head(rows, columns, weights, units, seeds[1:])
             self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
             self.n_iter_ = len(self.loss_curve_)
         return self
@@ -278,7 +286,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
         return ~absent[:, 0]
 
     def _fitted_autoencoder(
-        self, X: Any, rows: Any, weights: np.ndarray | None, seed: int
+        self, X: Any, rows: Any, weights: np.ndarray | None, groups: Any, seed: int
     ) -> BaseAutoencoder:
         """Fit a clone of the autoencoder to all rows, unless it is fitted already."""
         frozen = isinstance(self.autoencoder, FrozenEstimator)
@@ -298,10 +306,10 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
         autoencoder = clone(autoencoder)
         if autoencoder.random_state is None:
             autoencoder.set_params(random_state=seed)
-        return autoencoder.fit(rows, sample_weight=weights)
+        return autoencoder.fit(rows, sample_weight=weights, groups=groups)
 
     def _fit_head(
-        self, X: Any, columns: np.ndarray, weights: np.ndarray | None, seeds: list[int]
+        self, X: Any, columns: np.ndarray, weights: np.ndarray | None, units: Any, seeds: list[int]
     ) -> None:
         """Fit the head to codes of labelled rows, propagate labels, fine-tune; set `net_`."""
         labeled = np.flatnonzero(~np.isnan(columns[:, 0]))
@@ -311,7 +319,12 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
         unit = float(np.sqrt(labeled_codes.var(axis=0).mean())) or 1.0
         labeled_weights = None if weights is None else weights[labeled]
         initializer = HeadInitializer(
-            self._target, labeled_codes / unit, columns[labeled], labeled_weights, seeds[0]
+            self._target,
+            labeled_codes / unit,
+            columns[labeled],
+            labeled_weights,
+            seeds[0],
+            None if units is None else units[labeled],
         )
         targets, self.metric_, self.alpha_ = None, None, None
         if propagates and initializer.folds:
@@ -326,7 +339,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
             if targets is None:
                 trained = tuning.train_on_labeled(X[labeled])
             else:
-                trained = tuning.train_on_propagated(X, targets, weights, labeled)
+                trained = tuning.train_on_propagated(X, targets, weights, labeled, units)
         self.net_, self.validation_loss_curve_ = trained
         self.net_.module_.noise = None
 
@@ -709,11 +722,13 @@ def _equals_label(y: np.ndarray, label: Any) -> np.ndarray:
 
 
 def _sort_and_repeat(
-    X: Any, columns: np.ndarray, weights: np.ndarray | None
-) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    """Sort few rows with their targets, and repeat them by integer weights."""
-    if X.shape[0] >= MIN_ROWS_TO_HOLD_OUT:
-        return X, columns, weights
+    X: Any, columns: np.ndarray, weights: np.ndarray | None, groups: np.ndarray | None
+) -> tuple[Any, ...]:
+    """Sort few rows with their targets and groups, and repeat them by integer weights."""
+    if X.shape[0] >= TINY_ROWS:
+        return X, columns, weights, groups
     X, n_features = as_numpy(X), X.shape[1]
-    both, weights = sort_and_repeat(np.hstack([X, columns]), weights, below=MIN_ROWS_TO_HOLD_OUT)
-    return both[:, :n_features].astype(X.dtype), both[:, n_features:], weights
+    both, weights, groups = sort_and_repeat(
+        np.hstack([X, columns]), weights, groups, below=TINY_ROWS
+    )
+    return both[:, :n_features].astype(X.dtype), both[:, n_features:], weights, groups

@@ -19,8 +19,7 @@ from skae._estimators.supervised.label_propagation import propagate
 from skae._estimators.supervised.targets import Target
 from skae._training.trainer import Trained, Trainer, TrainingJob
 from skae._training.validation_split import (
-    MIN_ROWS_TO_HOLD_OUT,
-    MIN_ROWS_TO_TRUST_ONE_SPLIT,
+    MIN_UNITS_TO_TRUST_ONE_SPLIT,
     hold_out_among,
     stratified_folds,
     stratified_hold_out,
@@ -32,6 +31,7 @@ from skae.noise import make_noise
 
 PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # weights of squared coefficients; the mean loss has 1
 FEW_ROWS = 10  # below so many labelled rows, there are no folds
+MIN_LABELED_ROWS = 30  # below, head and penalty are not tuned
 PENALTY_OF_FEW = 1e-2  # used if there are too few rows to choose a penalty
 ALPHAS = 0.8, 0.95, 0.99
 POWERS = 1.0, 1.5, 2.0, 3.0, 4.0  # inverse temperatures: propagated probabilities are too uncertain
@@ -52,15 +52,24 @@ class HeadInitializer:
     """Fits linear heads to codes of labelled rows, and chooses their penalty by cross-validation.
 
     `codes` (n_labeled, n_components) are scaled so that their variance is about one. `columns`
-    (n_labeled, n_columns) are the encoded targets. If there are too few rows, there are no folds.
+    (n_labeled, n_columns) are the encoded targets. `units` (n_labeled,) are labels of rows that
+    belong together, or None. If there are too few rows, there are no folds.
     """
 
     def __init__(
-        self, target: Target, codes: np.ndarray, columns: np.ndarray, weights: Any, seed: int
+        self,
+        target: Target,
+        codes: np.ndarray,
+        columns: np.ndarray,
+        weights: Any,
+        seed: int,
+        units: Any = None,
     ):
         self.target, self.codes, self.columns, self.weights = target, codes, columns, weights
-        self.folds = list(stratified_folds(columns, seed)) if len(codes) >= FEW_ROWS else []
-        enough = len(codes) >= MIN_ROWS_TO_HOLD_OUT
+        n_units = len(codes) if units is None else len(np.unique(units))
+        self.units = units
+        self.folds = list(stratified_folds(columns, seed, units)) if n_units >= FEW_ROWS else []
+        enough = n_units >= MIN_LABELED_ROWS
         self.penalty = self._choose_penalty() if enough else PENALTY_OF_FEW
 
     def fit(self, index: Any = slice(None), penalty: float | None = None) -> Linear:
@@ -174,19 +183,24 @@ class FineTuning:
             self.split_seed,
             self.order_seed,
             standard_errors_waived=STANDARD_ERRORS_WAIVED,
+            is_strict=False,
         )
 
     def train_on_labeled(self, X: Any) -> Trained:
         """Train on labelled rows; labelled validation rows or folds choose the weights."""
-        stops, n_rows = self.params["early_stopping"], X.shape[0]
+        stops, units = self.params["early_stopping"], self.initializer.units
         rows = self._make_dataset(X, self.initializer.columns, self.initializer.weights)
-        if self.params["freeze"] or (stops and n_rows < MIN_ROWS_TO_HOLD_OUT):
+        vars(rows)["units"] = units
+        n_rows = rows.n_units
+        if self.params["freeze"] or (stops and n_rows < MIN_LABELED_ROWS):
             return self._train(self._make_network(self.initializer.fit()), rows, n_epochs=0)
-        if not stops or n_rows < MIN_ROWS_TO_TRUST_ONE_SPLIT:
+        if not stops or n_rows < MIN_UNITS_TO_TRUST_ONE_SPLIT:
             network = self._make_network(self.initializer.fit())
             return self._train(network, rows, make_network=self._make_fold_network)
         share = self.params["validation_fraction"]
-        train, held_out = stratified_hold_out(self.initializer.columns, share, self.split_seed)
+        train, held_out = stratified_hold_out(
+            self.initializer.columns, share, self.split_seed, units
+        )
         network = self._make_network(self.initializer.fit(train))
         trained = self._train(network, rows.subset(train), held_out=rows.subset(held_out))
         if trained.net.best_epoch_ == 0:  # without fine-tuning, the head is fitted to all rows
@@ -194,14 +208,22 @@ class FineTuning:
         return trained
 
     def train_on_propagated(
-        self, X: Any, targets: np.ndarray, weights: np.ndarray | None, labeled: np.ndarray
+        self,
+        X: Any,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+        labeled: np.ndarray,
+        units: Any = None,
     ) -> Trained:
-        """Train on all rows with their propagated targets; validate on unlabelled rows."""
+        """Train on all rows with their propagated targets; validate on unlabelled rows.
+
+        `units` (n_rows,) are labels of rows that belong together, or None.
+        """
         rows = self._make_dataset(X, targets, weights)
         network = self._make_network(self.initializer.fit())
         unlabeled = np.setdiff1d(np.arange(len(rows)), labeled)
         share = self.params["validation_fraction"]
-        train, held_out = hold_out_among(unlabeled, len(rows), share, self.split_seed)
+        train, held_out = hold_out_among(unlabeled, len(rows), share, self.split_seed, units)
         if len(held_out) == 0 or not self.params["early_stopping"]:
             return self._train(network, rows, n_epochs=self.trainer.params["max_epochs"])
         return self._train(network, rows.subset(train), held_out=rows.subset(held_out))
