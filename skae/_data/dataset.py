@@ -154,13 +154,6 @@ class Dataset:
                 vars(some)[name] = None if labels is None else labels[index]
         return some
 
-    def first_row(self) -> Dataset:
-        """Dataset of the first row, for a network that is not trained."""
-        first = slice(0, 1)
-        extra = None if self.extra is None else self.extra[first]
-        weights = self.weights_of(first)
-        return Dataset(take_rows(self.X, first), self.center, self.scale, weights, extra)
-
     def evenly_spaced(self, n_rows: int) -> np.ndarray:
         """Indices of at most `n_rows` rows, evenly spaced; rows may repeat by their weights."""
         n_rows = min(n_rows, self.count)
@@ -205,12 +198,12 @@ class Dataset:
         """Labels of some rows."""
         return None if self.units is None else self.units[index]
 
-    @property
+    @cached_property
     def n_units(self) -> int:
         """Number of rows, or of groups of rows that are held out together."""
         return len(self) if self.units is None else len(np.unique(self.units))
 
-    @property
+    @cached_property
     def n_copies(self) -> int:
         """Mean number of copies of a row, rounded down."""
         return 1 if self.copies is None else len(self) // len(np.unique(self.copies))

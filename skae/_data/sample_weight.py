@@ -14,16 +14,17 @@ from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.input_checks import as_numpy, take_rows
 
 
-def check_weights(
-    sample_weight: Any, X: Any, *, scaled: bool = True
-) -> tuple[Any, np.ndarray | None]:
+def check_weights(sample_weight: Any, X: Any, *others: Any, scaled: bool = True) -> tuple[Any, ...]:
     """Check the weights of rows, and drop rows of weight zero.
+
+    `others` are arrays (n_rows, ...) or None, of which the same rows are dropped. Returns rows,
+    weights and the others.
 
     Integer weights are kept: each is the number of rows that one row stands for. Others are
     scaled to a mean of one, unless `scaled` is False. Weights that are all one become None.
     """
     if sample_weight is None:
-        return X, None
+        return X, None, *others
     rows = np.empty((X.shape[0], 0))  # of which only the number counts
     weights = _check_sample_weight(
         to_numpy(sample_weight), rows, dtype=np.float64, ensure_non_negative=True
@@ -33,9 +34,10 @@ def check_weights(
         raise ValueError("sample_weight is zero for all rows; at least one must be positive.")
     if not kept.all():
         X, weights = take_rows(X, kept), weights[kept]
+        others = tuple(None if other is None else other[kept] for other in others)
     if scaled and (weights % 1 != 0).any():
         weights = weights / weights.mean()
-    return X, None if (weights == 1).all() else weights
+    return X, None if (weights == 1).all() else weights, *others
 
 
 def sort_and_repeat(

@@ -364,10 +364,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
         X = self._check_rows(X, reset=True)
-        labels = check_groups(groups, X)
-        if labels is not None:
-            labels, _ = check_weights(sample_weight, labels)
-        X, weights = check_weights(sample_weight, X)
+        X, weights, labels = check_weights(sample_weight, X, check_groups(groups, X))
         X, weights, labels = sort_and_repeat(X, weights, labels, below=TINY_ROWS)
         self._check_parameters(X)
         X_val = None if X_val is None else self._check_validation_rows(X_val)

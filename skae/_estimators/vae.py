@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -317,10 +316,11 @@ class VAETransformer(IncrementalAutoencoder):
         if network.axes is None or not self._was_trained():
             return
         some = rows.tensor(rows.evenly_spaced(DENSITY_ROWS), torch.float64)
-        exact = copy.deepcopy(network).double()
-        exact.fit_restoring(some.to(self.net_.device))
-        direct = exact.direct if self.net_.restores_ else torch.ones_like(exact.direct)
-        self.net_.restore_by(direct, torch.zeros_like(direct), exact.divisor)
+        exact = self.net_.at_precision(torch.float64)
+        direct, divisor = exact.choose_restoring(some.to(self.net_.device))
+        if not self.net_.restores_:
+            direct = torch.ones_like(direct)
+        self.net_.restore_by(direct, torch.zeros_like(direct), divisor)
 
     # -- order and attributes ------------------------------------------------------
 

@@ -162,10 +162,12 @@ class Trainer:
         If all rows were copied, they take as many steps as one copy of each would.
         """
         batch_size, max_epochs = self.params["batch_size"], self.params["max_epochs"]
+        n_rows //= n_copies
         if batch_size == "auto":
-            batch_size = n_copies * auto_batch_size(n_rows // n_copies, from_pca=self.is_careful)
+            batch_size = n_copies * auto_batch_size(n_rows, from_pca=self.is_careful)
         if max_epochs == "auto":
-            max_epochs = auto_max_epochs(n_rows, batch_size, n_copies, from_pca=self.require_gain)
+            of_one_copy = max(1, batch_size // n_copies)
+            max_epochs = auto_max_epochs(n_rows, of_one_copy, from_pca=self.require_gain)
         return batch_size, max_epochs
 
     # -- partial_fit ---------------------------------------------------------------
@@ -279,7 +281,7 @@ class TrainingJob:
                     ConvergenceWarning,
                 )
         if n_epochs == 0:
-            rows = rows.first_row()  # nothing is trained
+            rows = rows.subset(np.zeros(1, int))  # nothing is trained
         if n_epochs is not None:
             return trainer.make_run(self.network, rows, n_epochs=n_epochs)
         if self.held_out is not None:
@@ -367,7 +369,11 @@ class Folds:
 
     def is_undecided(self) -> bool:
         """Whether few rows gain in the first five folds, so that five more should confirm it."""
-        return self.is_few and self.n_times == 1 and self._best_of_few(FIRST_ERRORS) > 0
+        return (
+            self.is_few
+            and self.n_times == 1
+            and self._best_of_few(FIRST_ERRORS, *self._losses()) > 0
+        )
 
     def result(self) -> CrossValidation:
         """Best number of epochs: with the lowest mean, or for few rows the lowest bound."""
@@ -376,7 +382,9 @@ class Folds:
         ratio = float(np.mean([net.validation_ratio_ for net in self.nets]))
         restored = self._restores()
         if self.is_few:
-            best = self._best_of_few(SCORE_ERRORS) if self.n_times > 1 else 0
+            best = 0
+            if self.n_times > 1:
+                best = self._best_of_few(SCORE_ERRORS, losses, weights, units)
             if self.job.trainer.must_restore and not restored:
                 best = 0
             return CrossValidation(best, curve[1:].tolist(), ratio, restored)
@@ -407,12 +415,13 @@ class Folds:
         weights = rows.tensor_of_weights(held_out, torch.float64)
         return restores(torch.cat(self.restored, dim=1), weights, labels[held_out])
 
-    def _best_of_few(self, score_errors: float) -> int:
+    def _best_of_few(
+        self, score_errors: float, losses: np.ndarray, weights: Any, units: Any
+    ) -> int:
         """Number of epochs with the lowest upper bound of scores minus PCA's; 0 if none gains.
 
         Scores are as in `BestWeights`. The losses themselves must be lower, too.
         """
-        losses, weights, units = self._losses()
         positive = self.job.trainer.objective.positive
         is_tiny = self.job.rows.n_units < TINY_ROWS
         loss_errors = LOSS_ERRORS_OF_TINY if is_tiny else LOSS_ERRORS
@@ -439,12 +448,11 @@ def auto_batch_size(n_rows: int, *, from_pca: bool) -> int:
     return int(np.clip(2 ** int(np.log2(n_rows / 100)), 32, 256))
 
 
-def auto_max_epochs(n_rows: int, batch_size: int, n_copies: int = 1, *, from_pca: bool) -> int:
+def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
     """Number of epochs for "auto": at most MAX_STEPS steps if that is 20 to 300 epochs.
 
-    Small tables, copies not counted, have fixed numbers. If they start at PCA, few epochs suffice.
+    Small tables have fixed numbers. If they start at PCA, few epochs suffice.
     """
-    n_rows, batch_size = n_rows // n_copies, max(1, batch_size // n_copies)
     if not from_pca and n_rows < FEW_ROWS:
         return 600
     if from_pca and n_rows < FEW_UNITS:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 from sklearn.utils.random import sample_without_replacement
 
@@ -223,5 +223,5 @@ def upper_bounds(
     mean, error, n_units = mean_and_error(values, weights, units)
     if n_units < 2:
         return np.full(len(mean), np.inf)
-    quantile = t.ppf(norm.cdf(n_standard_errors), n_units - 1)
+    quantile = stdtrit(n_units - 1, ndtr(n_standard_errors))
     return mean + quantile * error * math.sqrt(n_units / (n_units - 1))

@@ -580,9 +580,7 @@ class VariationalAutoencoder(Anchored, SelfRunning):
         Tensor of shape (n_rows, n_components)
         """
         assert self.axes is not None
-        squares = self.axes.square().sum(dim=1, keepdim=True)
-        inverse = torch.where(squares > 0, self.axes / squares.clamp(min=1e-300), 0.0)
-        return x @ inverse.T.to(x.dtype)
+        return x @ inverse_axes(self.axes).T.to(x.dtype)
 
     def restore(self, z: Tensor) -> Tensor:
         """Rows of codes that `encode` returned.
@@ -603,7 +601,7 @@ class VariationalAutoencoder(Anchored, SelfRunning):
         return along if direct.all() else along + self.decode(z * (1 - direct))
 
     @torch.no_grad()
-    def fit_restoring(self, x: Tensor) -> None:
+    def choose_restoring(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Choose the components that are restored along their axes, and the smallest divisors.
 
         A component says little about rows if the mean of one minus its posterior variance is small.
@@ -611,10 +609,14 @@ class VariationalAutoencoder(Anchored, SelfRunning):
         Parameters
         ----------
         x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        direct, divisor : Tensor of shape (n_components,), float64
         """
         reliability = 1 - self.posterior(x)[1].double().exp().mean(dim=0)
-        self.direct = (reliability < LITTLE_RELIABILITY).double()
-        self.divisor = SMALLEST_SHARE * reliability.clamp(min=LITTLE_RELIABILITY)
+        direct = (reliability < LITTLE_RELIABILITY).double()
+        return direct, SMALLEST_SHARE * reliability.clamp(min=LITTLE_RELIABILITY)
 
     @torch.no_grad()
     def restoring_errors(self, x: Tensor) -> Tensor:
@@ -630,7 +632,7 @@ class VariationalAutoencoder(Anchored, SelfRunning):
         """
         assert self.axes is not None
         before = self.direct, self.divisor
-        self.fit_restoring(x)
+        self.direct, self.divisor = self.choose_restoring(x)
         restored = self.restore(self.encode(x))
         self.direct, self.divisor = before
         projected = self.along_axes(x) @ self.axes.to(x.dtype)
@@ -683,6 +685,22 @@ class VariationalAutoencoder(Anchored, SelfRunning):
                 noise_variance = best_noise_variance(squares, noise_variance)
         noise_variance = noise_variance.to(x.dtype)
         return Output(reconstruction, z, None, mean, log_var, noise_variance)
+
+
+def inverse_axes(axes: Tensor) -> Tensor:
+    """Rows whose products with rows are coordinates along orthogonal axes, in their lengths.
+
+    Parameters
+    ----------
+    axes : Tensor of shape (n_components, n_features), float64
+
+    Returns
+    -------
+    Tensor of shape (n_components, n_features), float64
+        Zero for an axis of length zero.
+    """
+    squares = axes.square().sum(dim=1, keepdim=True)
+    return torch.where(squares > 0, axes / squares.clamp(min=1e-300), 0.0)
 
 
 def best_noise_variance(squares: Any, variance: Any) -> Any:

@@ -17,6 +17,7 @@ from skae.networks.dense import (
     VariationalAutoencoder,
     beyond,
     fade,
+    inverse_axes,
     outside,
 )
 from skae.networks.sparse import SparseNetwork
@@ -276,11 +277,9 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
     region, gate = None if region is None else region.double(), _gate(network, 0)
     if not _restores(network):
         return Corrected(part, dtype, n_components, affine, gate, region)
-    direct, axes = network.direct > 0, network.axes.double()
-    squares = axes.square().sum(dim=1, keepdim=True)
-    along = torch.where(squares > 0, axes / squares.clamp(min=1e-300), 0.0)
+    direct = network.direct > 0
     # Direct components get the smallest variance, by which `Unshrink` then divides.
-    along = along * (1 - math.exp(LOG_VAR_BOUNDS[0]))
+    along = inverse_axes(network.axes.double()) * (1 - math.exp(LOG_VAR_BOUNDS[0]))
     encoding = torch.where(direct[:, None], along, network.encoding.double())
     log_variances = network.log_variances.double().masked_fill(direct, LOG_VAR_BOUNDS[0])
     affine = Affine(

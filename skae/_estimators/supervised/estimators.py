@@ -230,10 +230,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
             rows = check_rows(self, X, reset=True)
             y = self._check_y(y, rows)
             labels = check_groups(groups, rows)
-            if labels is not None:
-                labels, _ = check_weights(sample_weight, labels)
-            rows, weights = check_weights(sample_weight, rows)
-            y, _ = check_weights(sample_weight, y)
+            rows, weights, y, labels = check_weights(sample_weight, rows, y, labels)
             columns = self._encode_targets(y, weights)
             rows, columns, weights, labels = _sort_and_repeat(rows, columns, weights, labels)
             seeds = derive_seeds(self.random_state, 5)
