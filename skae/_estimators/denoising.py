@@ -19,6 +19,8 @@ from skae._latent.region import union
 from skae.losses import LOSSES, Emphasised, Objective
 from skae.noise import NOISES, check_noise, make_noise
 
+CORRUPTED_ROWS = 5000  # largest number of corrupted rows from which the network's region is known
+
 
 @torch.no_grad()
 def errors_of_clean_rows(network: Any, rows: torch.Tensor) -> torch.Tensor:
@@ -26,9 +28,6 @@ def errors_of_clean_rows(network: Any, rows: torch.Tensor) -> torch.Tensor:
     along = rows @ network.components.T.to(rows.dtype)
     restored = network.decode(network.encode(rows)), along @ network.components.to(rows.dtype)
     return torch.stack([(each - rows).square().sum(dim=1) for each in restored])
-
-
-CORRUPTED_ROWS = 5000  # largest number of corrupted rows from which the network's region is known
 
 
 @inherit_entries(DenseAutoencoder)
@@ -96,6 +95,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         "emphasis": [Interval(Real, 0, None, closed="neither")],
     }
 
+    _must_restore: ClassVar[bool] = True
+
     def __init__(
         self,
         n_components: int | float | None = 2,
@@ -154,8 +155,6 @@ class DenoisingAutoencoder(DenseAutoencoder):
         self.noise = noise
         self.noise_level = noise_level
         self.emphasis = emphasis
-
-    _must_restore: ClassVar[bool] = True
 
     def denoise(self, X: Any) -> np.ndarray:
         """Denoise rows: encode and decode them, as `reconstruct` does.
