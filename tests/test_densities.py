@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
-from skae.densities import Estimated, Gaussian, Mixture, Residual, drawn_from
+from skae.densities import Estimated, Gaussian, Mixture, OffSurface, Residual, drawn_from
 
 COVARIANCE = np.array([[4.0, 1.0], [1.0, 2.0]])
 
@@ -46,12 +46,12 @@ def test_samples_of_a_gaussian_have_its_moments():
 
 @pytest.mark.parametrize("n_groups", [1, 2, 4, 8])
 def test_bic_finds_the_number_of_groups(n_groups):
-    assert Mixture(0).fit(groups(n_groups)).mixture_.n_components == n_groups
+    assert Mixture(0).fit(groups(n_groups)).n_components_ == n_groups
 
 
 def test_few_rows_get_few_components():
     assert Mixture(0).fit(groups(4, n_rows=99)).mixture_.n_components == 1
-    assert Mixture(0).fit(groups(4, n_rows=120)).mixture_.n_components <= 2
+    assert Mixture(0).fit(groups(4, n_rows=120)).n_components_ <= 2
 
 
 def test_a_mixture_does_not_depend_on_the_units_of_codes():
@@ -61,6 +61,23 @@ def test_a_mixture_does_not_depend_on_the_units_of_codes():
         other.score_samples(codes * units), one.score_samples(codes) - np.log(units).sum()
     )
     np.testing.assert_allclose(other.sample(9, 1), one.sample(9, 1) * units)
+
+
+def test_the_density_is_the_mean_of_two_mixtures():
+    codes = groups(2) - groups(2).mean(axis=0)
+    codes /= codes.std(axis=0)
+    two, four = (GaussianMixture(k, reg_covar=1e-3, random_state=0).fit(codes) for k in (2, 4))
+    expected = np.logaddexp(two.score_samples(codes), four.score_samples(codes)) - np.log(2)
+    density = Mixture(0).fit(codes)
+    assert density.n_components_ == 2
+    np.testing.assert_allclose(density.score_samples(codes), expected)
+
+
+def test_components_of_a_mixture_are_not_narrower_than_the_noise():
+    codes, noise = groups(4), 0.5
+    density = Mixture(0, scale=np.ones(2), noise_variance=noise).fit(codes)
+    variances = np.linalg.eigvalsh(density.mixture_.covariances_ * density.scale_**2)
+    assert (variances > noise).all()
 
 
 @each_density
@@ -178,3 +195,40 @@ def test_residuals_of_many_features_keep_the_variance_of_each():
 @pytest.mark.parametrize("shape", [(1, 3), (2, 3), (5, 1)])
 def test_residuals_of_a_handful_of_rows(shape):
     assert Residual(0).fit(np.zeros(shape)).sample(4, 0).shape == (4, shape[1])
+
+
+# -- residuals off a surface ---------------------------------------------------------
+
+
+def residuals_of(n_rows=2000, seed=0):
+    """Residuals perpendicular to the first of four directions, wide along the second."""
+    random = np.random.default_rng(seed)
+    scales = np.sqrt(random.chisquare(5, size=(n_rows, 1)) / 5)
+    return random.normal(size=(n_rows, 4)) * [0, 3, 1, 1] / scales
+
+
+def off_surface(X, n_directions=3):
+    variance = np.square(X).sum(axis=1).mean() / n_directions
+    return OffSurface().fit(X, Residual(0).fit(X).factors_, variance, n_directions)
+
+
+def test_axes_and_tails_of_residuals_are_found():
+    density = off_surface(residuals_of(20_000))
+    np.testing.assert_allclose(np.abs(density.axes_), [[0, 1, 0, 0]], atol=0.05)
+    np.testing.assert_allclose(density.ratios_, 3 * 9 / 11, rtol=0.1)
+    assert density.degrees_of_freedom_ in (4, 5, 7)
+    normal = np.random.default_rng(0).normal(size=(2000, 4)) * [0, 1, 1, 1]
+    assert off_surface(normal).degrees_of_freedom_ == 10
+
+
+@pytest.mark.parametrize("tangent", [[1.0, 0, 0], [0.6, 0.8, 0]])
+def test_the_density_of_residuals_integrates_to_one(tangent):
+    density = off_surface(residuals_of()[:, :3], n_directions=2)
+    tangent = np.array(tangent)
+    across = np.array([[-tangent[1], tangent[0], 0], [0, 0, 1]])  # perpendicular
+    steps = np.sinh(np.linspace(-8, 8, 801))  # dense in the middle
+    widths = np.gradient(steps)
+    grid = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2) @ across
+    cosines = np.tile(tangent @ density.axes_.T, (len(grid), 1, 1))
+    heights = np.exp(density.score_samples(grid, cosines))
+    assert heights @ np.outer(widths, widths).ravel() == pytest.approx(1, abs=0.01)

@@ -16,7 +16,16 @@ from skae._data.frames import wrap_in_frame
 from skae._data.input_checks import as_dense
 from skae._data.parameter_checks import check_integer
 from skae._latent.ordering import OrderedTransformer
-from skae.densities import Density, Estimated, Gaussian, Mixture, Residual, varying
+from skae.densities import (
+    Density,
+    Estimated,
+    Gaussian,
+    Mixture,
+    OffSurface,
+    Residual,
+    SpikeAndSlab,
+    varying,
+)
 
 DENSITY_ROWS = 5000  # largest number of codes that a density is fitted to
 RESIDUAL_ROWS = 1000  # largest number of residuals that their distribution is fitted to
@@ -33,6 +42,7 @@ class GenerativeTransformer(OrderedTransformer):
     latent_density: Any
     latent_density_: Density
     _residual: Residual
+    _off_surface: OffSurface | None = None  # None: the residuals' density is normal
 
     # -- fit -----------------------------------------------------------------------
 
@@ -50,7 +60,8 @@ class GenerativeTransformer(OrderedTransformer):
         elif kind == "gaussian":
             self.latent_density_ = Gaussian(*self._code_moments(rows))
         else:
-            density = Mixture(seed) if kind == "gaussian_mixture" else Estimated(kind, seed)
+            mixture = kind == "gaussian_mixture"
+            density = self._make_mixture(seed) if mixture else Estimated(kind, seed)
             self.latent_density_ = density.fit(self._codes_for_density(rows))
         self._fit_residual(rows, seed)
 
@@ -58,9 +69,25 @@ class GenerativeTransformer(OrderedTransformer):
         """Covariance of ``latent_density="standard_normal"``, in units of `transform`."""
         return np.eye(self.n_components_)
 
+    def _make_mixture(self, seed: int) -> Mixture:
+        """Mixture of codes that have one unit, that of standardized rows, and rows' noise."""
+        noise = self.noise_variance_ / self._scale**2
+        return Mixture(seed, scale=self._code_scale, noise_variance=noise)
+
     def _fit_residual(self, rows: Dataset, seed: int) -> None:
         """Fit the distribution of the residuals."""
-        self._residual = Residual(seed).fit(self._residuals(rows))
+        residuals = self._residuals(rows)
+        self._residual = Residual(seed).fit(residuals)
+        self._off_surface = None
+        if not isinstance(self.latent_density_, (Gaussian, SpikeAndSlab)):
+            self._fit_off_surface(residuals / self._scale, self._residual.factors_ / self._scale)
+
+    def _fit_off_surface(self, residuals: np.ndarray, factors: np.ndarray) -> None:
+        """Fit the density of standardized residuals, if any are left off the surface."""
+        n_off = int(self.n_features_in_ - varying(self.explained_variance_).sum())
+        noise = self.noise_variance_ / self._scale**2
+        if n_off > 0 and noise > SMALLEST_NOISE and residuals.any():
+            self._off_surface = OffSurface().fit(residuals, factors, noise, n_off)
 
     def _set_residual(self, rows: Dataset, smooth: Callable[[Any], Any]) -> None:
         """Set the distribution of the residuals from moments that `smooth` averages over calls."""
@@ -68,6 +95,7 @@ class GenerativeTransformer(OrderedTransformer):
         moments = np.array([residuals.mean(axis=0), np.square(residuals).mean(axis=0)])
         mean, squares = smooth(moments)
         self._residual = Residual().of_moments(mean, np.maximum(squares - mean**2, 0))
+        self._off_surface = None
 
     def _residuals(self, rows: Dataset) -> np.ndarray:
         """Evenly spaced rows minus their reconstructions, in input units."""
@@ -145,9 +173,10 @@ class GenerativeTransformer(OrderedTransformer):
         """Log-likelihood of each row.
 
         It has three factors: the density of the code, the change of volume by the decoder, and
-        a normal density of the residual off the decoder's surface, with variance
-        `noise_variance_`. It is exact for the linear autoencoder, which is probabilistic PCA.
-        Where the surface bends, it is an approximation.
+        a density of the residual off the decoder's surface, with mean variance
+        `noise_variance_`. The last is Student's t distribution, or normal if the density of the
+        code is one normal distribution. It is exact for the linear autoencoder, which is
+        probabilistic PCA. Where the surface bends, it is an approximation.
 
         Parameters
         ----------
@@ -183,19 +212,29 @@ class GenerativeTransformer(OrderedTransformer):
         codes = self._codes(rows)
         codes[:, ~varies] = 0.0  # the surface has no dimension for a constant component
         residuals = self._project_on_surface(rows, codes, varies)
-        step, jacobian, squares = self._gauss_newton_step(codes, residuals, varies)
+        step, jacobian, squares, axes = self._gauss_newton_step(codes, residuals, varies)
         codes[:, varies] += step
         residuals -= np.einsum("nid,ni->nd", jacobian, step / self._code_scale[varies])
-        n_off = self.n_features_in_ - varies.sum()
-        noise = max(self.noise_variance_ / self._scale**2, SMALLEST_NOISE)
         return (
             self.latent_density_.score_samples(codes)
             + np.log(self._code_scale[varies]).sum()
             - 0.5 * np.log(squares).sum(axis=1)
-            - 0.5 * np.square(residuals).sum(axis=1) / noise
-            - 0.5 * n_off * math.log(2 * math.pi * noise)
+            + self._log_density_off_surface(residuals, jacobian, squares, axes)
             - self.n_features_in_ * math.log(self._scale)
         )
+
+    def _log_density_off_surface(
+        self, residuals: np.ndarray, jacobian: np.ndarray, squares: np.ndarray, axes: np.ndarray
+    ) -> np.ndarray:
+        """Log-density of standardized residuals perpendicular to the decoder's surface."""
+        if self._off_surface is not None:
+            cosines = axes.transpose(0, 2, 1) @ (jacobian @ self._off_surface.axes_.T)
+            cosines /= np.sqrt(squares)[:, :, None]
+            return self._off_surface.score_samples(residuals, cosines)
+        n_off = self.n_features_in_ - squares.shape[1]
+        noise = max(self.noise_variance_ / self._scale**2, SMALLEST_NOISE)
+        squared = np.square(residuals).sum(axis=1)
+        return -0.5 * squared / noise - 0.5 * n_off * math.log(2 * math.pi * noise)
 
     def _project_on_surface(
         self, rows: np.ndarray, codes: np.ndarray, varies: np.ndarray
@@ -222,11 +261,11 @@ class GenerativeTransformer(OrderedTransformer):
 
     def _gauss_newton_step(
         self, codes: np.ndarray, residuals: np.ndarray, varies: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gauss-Newton step of the varying components, Jacobian, and its squared singular values.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Gauss-Newton step of the varying components, Jacobian, its singular values squared, axes.
 
         The Jacobian (n_rows, n_varying, n_features) is that of standardized rows with respect to
-        ordered codes before whitening.
+        ordered codes before whitening. Axes are the columns of (n_rows, n_varying, n_varying).
         """
         raw = codes / self._code_scale @ self._rotation.T + self._code_mean
         jacobian = (self._rotation.T @ self.net_.jacobian(raw, self._output_activation))[:, varies]
@@ -235,7 +274,7 @@ class GenerativeTransformer(OrderedTransformer):
         squares = np.maximum(squares, SMALLEST_VOLUME * largest[:, None])
         along = np.einsum("nji,njd,nd->ni", axes, jacobian, residuals, optimize=True)
         step = np.einsum("nji,ni->nj", axes, along / squares)
-        return step * self._code_scale[varies], jacobian, squares
+        return step * self._code_scale[varies], jacobian, squares, axes
 
     # -- interpolation -------------------------------------------------------------
 
