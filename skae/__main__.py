@@ -66,6 +66,8 @@ def _add_comparison_options(add: Callable[..., Any]) -> None:
     )
     tasks = ["auto", "classification", "regression"]
     add("--task", choices=tasks, default="auto", help="type of the target [auto: by its values]")
+    baselines = "with a target: leave out raw columns, constant and supervised reducers"
+    add("--no-baselines", action="store_true", help=baselines)
     add("--cv", type=int, default=5, metavar="FOLDS", help="number of folds [5]")
     jobs = "number of processes [-1: one per core]"
     add("--n-jobs", type=int, default=-1, metavar="N", help=jobs)
@@ -131,8 +133,9 @@ def _compare_table(table: Table, options: argparse.Namespace) -> Comparison:
             options.cv,
             downstream=downstream,
             preprocessor=table.preprocessor(),
-            n_jobs=options.n_jobs,
             groups=table.groups,
+            baselines=not options.no_baselines,
+            n_jobs=options.n_jobs,
             random_state=options.random_state,
             verbose=int(not options.quiet),
         )

@@ -34,12 +34,14 @@ LAYERS = [
     "displays.dimension_search displays.explained_variance displays.latent_grid "
     "displays.latent_space displays.loss_curve displays.reconstruction",
     "displays",
+    "_training.targets",
     "_training.callbacks _training.gradients _training.lr_schedule _training.optimizers "
     "_training.pickling _training.validation_split",
     "_training.best_weights",
     "_training.net",
     "_training.batched",
     "_training.trainer",
+    "_training.supervision",
     "_training",
     "_latent.n_components _latent.transform",
     "_latent.region",
@@ -48,7 +50,7 @@ LAYERS = [
     "_latent.covariance",
     "_latent",
     "_estimators.base _estimators.docstrings _estimators.supervised "
-    "_estimators.supervised.label_propagation _estimators.supervised.targets",
+    "_estimators.supervised.label_propagation",
     "_estimators.partial_fit _estimators.supervised.fine_tuning",
     "_estimators.dense _estimators.sparse _estimators.vae",
     "_estimators.autoencoder _estimators.denoising _estimators.stacked",
@@ -57,9 +59,9 @@ LAYERS = [
     "_model_selection.candidate_fits _model_selection.html_report "
     "_model_selection.selection_rules _model_selection.significance "
     "_model_selection.table_file",
-    "_model_selection.column_types _model_selection.latent_dimension_search "
+    "_model_selection.baselines _model_selection.column_types",
     "_model_selection.verdict",
-    "_model_selection.comparison_result",
+    "_model_selection.comparison_result _model_selection.latent_dimension_search",
     "_model_selection.compare",
     "_model_selection",
     "__init__",

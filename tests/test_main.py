@@ -49,7 +49,8 @@ def test_verdict_and_summary_are_printed_and_a_report_written(wine_file, tmp_pat
     assert "explained variance" in shown.out
     assert "accuracy" in shown.out
     html = report.read_text(encoding="utf-8")
-    assert shown.out.splitlines()[0].replace("'", "&#x27;") in html
+    for line in shown.out.split("\n\n")[0].splitlines():
+        assert line.replace("'", "&#x27;") in html
     assert "python -m skae compare" in html
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "wine.csv"]
 
@@ -64,7 +65,15 @@ def test_it_finds_what_the_function_finds(wine_file, wine_frame, capsys):
     assert run(wine_file, "--target", "target") == 0
     X, y = wine_frame.drop(columns="target"), wine_frame["target"]
     expected = skae.compare(X, y, 2, cv=2)
-    assert capsys.readouterr().out.splitlines()[0] == expected.verdict
+    assert capsys.readouterr().out.split("\n\n")[0] == expected.verdict
+    assert "raw columns" in expected.verdict.lower()
+
+
+def test_baselines_can_be_left_out(wine_file, capsys):
+    assert run(wine_file, "--target", "target", "--no-baselines") == 0
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown
+    assert "raw columns" not in shown.lower()
 
 
 def test_a_progress_bar_goes_to_the_standard_error(wine_file, capsys):

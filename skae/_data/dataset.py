@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -209,6 +210,12 @@ class Dataset:
         return 1 if self.copies is None else len(self) // len(np.unique(self.copies))
 
     # -- statistics ----------------------------------------------------------------
+
+    def with_extra(self, extra: np.ndarray | None) -> Dataset:
+        """Same rows with other extra columns."""
+        other = copy.copy(self)
+        other.extra = extra
+        return other
 
     def with_scale(self, scale: float) -> Dataset:
         """Same rows and center with another scale."""

@@ -41,13 +41,14 @@ def check_weights(sample_weight: Any, X: Any, *others: Any, scaled: bool = True)
 
 
 def sort_and_repeat(
-    X: Any, weights: np.ndarray | None, *others: Any, below: int
+    X: Any, weights: np.ndarray | None, *others: Any, below: int, ties: np.ndarray | None = None
 ) -> tuple[Any, ...]:
     """Sort the rows of a small table, and repeat each as often as it counts.
 
     A row of weight two is then the same table as that row twice, in any order, whatever is
     drawn at random. Tables of `below` rows or more, repeats included, are returned as they are.
-    `others` are arrays (n_rows, ...) or None, which are sorted and repeated like the rows.
+    `others` are arrays (n_rows, ...) or None, which are sorted and repeated like the rows. Equal
+    rows are sorted by `ties` (n_rows, n_columns).
     """
     if X.shape[0] >= below or (weights is not None and (weights % 1 != 0).any()):
         return X, weights, *others
@@ -55,7 +56,7 @@ def sort_and_repeat(
     if counts.sum() >= below:
         return X, weights, *others
     X = as_numpy(X)
-    order = np.lexsort(X.T[::-1])
+    order = np.lexsort((X if ties is None else np.hstack([X, ties])).T[::-1])
     index = np.repeat(order, counts[order].astype(int))
     return X[index], None, *(None if other is None else other[index] for other in others)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 
@@ -88,3 +90,6 @@ class AutoencoderTransformer(DenseAutoencoder):
     """
 
     __module__ = "skae"  # the public path, which pickles name
+
+    # The code is for models behind it: higher values bring less, see `examples/benchmarks`.
+    _auto_depth: ClassVar[float] = 0.7

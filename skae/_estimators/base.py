@@ -37,9 +37,17 @@ from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.pickling import PicklingMixin
+from skae._training.supervision import Supervision
+from skae._training.targets import Targets, read_targets
 from skae._training.trainer import TINY_ROWS, Trained, Trainer, TrainingJob, auto_batch_size
 from skae.losses import Objective
 from skae.networks.dense import ACTIVATIONS, MLP, Anchored, Autoencoder, shapes_of_two_rows
+
+# Constraints of parameters that only kinds with a dense code have.
+DENSE_CONSTRAINTS: dict[str, list[Any]] = {
+    "target_weight": [Interval(Real, 0, None, closed="left")],
+    "stochastic_depth": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+}
 
 
 class Seeds(NamedTuple):
@@ -61,6 +69,9 @@ class FitData:
     seeds: Seeds
     density_seed: int
     previous: nn.Module | None  # the network that a warm start continues from
+    targets: Targets | None = None  # that codes shall predict
+    columns: Any = None  # targets of the training rows, encoded; likewise of `held_out`
+    held_out_columns: Any = None
 
 
 class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
@@ -83,6 +94,21 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         Activation between the layers: "relu", "gelu", "silu", "elu", "leaky_relu", "softplus",
         "tanh", "logistic", "identity", or a callable that returns a module, such as
         `torch.nn.Mish`. "relu", "tanh", "logistic" and "identity" train fastest.
+    target_weight : float, default=0.0
+        How much the code shall predict y, too; 1 is recommended. 0 ignores y. A linear head on
+        the code is trained with the network: its loss is the cross-entropy of classes in nats, or
+        the squared error of a standardized quantity, times ``target_weight / 2`` times the
+        variance of the rows. The number of epochs minimises the error of held-out rows over PCA's
+        plus ``2 * target_weight`` times the loss of the head (of classes, over the log of their
+        number). Rows may then be restored worse than by PCA, see `pca_error_ratio_`. The head is
+        not kept. Inside cross-validation only, as for any step that sees y.
+    stochastic_depth : float or "auto", default="auto"
+        Share of the rows of each training batch whose code is PCA's: the encoder's correction is
+        left out (Huang et al., 2016, https://doi.org/10.1007/978-3-319-46493-0_39). So the decoder
+        restores rows from PCA's codes, too, and the code stays near them, which suits models
+        behind it. 0 restores rows best. 1 keeps PCA's codes and trains the decoder alone. "auto" is
+        0.7 for `AutoencoderTransformer` without a target, and 0 otherwise, also in `partial_fit`.
+        Not used with ``anchor=None``.
     whiten : bool, default=False
         Scale components to unit variance, as PCA's `whiten`.
     latent_density : str or estimator, default="auto"
@@ -173,6 +199,10 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         The trained net. Its network is ``net_.module_``, its history ``net_.history``.
     n_iter_ : int
         Number of epochs trained; 0 if PCA is already the optimum.
+    pca_error_ratio_ : float
+        Squared error of restored validation rows over that of PCA, an estimate for new rows; in
+        cross-validation, each network has its own best number of epochs. 1 if PCA is kept, NaN if
+        no rows were held out, with ``anchor=None``, or if the decoder returns probabilities.
     loss_curve_, validation_loss_curve_ : list of float
         Mean loss per row after each epoch, in units of the mean feature variance. The
         validation curve is empty if no rows were held out.
@@ -222,8 +252,10 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     _state_classes: ClassVar[dict[str, type]] = {"net_": AutoencoderNet}
     # Trained weights must be better than PCA by some standard errors; a kind may subtract some.
     _standard_errors_waived: ClassVar[float] = 0.0
-    # Whether few rows keep PCA unless clean rows are restored better, see `_restoring_errors`.
-    _must_restore: ClassVar[bool] = False
+    _auto_depth: ClassVar[float] = 0.0  # stochastic depth without a target
+    # Of kinds without these parameters.
+    target_weight: float = 0.0
+    stochastic_depth: float | str = 0.0
 
     # -- what a kind may override --------------------------------------------------
 
@@ -250,10 +282,29 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     def _restoring_errors(self) -> Any:
         """Return a function that compares the restoring of clean rows with PCA's, or None.
 
-        It is ``(network, rows) -> errors``, as of `AutoencoderNet`. A kind needs it if its
-        objective is not the error of restored rows.
+        It is ``(network, rows) -> errors``, as of `AutoencoderNet`.
         """
         return None
+
+    def _must_restore(self) -> bool:
+        """Whether few rows keep PCA unless clean rows are restored better.
+
+        A kind needs it if its objective is not the error of restored rows.
+        """
+        return False
+
+    def _resolve_stochastic_depth(self, streams: bool) -> float:
+        """Share of the rows of each batch whose codes are not corrected."""
+        depth: Any = self.stochastic_depth
+        if not self._starts_at_pca():
+            return 0.0
+        if depth == "auto":
+            return 0.0 if streams or self.target_weight else self._auto_depth
+        return float(depth)
+
+    def _unit_of_squares(self, network: Any) -> float:
+        """What a squared error of a row counts in the objective, given the initial network."""
+        return 0.5 if self._decodes_logits() else 1.0  # half a squared deviation is a nat
 
     def _make_initial_network(
         self, rows: Dataset, device: torch.device, seeds: Seeds, held_out: Dataset | None = None
@@ -303,6 +354,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         sample_weight: Any = None,
         *,
         X_val: Any = None,
+        y_val: Any = None,
         groups: Any = None,
     ) -> Self:
         """Fit the autoencoder to rows.
@@ -313,14 +365,18 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             Training rows. Types other than float64 and float32 are converted to float64. Sparse
             rows and memory maps that would need more than 64 MiB as a dense float32 array are
             made dense or read batch by batch.
-        y : None
-            Ignored, present for Pipelines.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets that codes shall predict if `target_weight` is positive; else ignored. Text,
+            booleans and whole numbers of few values are classes; other numbers are quantities.
+            NaN and None are unknown, and -1 too if the other labels are two or more numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight zero are dropped. Integer weights are numbers of equal rows. Other
             weights are relative: they are scaled to a mean of one.
         X_val : array-like or sparse matrix or array of shape (n_held_out, n_features), default=None
             Validation rows, such as other groups or later rows. They replace the rows that
             `validation_fraction` would hold out. They are not trained on.
+        y_val : array-like of shape (n_held_out,) or (n_held_out, n_targets), default=None
+            Targets of X_val, which are needed if `target_weight` is positive; else ignored.
         groups : array-like of shape (n_samples,), default=None
             Label of the group of each row, such as a person or a batch. The rows of a group are
             held out together. Copies of a row are always held out together, and so are near
@@ -337,7 +393,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             If X or X_val contains NaN or infinity, is not 2-D, is empty, or has values that the
             loss does not allow; if their numbers of features differ; if weights are negative or
             all zero; if groups have another length or missing values; if the device does not
-            exist; if no loss was finite.
+            exist; if no loss was finite. If `target_weight` is positive: if y is missing, or has
+            another length, a single class or infinite values; if y_val is missing, or has classes
+            that y lacks.
 
         Warns
         -----
@@ -347,10 +405,18 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         ConvergenceWarning
             If all rows are equal, if training stopped at a non-finite loss, or if
             `n_components` is a share of variance and PCA's choice for it explains less of the
-            held-out rows' variance.
+            held-out rows' variance. If `target_weight` is positive and held-out rows are restored
+            worse than by PCA.
         """
         with all_or_nothing(self), torch.inference_mode(False):
-            data = self._start_fit(X, sample_weight, X_val, groups)
+            if not self.target_weight:
+                y = y_val = None
+            elif y is None:
+                raise ValueError(
+                    f"{type(self).__name__}(target_weight={self.target_weight}) requires y to be "
+                    "passed, but the target y is None; pass the targets, or set target_weight=0."
+                )
+            data = self._start_fit(X, sample_weight, X_val, groups, y, y_val)
             with self._seed_user_modules(data.seeds.weights, data.device):
                 trained = self._build(data).train()
             self._finish_fit(data, trained)
@@ -358,16 +424,34 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return self
 
     def _start_fit(
-        self, X: Any, sample_weight: Any = None, X_val: Any = None, groups: Any = None
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        groups: Any = None,
+        y: Any = None,
+        y_val: Any = None,
     ) -> FitData:
         """Validate and standardize the data; choose the number of components if it is a share."""
         device = resolve_device(self.device, X)
         check_callbacks(self.callbacks)
         X = self._check_rows(X, reset=True)
-        X, weights, labels = check_weights(sample_weight, X, check_groups(groups, X))
-        X, weights, labels = sort_and_repeat(X, weights, labels, below=TINY_ROWS)
+        targets = columns = held_out_columns = None
+        read, labels = None if y is None else read_targets(y, X, "y"), check_groups(groups, X)
+        index = np.arange(X.shape[0])
+        X, weights, labels, index = check_weights(sample_weight, X, labels, index)
+        if read is not None:
+            targets = Targets(read, index, weights)
+            columns = targets.encode([column.at(index) for column in read])
+        X, weights, labels, columns = sort_and_repeat(
+            X, weights, labels, columns, below=TINY_ROWS, ties=columns
+        )
         self._check_parameters(X)
         X_val = None if X_val is None else self._check_validation_rows(X_val)
+        if targets is not None and X_val is None and y_val is not None:
+            raise ValueError("y_val was passed without X_val; pass the rows, too, or neither.")
+        if targets is not None and X_val is not None:
+            held_out_columns = _encode_validation_targets(targets, y_val, X_val)
         previous = self._previous_network()
         if previous is None:
             rows = self._fit_center_and_scale(X, weights)
@@ -376,7 +460,17 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         rows.groups = labels
         held_out = None if X_val is None else Dataset(X_val, self._center, self._scale)
         *seeds, density_seed = derive_seeds(self.random_state, 5)
-        data = FitData(rows, held_out, device, Seeds(*seeds), density_seed, previous)
+        data = FitData(
+            rows,
+            held_out,
+            device,
+            Seeds(*seeds),
+            density_seed,
+            previous,
+            targets,
+            columns,
+            held_out_columns,
+        )
         self.n_samples_ = rows.count
         if previous is None:
             self._choose_n_components(rows, device, data.seeds, held_out)
@@ -384,13 +478,35 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
     def _build(self, data: FitData) -> TrainingJob:
         """Build the initial network and the trainer; zero epochs if training cannot help."""
-        rows, seeds, network = data.rows, data.seeds, data.previous
-        trainer, make_network = self._make_trainer(rows, data.device, seeds), None
+        rows, held_out, seeds, network = data.rows, data.held_out, data.seeds, data.previous
+        trainer = self._make_trainer(rows, data.device, seeds)
+        make_network: Any = None
         if network is None:
             make_network = partial(self._make_initial_network, device=data.device, seeds=seeds)
-            network = make_network(rows, held_out=data.held_out)
+            network = make_network(rows, held_out=held_out)
         n_epochs = None if self._needs_training(network, rows) else 0
-        return TrainingJob(trainer, network, rows, make_network, data.held_out, n_epochs)
+        if data.targets is not None:
+            supervision = self._make_supervision(data.targets, network, rows)
+            rows = rows.with_extra(data.columns)
+            held_out = None if held_out is None else held_out.with_extra(data.held_out_columns)
+            trainer = supervision.supervise(trainer, rows)
+            network = supervision.add_head(network, rows)
+            if make_network is not None:
+                make_network = partial(supervision.make_network, make_network)
+        return TrainingJob(trainer, network, rows, make_network, held_out, n_epochs)
+
+    def _make_supervision(self, targets: Targets, network: Any, rows: Dataset) -> Supervision:
+        """Describe how much targets count next to the rows."""
+        centred = Dataset(rows.X, self.mean_, weights=rows.weights)
+        components = centred.principal_components(self.n_components_)
+        along, residual = centred.squares_along(components)
+        return Supervision(
+            targets,
+            self.target_weight,
+            rows.shape[1],
+            residual / ((along.sum() + residual) or 1.0),
+            self._unit_of_squares(network),
+        )
 
     def _finish_fit(self, data: FitData, trained: Trained, *, full: bool = True) -> None:
         """Store the trained net, order the code, compute the attributes, fit the density.
@@ -400,6 +516,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         self.net_, self.validation_loss_curve_ = trained
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
         self.n_iter_ = len(self.loss_curve_)
+        self._set_pca_error_ratio()
         self._after_training(data.rows)
         self._limit_network(data.rows, data.held_out)
         self._describe_network(data.rows, full=full)
@@ -407,6 +524,20 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             threads = limited_threads(torch.get_num_threads())
             with threads, config_context(array_api_dispatch=False):  # codes are in numpy
                 self._fit_density(data.rows, data.density_seed)
+
+    def _set_pca_error_ratio(self) -> None:
+        """Set how well held-out rows are restored; warn if it is worse than by PCA."""
+        network = self.net_.module_
+        is_pca = isinstance(network, Anchored) and network.is_at_anchor()
+        is_pca = is_pca and not self._decodes_logits()
+        self.pca_error_ratio_ = 1.0 if is_pca else self.net_.pca_error_ratio_
+        if self.target_weight and round(self.pca_error_ratio_, 3) > 1:
+            warn(
+                f"The error of restored held-out rows is {self.pca_error_ratio_:.4g} times that of "
+                f"PCA, because codes predict the target, too (target_weight={self.target_weight}). "
+                "Lower target_weight, or raise n_components, if rows shall be restored.",
+                ConvergenceWarning,
+            )
 
     # -- steps of fit --------------------------------------------------------------
 
@@ -482,9 +613,18 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             )
 
     def _make_trainer(
-        self, rows: Dataset, device: torch.device, seeds: Seeds, *, rate: float = 1.0
+        self,
+        rows: Dataset,
+        device: torch.device,
+        seeds: Seeds,
+        *,
+        rate: float = 1.0,
+        streams: bool = False,
     ) -> Trainer:
-        """Build the trainer for networks on these rows; `rate` is a factor of the learning rate."""
+        """Build the trainer for networks on these rows; `rate` is a factor of the learning rate.
+
+        `streams` says that the rows are a part of a stream.
+        """
 
         def make_noise() -> nn.Module | None:
             return self._make_noise(rows, torch.Generator(device).manual_seed(seeds.noise))
@@ -502,7 +642,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             self._standard_errors_waived,
             self._make_gradient(),
             restoring=self._restoring_errors() if self._starts_at_pca() else None,
-            must_restore=self._must_restore,
+            must_restore=self._must_restore(),
+            stochastic_depth=self._resolve_stochastic_depth(streams),
         )
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:
@@ -512,6 +653,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     def _n_fits_per_batch(self, n_rows: int, n_features: int) -> int:
         """Number of fits on tables of this size whose networks should share a batch."""
         single = self._has_user_modules() or self.callbacks or self._make_gradient() is not None
+        single = single or self.target_weight > 0
         if single or not isinstance(self.n_components, Integral):
             return 1
         widths: list[Any] = [n_features, *self._resolve_hidden_layer_sizes(), self.n_components]
@@ -577,4 +719,17 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
         tags.array_api_support = True
+        weight = self.target_weight
+        tags.target_tags.required = isinstance(weight, Real) and weight > 0
+        tags.target_tags.multi_output = tags.target_tags.required
         return tags
+
+
+def _encode_validation_targets(targets: Targets, y_val: Any, X_val: Any) -> np.ndarray:
+    """Encode the targets of the user's validation rows."""
+    if y_val is None:
+        raise ValueError(
+            "X_val was passed without y_val, but target_weight is positive; pass the targets of "
+            "X_val as y_val, with NaN where they are unknown."
+        )
+    return targets.encode(read_targets(y_val, X_val, "y_val"), "y_val")

@@ -22,14 +22,6 @@ from skae.noise import NOISES, check_noise, make_noise
 CORRUPTED_ROWS = 5000  # largest number of corrupted rows from which the network's region is known
 
 
-@torch.no_grad()
-def errors_of_clean_rows(network: Any, rows: torch.Tensor) -> torch.Tensor:
-    """Squared errors (2, n_rows) of rows that a network and PCA restore."""
-    along = rows @ network.components.T.to(rows.dtype)
-    restored = network.decode(network.encode(rows)), along @ network.components.to(rows.dtype)
-    return torch.stack([(each - rows).square().sum(dim=1) for each in restored])
-
-
 @inherit_entries(DenseAutoencoder)
 class DenoisingAutoencoder(DenseAutoencoder):
     """Autoencoder that learns to reconstruct clean rows from corrupted ones.
@@ -95,8 +87,6 @@ class DenoisingAutoencoder(DenseAutoencoder):
         "emphasis": [Interval(Real, 0, None, closed="neither")],
     }
 
-    _must_restore: ClassVar[bool] = True
-
     def __init__(
         self,
         n_components: int | float | None = 2,
@@ -108,6 +98,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         activation: str | Callable[[], nn.Module] = "relu",
         anchor: Literal["pca"] | None = "pca",
         loss: str = "squared_error",
+        target_weight: float = 0.0,
+        stochastic_depth: float | Literal["auto"] = "auto",
         whiten: bool = False,
         latent_density: Any = "auto",
         network: Callable[[int, int], nn.Module] | None = None,
@@ -133,6 +125,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
             activation=activation,
             anchor=anchor,
             loss=loss,
+            target_weight=target_weight,
+            stochastic_depth=stochastic_depth,
             whiten=whiten,
             latent_density=latent_density,
             network=network,
@@ -186,9 +180,6 @@ class DenoisingAutoencoder(DenseAutoencoder):
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
         return make_noise(self.noise, self.noise_level, rows.feature_statistics, generator)
 
-    def _restoring_errors(self) -> Any:
-        return errors_of_clean_rows if self._corrupts() else None
-
     def _row_bounds(self, rows: Dataset) -> np.ndarray:
         """Bounds of rows and of corrupted rows, which the network was trained on."""
         bounds = super()._row_bounds(rows)
@@ -205,6 +196,9 @@ class DenoisingAutoencoder(DenseAutoencoder):
         if self.emphasis == 1:
             return super()._make_objective()
         return Objective({"reconstruction": Emphasised(LOSSES[self.loss], self.emphasis)})
+
+    def _must_restore(self) -> bool:
+        return self._corrupts()
 
     def _corrupts(self) -> bool:
         return isinstance(self.noise, nn.Module) or self.noise_level > 0

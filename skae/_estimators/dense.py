@@ -12,7 +12,7 @@ from torch import nn
 
 from skae._data.dataset import Dataset
 from skae._data.input_checks import check_unit_interval
-from skae._estimators.base import BaseAutoencoder
+from skae._estimators.base import DENSE_CONSTRAINTS, BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.ordering import NEGLIGIBLE
@@ -48,6 +48,7 @@ class DenseAutoencoder(IncrementalAutoencoder):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseAutoencoder._parameter_constraints,
         "loss": [StrOptions(set(LOSSES))],
+        **DENSE_CONSTRAINTS,
     }
 
     def __init__(
@@ -58,6 +59,8 @@ class DenseAutoencoder(IncrementalAutoencoder):
         activation: str | Callable[[], nn.Module] = "relu",
         anchor: Literal["pca"] | None = "pca",
         loss: str = "squared_error",
+        target_weight: float = 0.0,
+        stochastic_depth: float | Literal["auto"] = "auto",
         whiten: bool = False,
         latent_density: Any = "auto",
         network: Callable[[int, int], nn.Module] | None = None,
@@ -82,6 +85,8 @@ class DenseAutoencoder(IncrementalAutoencoder):
         self.activation = activation
         self.anchor = anchor
         self.loss = loss
+        self.target_weight = target_weight
+        self.stochastic_depth = stochastic_depth
         self.whiten = whiten
         self.latent_density = latent_density
         self.network = network
@@ -124,16 +129,20 @@ class DenseAutoencoder(IncrementalAutoencoder):
         components = torch.from_numpy(rows.principal_components(self.n_components_))
         return AnchoredAutoencoder(network, components, gated=self.network is not None)
 
+    def _restoring_errors(self) -> Any:
+        return AnchoredAutoencoder.restoring_errors
+
     def _auto_density(self) -> str:
         return "gaussian" if self._is_linear() else super()._auto_density()
 
     def _starts_at_optimum(self) -> bool:
-        return self._is_linear() and self.loss == "squared_error"
+        is_pca = self._is_linear() and self.loss == "squared_error"
+        return is_pca and not self.target_weight
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
         if self._starts_at_optimum():
             return False
-        if not isinstance(network, AnchoredAutoencoder):
+        if not isinstance(network, AnchoredAutoencoder) or self.target_weight:
             return True
         along, residual = rows.squares_along(network.components.cpu().numpy())
         return bool(residual > NEGLIGIBLE * (along.sum() + residual))

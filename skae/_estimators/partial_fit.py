@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import RealNotInt
+from sklearn.utils.metaestimators import available_if
 
 from skae._data.array_api import array_api_fit
 from skae._data.dataset import Dataset
@@ -143,13 +144,21 @@ class IncrementalAutoencoder(BaseAutoencoder):
     }
     _stream: Stream
 
-    def _start_fit(
-        self, X: Any, sample_weight: Any = None, X_val: Any = None, groups: Any = None
-    ) -> FitData:
+    def _start_fit(self, *args: Any) -> FitData:
         if hasattr(self, "_stream"):
             del self._stream
-        return super()._start_fit(X, sample_weight, X_val, groups)
+        return super()._start_fit(*args)
 
+    def _ignores_y(self) -> bool:
+        """Whether y is not used, so that rows can be trained on part by part."""
+        if self.target_weight:
+            raise AttributeError(
+                f"partial_fit does not use y, but target_weight={self.target_weight}; set "
+                "target_weight=0, or call fit."
+            )
+        return True
+
+    @available_if(_ignores_y)
     @array_api_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -213,6 +222,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
                 update(stream, X, weights, device)
             stream.copy_pending(X, weights)
             self._stream = stream
+            self.pca_error_ratio_ = float("nan")  # no rows are held out
             if is_first:
                 self._warn_if_overcomplete()
         return self
@@ -328,7 +338,8 @@ class IncrementalAutoencoder(BaseAutoencoder):
         # Each call has its own seeds, so that no state of a generator must be kept.
         sequence = np.random.SeedSequence([*stream.seeds, stream.n_steps])
         seeds = Seeds(*(int(seed) for seed in sequence.generate_state(4)))
-        trainer = self._make_trainer(rows, device, seeds, rate=RATE_CUT**stream.n_failures)
+        rate = RATE_CUT**stream.n_failures
+        trainer = self._make_trainer(rows, device, seeds, rate=rate, streams=True)
         network, region = self._network_to_train(), self._region()
         with self._seed_user_modules(seeds.weights, device):
             self.net_, stream.training, n_steps = trainer.partial_fit(

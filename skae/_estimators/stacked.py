@@ -130,6 +130,8 @@ class StackedAutoencoder(DenseAutoencoder):
         activation: str | Callable[[], nn.Module] = "relu",
         anchor: Literal["pca"] | None = "pca",
         loss: str = "squared_error",
+        target_weight: float = 0.0,
+        stochastic_depth: float | Literal["auto"] = "auto",
         whiten: bool = False,
         latent_density: Any = "auto",
         network: Callable[[int, int], nn.Module] | None = None,
@@ -155,6 +157,8 @@ class StackedAutoencoder(DenseAutoencoder):
             activation=activation,
             anchor=anchor,
             loss=loss,
+            target_weight=target_weight,
+            stochastic_depth=stochastic_depth,
             whiten=whiten,
             latent_density=latent_density,
             network=network,
@@ -197,6 +201,13 @@ class StackedAutoencoder(DenseAutoencoder):
             raise ValueError(
                 f"fine_tune=False keeps pretrained layers fixed, which {cause} does not allow; "
                 "set fine_tune=True."
+            )
+
+        if self._is_only_pretrained() and self.target_weight:
+            raise ValueError(
+                f"target_weight={self.target_weight} needs joint training of encoder and decoder, "
+                "which anchor=None with fine_tune=False leaves out; set fine_tune=True, or "
+                "target_weight=0."
             )
 
     def _has_user_modules(self) -> bool:
@@ -322,6 +333,7 @@ class StackedAutoencoder(DenseAutoencoder):
             objective=Objective({"reconstruction": LOSSES[loss]}),
             require_gain=False,
             make_noise=make_corruption,
+            restoring=None,
             params={**trainer.params, "callbacks": None},
         )
 
@@ -420,7 +432,7 @@ def initialize_at_mean(decoder: Any, mean: np.ndarray) -> None:
     With random weights, a ReLU may be zero for all rows, and its gradient too. The activation
     must be increasing to the right of its minimum.
     """
-    grid = torch.linspace(-10, 10, 4001)
+    grid = torch.linspace(-10, 10, 4001, dtype=torch.float32)
     values = decoder[1](grid).numpy()
     grid, values = grid[values.argmin() :], values[values.argmin() :]
     above = np.searchsorted(values, mean, side="right").clip(max=len(grid) - 1)

@@ -20,12 +20,13 @@ from skae._data.input_checks import check_unit_interval
 from skae._data.parameter_checks import Interval, check_integer
 from skae._data.statistics import Moments
 from skae._data.warnings import warn
-from skae._estimators.base import BaseAutoencoder
+from skae._estimators.base import DENSE_CONSTRAINTS, BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
 from skae._latent.ordering import Smooth, identity, signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
+from skae.densities import Mixture
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_of_moments
 from skae.networks.dense import (
     LITTLE_RELIABILITY,
@@ -160,6 +161,7 @@ class VAETransformer(IncrementalAutoencoder):
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warmup": [Interval(Integral, 0, None, closed="left")],
         "free_bits": [Interval(Real, 0, None, closed="left")],
+        **DENSE_CONSTRAINTS,
     }
 
     _state_shapes: ClassVar[dict[str, str]] = {
@@ -182,6 +184,8 @@ class VAETransformer(IncrementalAutoencoder):
         hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
         activation: str | Callable[[], nn.Module] = "relu",
         anchor: Literal["pca"] | None = "pca",
+        target_weight: float = 0.0,
+        stochastic_depth: float | Literal["auto"] = "auto",
         whiten: bool = False,
         latent_density: Any = "standard_normal",
         network: Callable[[int, int], nn.Module] | None = None,
@@ -210,6 +214,8 @@ class VAETransformer(IncrementalAutoencoder):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.anchor = anchor
+        self.target_weight = target_weight
+        self.stochastic_depth = stochastic_depth
         self.whiten = whiten
         self.latent_density = latent_density
         self.network = network
@@ -256,6 +262,7 @@ class VAETransformer(IncrementalAutoencoder):
             and self.likelihood == "gaussian"
             and self.observation_variance == "shared"
             and self.free_bits == 0
+            and not self.target_weight
         )
 
     def _needs_training(self, network: nn.Module, rows: Dataset) -> bool:
@@ -306,6 +313,11 @@ class VAETransformer(IncrementalAutoencoder):
             "axes": None if bernoulli else components * np.sqrt(along / n_free)[:, None],
         }
 
+    def _unit_of_squares(self, network: Any) -> float:
+        if self._decodes_logits():
+            return super()._unit_of_squares(network)
+        return 0.5 / float(network.noise_variance.mean())
+
     def _restoring_errors(self) -> Any:
         return VariationalAutoencoder.restoring_errors if self.likelihood == "gaussian" else None
 
@@ -318,8 +330,8 @@ class VAETransformer(IncrementalAutoencoder):
         some = rows.tensor(rows.evenly_spaced(DENSITY_ROWS), torch.float64)
         exact = self.net_.at_precision(torch.float64)
         direct, divisor = exact.choose_restoring(some.to(self.net_.device))
-        if not self.net_.restores_:
-            direct = torch.ones_like(direct)
+        if not (self.net_.restores_ or self.target_weight):
+            direct, self.pca_error_ratio_ = torch.ones_like(direct), 1.0
         self.net_.restore_by(direct, torch.zeros_like(direct), divisor)
 
     # -- order and attributes ------------------------------------------------------
@@ -527,6 +539,9 @@ class VAETransformer(IncrementalAutoencoder):
         codes = self._codes_for_density(rows)
         covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
         return codes.mean(axis=0), np.atleast_2d(covariance)
+
+    def _make_mixture(self, seed: int) -> Mixture:
+        return Mixture(seed)  # components of the code have a unit each
 
     def _fit_residual(self, rows: Dataset, seed: int) -> None:
         """Nothing to fit: the likelihood is the distribution of the residuals."""

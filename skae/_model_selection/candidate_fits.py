@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical, PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, has_fit_parameter
@@ -23,10 +26,21 @@ from skae._estimators.base import BaseAutoencoder
 from skae._training.trainer import Trained, train_networks
 from skae.metrics import reconstruction_score
 
+PLS_CLASSES = CCA, PLSCanonical, PLSRegression, PLSSVD  # their tags do not say that they need y
+
 
 def last_step(estimator: Any) -> Any:
     """The estimator itself, or the last step of a Pipeline."""
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+def uses_target(estimator: Any) -> bool:
+    """Whether its fit, or that of the last step of a Pipeline, depends on y."""
+    last = last_step(estimator)
+    weight = getattr(last, "target_weight", 0)
+    if isinstance(last, PLS_CLASSES) or (isinstance(weight, Real) and float(weight) > 0):
+        return True
+    return hasattr(last, "__sklearn_tags__") and get_tags(last).target_tags.required
 
 
 def folds_of(stratifies: bool, groups: Any) -> Any:
@@ -140,6 +154,8 @@ class _Part:
         last = last_step(self.estimator)
         if not isinstance(last, BaseAutoencoder) or self.params or last._has_user_modules():
             return False
+        if uses_target(last):  # rows are trained on together without y
+            return False
         return last is self.estimator or self.estimator.memory is None
 
     def start_fit(self) -> tuple[Any, Any]:
@@ -150,7 +166,7 @@ class _Part:
             rows = self.estimator[:-1].fit_transform(rows, y)
         last._validate_params()
         groups = None if self.groups is None else self.groups[self.train]
-        data = last._start_fit(rows, groups=groups)
+        data = last._start_fit(rows, None, None, groups)
         return data, last._build(data)
 
     def finish_fit(self, data: Any, trained: Trained) -> None:
@@ -227,18 +243,19 @@ def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     return {**outcomes[0], **means}
 
 
-def pca_explained_ratios(
-    estimator: Any, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]
+def pca_scores(
+    estimator: Any, sizes: np.ndarray, X: Any, y: Any, splits: list[Any], scorer: CandidateScorer
 ) -> np.ndarray | None:
-    """Explained variance ratio of PCA on the held-out rows, of shape (n_splits, n_candidates).
+    """Scores of PCA on the held-out rows, of shape (n_splits, n_candidates).
 
-    One PCA serves all sizes; the first steps of a Pipeline come before it too. None if the rows
-    are sparse, or nothing that PCA takes.
+    One PCA serves all sizes; the first steps of a Pipeline come before it too. The scores are
+    those of the downstream estimator on its codes or, without one, explained variance ratios.
+    None if the rows are sparse, or nothing that PCA takes.
     """
-    shares = []
+    scores = []
     for train, test in splits:
         rows, y_train = _safe_split(estimator, X, y, train)
-        others, _ = _safe_split(estimator, X, y, test)
+        others, y_test = _safe_split(estimator, X, y, test)
         if last_step(estimator) is not estimator:
             first = clone(estimator[:-1])
             rows, others = first.fit_transform(rows, y_train), first.transform(others)
@@ -246,11 +263,28 @@ def pca_explained_ratios(
             return None
         try:
             pca = PCA(min(sizes.max(), *np.shape(rows)), svd_solver="full").fit(rows)
-            others = np.asarray(others, dtype=float)
+            if scorer.downstream is None:
+                scores.append(_explained_ratios(pca, sizes, np.asarray(others, dtype=float)))
+            else:
+                parts = (pca.transform(rows), y_train), (pca.transform(others), y_test)
+                scores.append([_downstream_score(scorer, int(size), *parts) for size in sizes])
         except (TypeError, ValueError):
             return None
-        squares = np.square((others - pca.mean_) @ pca.components_.T).sum(axis=0)
-        total = np.square(others - pca.mean_).sum()
-        explained = np.cumsum(squares)[np.minimum(sizes, len(squares)) - 1]
-        shares.append([explained_share(max(0.0, total - each), total) for each in explained])
-    return np.array(shares)
+    return np.array(scores)
+
+
+def _explained_ratios(pca: PCA, sizes: np.ndarray, rows: np.ndarray) -> list[float]:
+    """Explained variance ratio of the first components, for each size."""
+    squares = np.square((rows - pca.mean_) @ pca.components_.T).sum(axis=0)
+    total = np.square(rows - pca.mean_).sum()
+    explained = np.cumsum(squares)[np.minimum(sizes, len(squares)) - 1]
+    return [explained_share(max(0.0, total - each), total) for each in explained]
+
+
+def _downstream_score(
+    scorer: CandidateScorer, size: int, train: tuple[Any, Any], test: tuple[Any, Any]
+) -> float:
+    """Score of the downstream estimator on the first components of codes."""
+    assert scorer.scorer is not None  # there is one for every downstream estimator
+    fitted = clone(scorer.downstream).fit(train[0][:, :size], train[1])
+    return scorer.scorer(fitted, test[0][:, :size], test[1])

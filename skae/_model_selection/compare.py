@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeCV
 from sklearn.manifold import trustworthiness
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length, check_random_state
@@ -28,7 +31,15 @@ from skae._data.statistics import explained_share
 from skae._data.units import check_groups
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.vae import VAETransformer
-from skae._model_selection.candidate_fits import folds_of, groups_for
+from skae._model_selection.baselines import (
+    CLASSES,
+    QUANTITIES,
+    Baseline,
+    baselines_of,
+    supervised_reducers,
+    with_target,
+)
+from skae._model_selection.candidate_fits import folds_of, groups_for, last_step, uses_target
 from skae._model_selection.comparison_result import Comparison
 
 DEFAULT_SIZES = (2, 4, 8)
@@ -46,6 +57,24 @@ class _Target:
     values: np.ndarray | None = None
     downstream: Any = None  # unfitted
     score_label: str = ""
+    kind: str | None = None  # CLASSES, QUANTITIES or neither
+
+    def for_fit_of(self, estimator: Any, index: np.ndarray) -> Any:
+        """Target of some rows for the fit of a reducer; None without a target.
+
+        An estimator of skae chooses between classes and quantities by the values, and -1 marks
+        rows without a class. So it is given text, or numbers that are not whole.
+        """
+        if self.values is None:
+            return None
+        values = _safe_indexing(self.values, index)
+        if self.kind is None or not hasattr(last_step(estimator), "target_weight"):
+            return values
+        if self.kind == QUANTITIES:
+            are_whole = (self.values % 1 == 0).all(axis=0)
+            return values + np.where(are_whole, 0.5, 0.0)
+        codes = np.unique(self.values, return_inverse=True)[1][index]
+        return np.char.add("class ", codes.astype(str))
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,15 @@ class _Data:
         return min(len(train) for train, _ in self.folds), self.fold(0)[0].shape[1]
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A reducer of one size, not fitted."""
+
+    name: str
+    size: int
+    estimator: Any
+
+
 def compare(
     X: Any,
     y: Any = None,
@@ -82,6 +120,7 @@ def compare(
     downstream: Any = None,
     preprocessor: Any = "scale",
     groups: Any = None,
+    baselines: bool = True,
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
@@ -98,7 +137,8 @@ def compare(
     y : array-like of shape (n_samples,), default=None
         Target to predict from the codes. Numbers with fractions are a regression, everything
         else is a classification. So are integers, unless they have more than 20 distinct
-        values with fewer than ten rows each on average.
+        values with fewer than ten rows each on average. `fit` of the estimators gets it too,
+        as in a Pipeline.
     n_components : int or sequence of int, default=None
         Numbers of components. None is those of 2, 4 and 8 that are smaller than the number of
         features.
@@ -120,6 +160,12 @@ def compare(
     groups : array-like of shape (n_samples,), default=None
         Label of the group of each row, such as a person. The rows of a group are in one fold,
         and estimators of skae hold them out together.
+    baselines : bool, default=True
+        With y, add what codes must be measured against, all fitted inside the folds: `downstream`
+        on all columns ("raw columns"); "always the most frequent" class or "always the mean";
+        the first estimator with a parameter `target_weight`, with 1 as its value; and
+        scikit-learn's supervised reducer, `LinearDiscriminantAnalysis` ("LDA") for classes or
+        `PLSRegression` ("PLS") for numbers.
     n_jobs : int, default=None
         Number of processes; -1 is one per core.
     random_state : int, RandomState instance or None, default=0
@@ -147,11 +193,14 @@ def compare(
     >>> import skae
     >>> from sklearn.datasets import load_wine
     >>> X, y = load_wine(return_X_y=True)
-    >>> comparison = skae.compare(X, y, n_components=2, cv=3)
+    >>> comparison = skae.compare(X, n_components=2, cv=3)
     >>> comparison.results.columns.tolist()[:4]
     ['estimator', 'n_components', 'fold', 'explained_variance']
     >>> len(comparison.results)  # three estimators, one size, three folds
     9
+    >>> comparison = skae.compare(X, y, 2, cv=3)
+    >>> comparison.baselines
+    ['raw columns', 'always the most frequent']
     """
     import_optional("pandas", extra="compare")
     X = _check_table(X, preprocessor)
@@ -160,19 +209,24 @@ def compare(
     labels = check_groups(groups, X)
     folds = _make_folds(X, target, cv, seed, labels)
     data = _Data(X, target, folds, _make_preprocessor(preprocessor), seed, labels)
-    sizes = _check_sizes(n_components, *data.shape())
+    n_rows, n_columns = data.shape()
+    sizes = _check_sizes(n_components, n_rows, n_columns)
     named, reference = _check_estimators(estimators)
-    candidates = [
-        (name, size, _configure(estimator, name, size, seed))
-        for name, estimator in named.items()
-        for size in sizes
-    ]
+    supervised: list[_Candidate] = []
+    others: list[Baseline] = []
+    if target.values is not None and baselines:
+        supervised = _supervised_candidates(named, data, sizes, n_columns)
+        others = baselines_of(target.kind, n_columns)
+    candidates = _candidates(named, sizes, seed) + supervised
+    others = [each for each in others if each.name not in named]
     return Comparison(
-        _fit_all(candidates, data, n_jobs, verbose),
+        _fit_all([*candidates, *others], data, n_jobs, verbose),
         reference=reference,
         score_label=target.score_label,
         test_ratio=float(np.mean([len(test) / len(train) for train, test in folds])),
         settings=_settings(data, sizes),
+        supervised=list(dict.fromkeys(c.name for c in candidates if uses_target(c.estimator))),
+        baselines=[each.name for each in others],
     )
 
 
@@ -196,40 +250,107 @@ def _settings(data: _Data, sizes: list[int]) -> dict[str, Any]:
 # -- fits and scores ---------------------------------------------------------------
 
 
+def _candidates(named: Mapping[str, Any], sizes: list[int], seed: int) -> list[_Candidate]:
+    """Every estimator in every size."""
+    return [
+        _Candidate(name, size, _configure(estimator, name, size, seed))
+        for name, estimator in named.items()
+        for size in sizes
+    ]
+
+
+def _supervised_candidates(
+    named: Mapping[str, Any], data: _Data, sizes: list[int], n_columns: int
+) -> list[_Candidate]:
+    """Reducers that are fitted with the target, in every size, without names that are taken."""
+    target = data.target
+    own = with_target(named) if target.kind is not None else {}
+    found = _candidates(own, sizes, data.seed)
+    theirs = supervised_reducers(target.kind, target.values, data.folds, sizes, n_columns)
+    found += [_Candidate(*each) for each in theirs]
+    return [each for each in found if each.name not in named]
+
+
 def _fit_all(
-    candidates: list[tuple[str, int, Any]], data: _Data, n_jobs: int | None, verbose: int
+    tasks: Sequence[_Candidate | Baseline], data: _Data, n_jobs: int | None, verbose: int
 ) -> list[dict[str, Any]]:
-    """Fit and score every candidate in every fold: one row of results for each."""
+    """Fit and score everything in every fold: one row of results for each."""
     jobs = [
-        delayed(_fit_and_score)(*candidate, data, i)
-        for candidate in candidates
+        delayed(_score_reducer if isinstance(task, _Candidate) else _score_baseline)(task, data, i)
+        for task in tasks
         for i in range(len(data.folds))
     ]
-    done: Iterable[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
-    return list(tqdm(done, total=len(jobs), desc="comparing", unit="fit", disable=not verbose))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The error of restored held-out rows")  # in the verdict
+        done: Iterable[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+        return list(tqdm(done, total=len(jobs), desc="comparing", unit="fit", disable=not verbose))
 
 
-def _fit_and_score(name: str, size: int, estimator: Any, data: _Data, i: int) -> dict[str, Any]:
+def _score_reducer(candidate: _Candidate, data: _Data, i: int) -> dict[str, Any]:
     """Fit one candidate to the training part of fold i and score the held-out part."""
     rows, held_out = data.fold(i)
+    index = data.folds[i][0]
     start = time.perf_counter()
-    fitted = clone(estimator)
-    fitted.fit(rows, **groups_for(fitted, data.groups, data.folds[i][0]))
+    fitted = clone(candidate.estimator)
+    y = data.target.for_fit_of(fitted, index)
+    fitted.fit(rows, y, **groups_for(fitted, data.groups, index))
     fit_time = time.perf_counter() - start
     start = time.perf_counter()
     codes = np.asarray(fitted.transform(held_out))
     transform_time = time.perf_counter() - start
+    return {
+        "estimator": candidate.name,
+        "n_components": candidate.size,
+        "fold": i,
+        "explained_variance": _explained_variance(fitted, codes, rows, held_out),
+        **_downstream_score(data, i, lambda: np.asarray(fitted.transform(rows)), codes),
+        "trustworthiness": _trustworthiness(held_out, codes, data.seed),
+        "fit_time": fit_time,
+        "transform_time": transform_time,
+    }
+
+
+def _score_baseline(baseline: Baseline, data: _Data, i: int) -> dict[str, Any]:
+    """Fit a predictor to the columns of fold i and score it; nothing is reduced or restored."""
+    rows, held_out = data.fold(i)
+    return {
+        "estimator": baseline.name,
+        "n_components": baseline.n_columns,
+        "fold": i,
+        "explained_variance": np.nan,
+        **_downstream_score(data, i, lambda: rows, held_out, baseline.predictor),
+        "trustworthiness": np.nan,
+        "fit_time": np.nan,
+        "transform_time": np.nan,
+    }
+
+
+def _explained_variance(
+    fitted: Any, codes: np.ndarray, rows: np.ndarray, held_out: np.ndarray
+) -> float:
+    """Share of the variance of held-out rows that is restored; NaN if codes cannot be restored."""
+    if not hasattr(fitted, "inverse_transform"):
+        return np.nan
     reconstructed = np.asarray(fitted.inverse_transform(codes))
     sse = float(np.square(held_out - reconstructed).sum())
-    total = float(np.square(held_out - rows.mean(axis=0)).sum())
-    row = {"estimator": name, "n_components": size, "fold": i}
-    row["explained_variance"] = explained_share(sse, total)
-    if data.target.downstream is not None:
-        train, test = (_safe_indexing(data.target.values, part) for part in data.folds[i])
-        predictor = clone(data.target.downstream).fit(np.asarray(fitted.transform(rows)), train)
-        row["downstream_score"] = float(predictor.score(codes, test))
-    row["trustworthiness"] = _trustworthiness(held_out, codes, data.seed)
-    return row | {"fit_time": fit_time, "transform_time": transform_time}
+    return explained_share(sse, float(np.square(held_out - rows.mean(axis=0)).sum()))
+
+
+def _downstream_score(
+    data: _Data, i: int, codes_of_rows: Callable[[], Any], codes: Any, predictor: Any = None
+) -> dict[str, float]:
+    """Score of what predicts the target from codes, in fold i; nothing without a target."""
+    if data.target.downstream is None:
+        return {}
+    train, test = (_safe_indexing(data.target.values, part) for part in data.folds[i])
+    downstream = data.target.downstream
+    if predictor is None:
+        score = clone(downstream).fit(codes_of_rows(), train).score(codes, test)
+    else:
+        scores_by_name = isinstance(downstream, BaseSearchCV | LogisticRegressionCV)
+        scorer = check_scoring(predictor, downstream.scoring if scores_by_name else None)
+        score = scorer(clone(predictor).fit(codes_of_rows(), train), codes, test)
+    return {"downstream_score": float(score)}
 
 
 def _trustworthiness(rows: np.ndarray, codes: np.ndarray, seed: int) -> float:
@@ -348,7 +469,15 @@ def _check_target(y: Any, X: Any, downstream: Any) -> _Target:
     values = _check_values(y)
     classifies = _is_classification(values) if downstream is None else is_classifier(downstream)
     downstream = default_predictor(classifies) if downstream is None else downstream
-    return _Target(values, downstream, "accuracy" if classifies else "R²")
+    label = "accuracy" if classifies else "R²"
+    return _Target(values, downstream, label, _kind_of(values, classifies))
+
+
+def _kind_of(values: np.ndarray, classifies: bool) -> str | None:
+    """Kind of target; None if it is neither one column of classes nor numbers."""
+    if classifies:
+        return CLASSES if values.ndim == 1 else None
+    return QUANTITIES if values.dtype.kind in "iuf" else None
 
 
 def default_predictor(classifies: bool) -> Pipeline:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
 from skae._data.optional_imports import import_optional
-from skae._model_selection.html_report import notebook_html, write_report
+from skae._model_selection.html_report import DASH, notebook_html, write_report
 from skae._model_selection.significance import paired_differences
 from skae._model_selection.verdict import verdict_of
 
@@ -20,6 +21,7 @@ LABELS = {
 COMPARED = "explained_variance", "downstream_score"
 SCORES = {"explained_variance", "downstream_score", "trustworthiness"}
 MARKERS = "osD^vPX*"
+GREYS, DASHES = ("0.25", "0.55"), ("--", ":")
 
 
 class ComparisonDisplay:
@@ -33,23 +35,27 @@ class ComparisonDisplay:
         Column to draw.
     label : str
         Label of the vertical axis.
+    baselines : sequence of str, default=()
+        Estimators that do not depend on the number of components: horizontal lines.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
-        Means over folds, one line per estimator.
+        Means over folds, one line per estimator that has this measure.
     error_bars_ : list of matplotlib LineCollection
-        Standard deviations over folds; of scores only, because times have a logarithmic axis.
+        Standard deviations over folds; of scores only, because times have a logarithmic axis,
+        and not of horizontal lines.
     """
 
     __module__ = "skae"
 
-    def __init__(self, summary: Any, *, measure: str, label: str):
+    def __init__(self, summary: Any, *, measure: str, label: str, baselines: Sequence[str] = ()):
         self.summary = summary
         self.measure = measure
         self.label = label
+        self.baselines = baselines
 
     def plot(self, ax: Any = None) -> ComparisonDisplay:
         """Draw the figure.
@@ -68,10 +74,18 @@ class ComparisonDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_: list[Any] = []
         self.error_bars_: list[Any] = []
-        groups = list(self.summary.groupby("estimator", sort=False))
+        shown = self.summary.dropna(subset=[self.measure])
+        flat = shown["estimator"].isin(list(self.baselines))
+        sizes = sorted(shown["n_components"][~flat].unique())
+        groups = list(shown[~flat].groupby("estimator", sort=False))
         for i, (name, rows) in enumerate(groups):
-            self._draw(str(name), rows, i, len(groups))
-        sizes = sorted(self.summary["n_components"].unique())
+            shift = 0.06 * (i - (len(groups) - 1) / 2)  # so that error bars do not overlap
+            places = [sizes.index(k) + shift for k in rows["n_components"]]
+            self._draw(str(name), places, rows, MARKERS[i % len(MARKERS)])
+        for i, row in enumerate(shown[flat].to_dict("records")):
+            style = {"color": GREYS[i % len(GREYS)], "linestyle": DASHES[i % len(DASHES)]}
+            line = ax.axhline(row[self.measure], label=row["estimator"], zorder=1, **style)
+            self.lines_.append(line)
         ax.set_xticks(range(len(sizes)), sizes)
         ax.set(xlabel="n_components", ylabel=self.label)
         ax.margins(x=0.08)
@@ -81,15 +95,13 @@ class ComparisonDisplay:
         ax.legend()
         return self
 
-    def _draw(self, name: str, rows: Any, i: int, n_lines: int) -> None:
-        """Draw one estimator, shifted so that error bars do not overlap."""
-        sizes = sorted(self.summary["n_components"].unique())
-        places = [sizes.index(k) + 0.06 * (i - (n_lines - 1) / 2) for k in rows["n_components"]]
+    def _draw(self, name: str, places: list[float], rows: Any, marker: str) -> None:
+        """Draw one estimator."""
         line, _, bars = self.ax_.errorbar(
             places,
             rows[self.measure],
             yerr=rows[f"{self.measure}_std"] if self.measure in SCORES else None,
-            marker=MARKERS[i % len(MARKERS)],
+            marker=marker,
             capsize=3,
             label=name,
         )
@@ -112,22 +124,35 @@ class Comparison:
         Number of test rows of a fold divided by the number of its training rows.
     settings : dict of str to object
         Settings of the comparison, for the report.
+    supervised : sequence of str, default=()
+        Estimators that are fitted with the target.
+    baselines : sequence of str, default=()
+        Rows of `results` without a reducer.
 
     Attributes
     ----------
     results : DataFrame
         Columns `estimator`, `n_components`, `fold`, `explained_variance`, `downstream_score`
-        (only with y), `trustworthiness`, `fit_time` and `transform_time` (seconds).
+        (only with y), `trustworthiness`, `fit_time` and `transform_time` (seconds). What a row
+        does not have is NaN: LDA and baselines restore nothing. The number of components of
+        baselines is the number of columns that they use, 0 for a constant.
     summary : DataFrame
         Means over folds, and standard deviations in columns that end in ``_std``.
     differences : DataFrame
-        Each estimator minus the reference, over the same folds: `difference` and its interval
-        from `lower` to `upper`, `share_of_left` (the difference divided by 1 minus the score of
-        the reference) and `outcome`: "better", "worse", "undecided" or "alike".
+        Each estimator minus the PCA of the same size and, for the downstream score, minus each
+        baseline, over the same folds. `reference` and `reference_n_components` are what is
+        subtracted; for LDA, which may have too few components, it is the next larger PCA.
+        `uses_target` says whether the estimator is fitted with the target. `difference` has an
+        interval from `lower` to `upper`, `share_of_left` is the difference divided by 1 minus
+        the score of the reference, and `outcome` is "better", "worse", "undecided" or "alike".
     verdict : str
-        The conclusion, in a sentence or two.
+        The conclusion: a line for reconstruction and, with a target, lines for the downstream
+        score, for reducers that are fitted with the target, and for the baselines.
     pca_suffices : bool
         Whether no estimator is better than PCA, neither in explained variance nor downstream.
+        Estimators that are fitted with the target count downstream only.
+    supervised, baselines : list of str
+        As passed.
     """
 
     __module__ = "skae"
@@ -140,17 +165,27 @@ class Comparison:
         score_label: str,
         test_ratio: float,
         settings: dict[str, Any],
+        supervised: Sequence[str] = (),
+        baselines: Sequence[str] = (),
     ):
         pandas = import_optional("pandas", extra="compare")
         self.results = pandas.DataFrame(results)
         self.reference = reference
         self.settings = settings
+        self.supervised, self.baselines = list(supervised), list(baselines)
         names = self.results.columns.drop([*KEYS, "fold"])
         self.labels = {name: LABELS.get(name, score_label) for name in names}
         self.summary = self._summarize()
         compared = [name for name in COMPARED if name in self.labels]
         measures = {name: self.labels[name] for name in compared}
-        rows = paired_differences(self.results, reference, measures, test_ratio)
+        rows = paired_differences(
+            self.results,
+            reference,
+            measures,
+            test_ratio,
+            supervised=self.supervised,
+            baselines=self.baselines,
+        )
         self.differences = pandas.DataFrame(rows)
         self.verdict, self.pca_suffices = verdict_of(rows, reference, measures)
 
@@ -163,6 +198,8 @@ class Comparison:
     def readable(self) -> Any:
         """Format the summary as text: means ± standard deviations, by number of components.
 
+        A dash stands for what an estimator does not have.
+
         Returns
         -------
         table : DataFrame of str
@@ -174,7 +211,8 @@ class Comparison:
             if name == "transform_time":  # too short to be shown; in `summary`
                 continue
             mean, spread = summary[name], summary[f"{name}_std"]
-            table[label] = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, spread, strict=True)]
+            pairs = zip(mean, spread, strict=True)
+            table[label] = [f"{m:.3f} ± {s:.3f}" if m == m else DASH for m, s in pairs]
         return table
 
     def plot(self, ax: Any = None, *, measure: str = "explained_variance") -> ComparisonDisplay:
@@ -202,7 +240,10 @@ class Comparison:
         """
         if measure not in self.labels:
             raise ValueError(f"measure={measure!r} must be one of {sorted(self.labels)}.")
-        display = ComparisonDisplay(self.summary, measure=measure, label=self.labels[measure])
+        label = self.labels[measure]
+        display = ComparisonDisplay(
+            self.summary, measure=measure, label=label, baselines=self.baselines
+        )
         return display.plot(ax)
 
     def to_html(self, path: str | PathLike[str]) -> None:

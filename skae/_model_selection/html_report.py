@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 import platform
 import shutil
@@ -18,11 +19,13 @@ from uuid import uuid4
 from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
 
+DASH = "–"  # for what an estimator does not have
 PAGE = Path(__file__).with_name("report.html")
 FIGURES = {
     "explained_variance": "Explained share of the variance of held-out rows. 1 is a perfect "
     "reconstruction, 0 is the mean of the training rows.",
-    "downstream_score": "How well the target of held-out rows is predicted from their codes.",
+    "downstream_score": "How well the target of held-out rows is predicted from their codes. "
+    "Horizontal lines are predictions without codes.",
     "trustworthiness": "How many nearest neighbours of a code are also neighbours of its row.",
     "fit_time": "Seconds per fit, on a logarithmic scale.",
 }
@@ -31,16 +34,17 @@ PACKAGES = ("numpy", "scikit-learn", "torch", "pandas")
 RULE = (
     "Differences are paired over the folds. Their standard errors are those of Nadeau and Bengio "
     "(2003), because the training parts of the folds overlap. The 95 % intervals of one measure "
-    "hold simultaneously (Bonferroni). Alike: the difference is smaller than 5 % of 1 minus the "
-    "score of {reference}, or smaller than 0.01 for a downstream score. Otherwise better or worse "
+    "hold simultaneously (Bonferroni). Estimators that are fitted with the target count apart. "
+    "Alike: the difference is smaller than 5 % of 1 minus the score of {reference}; for a "
+    "downstream score, this bound is at least 0.01 and at most 0.05. Otherwise better or worse "
     "if the interval excludes zero, undecided if it does not."
 )
 
 
 def notebook_html(comparison: Any) -> str:
-    """Verdict and summary as an HTML fragment."""
+    """Verdict and summary as an HTML fragment; each line of the verdict is a line."""
     return (
-        f"<div><p><strong>{escape(comparison.verdict)}</strong></p>"
+        f'<div><p style="white-space: pre-line"><strong>{escape(comparison.verdict)}</strong></p>'
         f"{_table(comparison.readable())}</div>"
     )
 
@@ -77,13 +81,11 @@ def _write_atomically(text: str, path: Path) -> None:
 def _page(
     comparison: Any, title: str, preparation: Sequence[tuple[str, str]], command: str | None
 ) -> str:
-    reference = comparison.reference
     sections = {
         "Summary": f"{_table(comparison.readable())}"
         '<p class="note">Means over folds ± standard deviations between folds.</p>',
         "Figures": f'<div class="figures">\n{_figures(comparison)}</div>',
-        f"Differences from {reference}": f"{_table(_differences(comparison))}"
-        f'<p class="note">{escape(RULE.format(reference=reference))}</p>',
+        **dict(_differences_sections(comparison)),
         "Preparation of the table": _definitions(preparation) if preparation else "",
         "Settings": _definitions(_settings(comparison)),
         "Command": f"<pre><code>{escape(command)}</code></pre>" if command else "",
@@ -147,19 +149,34 @@ def _svg_uri(comparison: Any, measure: str) -> str:
 
 def _alt_text(comparison: Any, measure: str) -> str:
     """Describe a figure for readers who cannot see it."""
-    rows = comparison.summary[["estimator", "n_components", measure]].itertuples(index=False)
-    values = "; ".join(f"{name}, {size}: {value:.3f}" for name, size, value in rows)
-    return f"{comparison.labels[measure]} by estimator and number of components. {values}."
+    rows = comparison.summary[["estimator", "n_components", measure]].dropna()
+    values = [
+        f"{name}: {value:.3f}" if name in comparison.baselines else f"{name}, {size}: {value:.3f}"
+        for name, size, value in rows.itertuples(index=False)
+    ]
+    label = comparison.labels[measure]
+    return f"{label} by estimator and number of components. {'; '.join(values)}."
 
 
-def _differences(comparison: Any) -> Any:
-    frame = comparison.differences
+def _differences_sections(comparison: Any) -> Iterator[tuple[str, str]]:
+    """Title and HTML of the differences from each reference."""
+    for reference, frame in comparison.differences.groupby("reference", sort=False):
+        note = f'<p class="note">{escape(RULE.format(reference=reference))}</p>'
+        table = _table(_differences(comparison, frame, reference))
+        is_first = reference == comparison.reference
+        yield f"Differences from {reference}", table + note if is_first else table
+
+
+def _differences(comparison: Any, frame: Any, reference: str) -> Any:
     shown = frame[["n_components", "estimator"]].rename(columns={"n_components": "components"})
+    others = frame["reference_n_components"]
+    if reference == comparison.reference and (others != shown["components"]).any():
+        shown.insert(1, f"components of {reference}", others)
     shown["measure"] = frame["measure"].map(comparison.labels)
     shown["difference"] = frame["difference"].map(_signed)
     shown["interval"] = frame["lower"].map(_signed) + " to " + frame["upper"].map(_signed)
     shares = (100 * frame["share_of_left"]).map(lambda value: f"{_signed(value, 1)} %")
-    shown[f"share of 1 minus {comparison.reference}'s score"] = shares
+    shown[f"share of 1 minus {reference}'s score"] = shares
     shown["outcome"] = frame["outcome"]
     return shown
 
@@ -181,4 +198,10 @@ def _settings(comparison: Any) -> Iterator[tuple[str, str]]:
 
 def _folds(comparison: Any) -> Any:
     frame = comparison.results.rename(columns=comparison.labels)
-    return frame.map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
+    return frame.map(_four_digits)
+
+
+def _four_digits(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return DASH if math.isnan(value) else f"{value:.4f}"

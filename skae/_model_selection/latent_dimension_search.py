@@ -40,12 +40,16 @@ from skae._model_selection.candidate_fits import (
     groups_for,
     last_step,
     mean_over_seeds,
-    pca_explained_ratios,
+    pca_scores,
+    uses_target,
 )
 from skae._model_selection.selection_rules import RULES
+from skae._model_selection.significance import ALPHA, BOUNDS, paired_difference
+from skae._model_selection.verdict import verdict_of
 
 AUTO_SIZES = np.array([2, 4, 8, 16, 32, 64])
 FITS_PER_JOB = 16
+TINY = 1e-12  # differences of scores of an unknown scale matter if they are no rounding error
 
 
 def _if_refitted(method: str) -> Callable[[Any], bool]:
@@ -126,8 +130,9 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         Fit the best candidate to all rows; `transform` and other methods need it.
     together : bool, default=True
         Train candidates as one batch where possible: multilayer perceptrons with activation
-        "relu", "tanh", "logistic" or "identity", without callbacks or sample weights, and so
-        small that the overhead of calls dominates. Others are trained one by one.
+        "relu", "tanh", "logistic" or "identity", without callbacks, sample weights or
+        `target_weight`, and so small that the overhead of calls dominates. Others are trained
+        one by one.
     n_jobs : int, default=None
         Number of processes. Candidates of one size form a job.
     error_score : "raise" or float, default=np.nan
@@ -142,8 +147,12 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     ----------
     cv_results_ : dict of str to ndarray
         As in `GridSearchCV`. The fit time of a candidate is its share of the time of its batch.
-        If scores are shares of variance and rows are dense, "mean_pca_score" and
-        "std_pca_score" have the scores of PCA on the same rows.
+        If scores are shares of variance or those of `downstream`, and rows are dense,
+        "mean_pca_score" and "std_pca_score" have the scores of PCA on the same rows.
+    verdict_ : str or None
+        Whether the best candidate or the PCA of its size is better, by the rule of
+        `skae.compare`, with the interval of their difference. None without scores of PCA, with
+        one split, or if a fit failed.
     best_index_, best_score_, best_params_ : int, float, dict
         Of the candidate that `rule` chose.
     n_components_ : int
@@ -180,6 +189,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     8
     >>> search.transform(X).shape
     (178, 8)
+    >>> search.verdict_.split(":")[0]
+    'PCA suffices'
     """
 
     __module__ = "skae"
@@ -249,7 +260,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,), default=None
-            For `downstream`, `scoring` and the steps of a Pipeline.
+            For `downstream`, `scoring`, an estimator with a `target_weight` and the other steps
+            of a Pipeline.
         **params : dict
             ``groups`` goes to the splitter and to `fit` of estimators of skae: rows of a group
             are held out together. If `cv` is an int, folds are then those of `GroupKFold` or
@@ -284,9 +296,9 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         common = scorer, X, y, splits, params, groups, self.together, self.error_score
         outcomes = self._evaluate(tasks, list(self._jobs(tasks, X)), common)
         self._set_results(sizes, outcomes, len(splits))
-        if scorer.scorer is None:
-            self._add_pca_scores(sizes, X, y, splits)
+        pca = self._add_pca_scores(sizes, X, y, splits, scorer)
         self._choose(sizes)
+        self.verdict_ = None if pca is None else self._compare_with_pca(pca, splits)
         if self.refit:
             self._scorer = scorer.scorer
             self._refit(seeds[0], X, y, params, groups)
@@ -370,6 +382,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         """Whether fits of this size are trained as one batch."""
         last = last_step(task.estimator)
         n_rows, n_features = _num_samples(X), _n_features(X)
+        if uses_target(last):
+            return False
         return isinstance(last, BaseAutoencoder) and last._n_fits_per_batch(n_rows, n_features) > 1
 
     def _set_results(self, sizes: np.ndarray, outcomes: list[Any], n_splits: int) -> None:
@@ -382,12 +396,49 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self.cv_results_ = search._format_results(candidates, n_splits, means)
         self.n_splits_ = n_splits
 
-    def _add_pca_scores(self, sizes: np.ndarray, X: Any, y: Any, splits: list[Any]) -> None:
-        """Add the shares of variance that PCA explains."""
-        shares = pca_explained_ratios(self.estimator, sizes, X, y, splits)
-        if shares is not None:
-            self.cv_results_["mean_pca_score"] = shares.mean(axis=0)
-            self.cv_results_["std_pca_score"] = shares.std(axis=0)
+    def _add_pca_scores(
+        self, sizes: np.ndarray, X: Any, y: Any, splits: list[Any], scorer: CandidateScorer
+    ) -> np.ndarray | None:
+        """Add the scores of PCA and return them, of shape (n_splits, n_candidates).
+
+        None if a scorer of the estimator itself may need more than PCA has.
+        """
+        if scorer.scorer is not None and scorer.downstream is None:
+            return None
+        scores = pca_scores(self.estimator, sizes, X, y, splits, scorer)
+        if scores is not None:
+            self.cv_results_["mean_pca_score"] = scores.mean(axis=0)
+            self.cv_results_["std_pca_score"] = scores.std(axis=0)
+        return scores
+
+    def _compare_with_pca(self, pca: np.ndarray, splits: list[Any]) -> str | None:
+        """Compare the chosen candidate with PCA, by the rule of `skae.compare`."""
+        names = [f"split{i}_test_score" for i in range(len(splits))]
+        own = np.array([self.cv_results_[name][self.best_index_] for name in names])
+        theirs = pca[:, self.best_index_]
+        if len(splits) < 2 or not np.isfinite(own - theirs).all():
+            return None
+        ratio = float(np.mean([len(test) / len(train) for train, test in splits]))
+        measure, label = "explained_variance", ""
+        if self.downstream is not None:
+            measure, label = "downstream_score", self._score_label()
+        bounds = BOUNDS[measure] if self.scoring is None else (TINY, TINY)
+        row = {
+            "measure": measure,
+            "estimator": type(last_step(self.estimator)).__name__,
+            "n_components": self.n_components_,
+            "reference": "PCA",
+            "reference_n_components": self.n_components_,
+            "uses_target": uses_target(self.estimator),
+            **paired_difference(theirs, own, ratio, ALPHA / pca.shape[1], bounds),
+        }
+        return verdict_of([row], "PCA", {measure: label})[0]
+
+    def _score_label(self) -> str:
+        """Name of the score of `downstream`."""
+        if self.scoring is None:
+            return "accuracy" if is_classifier(self.downstream) else "R²"
+        return self.scoring.replace("_", " ") if isinstance(self.scoring, str) else "score"
 
     def _choose(self, sizes: np.ndarray) -> None:
         """Apply the rule and set the attributes of the best candidate."""

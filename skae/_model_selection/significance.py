@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-ALPHA = 0.05  # familywise, for all intervals of one measure
-# The smallest gain that matters, as a share of 1 minus the reference's score ...
+ALPHA = 0.05  # familywise, for all intervals of one family of comparisons
+# The smallest difference that matters, as a share of 1 minus the reference's score ...
 PRACTICAL_SIGNIFICANCE = 0.05
-# ... and the smallest gain of a downstream score.
-PRACTICAL_SIGNIFICANCE_OF_SCORES = 0.01
+# ... and its bounds. A loss of five points always matters, also where 1 minus the score is large.
+BOUNDS = {"explained_variance": (1e-6, np.inf), "downstream_score": (0.01, 0.05)}
 
 
 def corrected_interval(
@@ -36,36 +38,71 @@ def corrected_interval(
 
 
 def paired_differences(
-    results: Any, reference: str, measures: dict[str, str], test_ratio: float
+    results: Any,
+    reference: str,
+    measures: dict[str, str],
+    test_ratio: float,
+    *,
+    supervised: Collection[str] = (),
+    baselines: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Compare every estimator with the reference of the same size, measure by measure.
+    """Compare every estimator with the reference of the same size, and with the baselines.
+
+    An estimator of a size that the reference does not have is compared with the next larger one.
 
     `results` has one row for each estimator, size and fold; the keys of `measures` are columns
-    of it. Returns one dict for each measure, other estimator and size, with the `outcome`:
-    "alike" if the difference is too small to matter, else "better" or "worse" if its interval
-    excludes zero, and "undecided" if it does not.
+    of it. `supervised` are the estimators that are fitted with the target, `baselines` those
+    that reduce nothing and have a downstream score only. Returns one dict for each comparison,
+    with the `outcome`: "alike" if the difference is too small to matter, else "better" or
+    "worse" if its interval excludes zero, and "undecided" if it does not.
+
+    The intervals of a family of comparisons hold simultaneously. A family is the estimators that
+    are fitted with the target, or those that are not, and what they are compared with.
     """
     rows = []
     for measure in measures:
         table = results.pivot(index="fold", columns=["estimator", "n_components"], values=measure)
-        others = [pair for pair in table if pair[0] != reference]
-        smallest = PRACTICAL_SIGNIFICANCE_OF_SCORES if measure == "downstream_score" else 0.0
-        for name, size in others:
-            scores, own = (table[label, size].to_numpy() for label in (reference, name))
-            rows.append(
-                {"measure": measure, "estimator": name, "n_components": int(size)}
-                | _difference(scores, own, test_ratio, ALPHA / len(others), smallest)
-            )
+        table = table.dropna(axis="columns", how="all")  # of what cannot restore rows
+        with_target = [pair for pair in table if pair[0] in supervised]
+        plain = [pair for pair in table if pair[0] not in (*supervised, *baselines)]
+        rivals = [pair for pair in plain if pair[0] == reference]
+        families = [(rivals, [pair for pair in plain if pair not in rivals]), (rivals, with_target)]
+        for name in baselines:
+            flat = [pair for pair in table if pair[0] == name]
+            families += [(flat, plain), (flat, with_target)] if flat else []
+        for rivals, pairs in families:
+            for pair in pairs:
+                rival = _rival_of(pair, rivals)
+                row = {"measure": measure, "estimator": pair[0], "n_components": int(pair[1])}
+                row |= {"reference": rival[0], "reference_n_components": int(rival[1])}
+                scores, own = table[rival].to_numpy(), table[pair].to_numpy()
+                alpha, bounds = ALPHA / len(pairs), BOUNDS[measure]
+                row |= paired_difference(scores, own, test_ratio, alpha, bounds)
+                rows.append(row | {"uses_target": pair[0] in supervised})
     return rows
 
 
-def _difference(
-    reference: np.ndarray, own: np.ndarray, test_ratio: float, alpha: float, smallest: float
+def _rival_of(pair: tuple[str, int], rivals: list[tuple[str, int]]) -> tuple[str, int]:
+    """What a pair of name and size is compared with: the smallest rival that is not smaller."""
+    if len(rivals) == 1:
+        return rivals[0]
+    return min((rival for rival in rivals if rival[1] >= pair[1]), key=itemgetter(1))
+
+
+def paired_difference(
+    reference: np.ndarray,
+    own: np.ndarray,
+    test_ratio: float,
+    alpha: float,
+    bounds: tuple[float, float],
 ) -> dict[str, Any]:
-    """Compare scores of one estimator with the reference's, both of shape (n_folds,)."""
+    """Compare scores of one estimator with the reference's, both of shape (n_folds,).
+
+    `bounds` are those of the smallest difference that matters.
+    """
     mean, lower, upper = corrected_interval(own - reference, test_ratio, alpha)
     room = 1 - float(reference.mean())  # for improvement
-    matters = room > 0 and abs(mean) >= max(smallest, PRACTICAL_SIGNIFICANCE * room)
+    matters = abs(mean) >= np.clip(PRACTICAL_SIGNIFICANCE * room, *bounds)
     return {
         "reference_mean": float(reference.mean()),
         "mean": float(own.mean()),

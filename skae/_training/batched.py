@@ -28,8 +28,9 @@ from skae._training.gradients import (
     Gradient,
     closed_form_for,
 )
-from skae._training.net import AutoencoderNet, restores, validation_ratio
+from skae._training.net import AutoencoderNet, features_of, validation_ratio
 from skae._training.optimizers import BatchedFlatParameters
+from skae._training.targets import SupervisedObjective
 from skae.losses import Objective
 from skae.networks.dense import Output, run
 from skae.noise import joined
@@ -46,6 +47,7 @@ SHARED_SETTINGS = (  # settings that are equal for all nets of a batch
     "keep_losses",
     "require_gain",
     "n_standard_errors",
+    "stochastic_depth",
     "device",
 )
 HISTORY_PER_MODEL = (  # entries of the history with one value per model
@@ -254,7 +256,9 @@ class BatchedNet(AutoencoderNet):
         return self
 
     def _make_gradient(self) -> Gradient:
-        return self.gradient_class_(self.module_, self.criterion_, self.backend_)
+        return self.gradient_class_(
+            self.module_, self.criterion_, self.backend_, self.stochastic_depth
+        )
 
     def _set_training(self, training: bool = True) -> None:
         """Do nothing: closed forms have no training mode."""
@@ -324,6 +328,9 @@ class BatchedNet(AutoencoderNet):
         """The trained net of model i."""
         net = self.nets[i]
         restoring = net.restoring
+        training, held_out = features_of(
+            net.module, self.rows_[i], None if self.held_out_ is None else self.held_out_[i]
+        )
         history = History()
         for epoch in self.history:
             of_one = {name: epoch[name][i] for name in HISTORY_PER_MODEL if name in epoch}
@@ -332,12 +339,9 @@ class BatchedNet(AutoencoderNet):
         losses = self.kept_losses_
         kept = None if losses is None else losses[:, [i]]
         net.take_results([self.best_epochs_[i]], kept, [False])
-        held_out = None if self.held_out_ is None else self.held_out_[i]
-        net.validation_ratio_ = validation_ratio(
-            net.module_, (self.rows_[i], None), (held_out, None)
-        )
+        net.validation_ratio_ = validation_ratio(net.module_, (training, None), (held_out, None))
         if held_out is not None and restoring is not None:
-            net.restores_ = restores(restoring(net.module_, held_out), None, None)
+            net.compare_restoring(restoring(net.module_, held_out), None, None)
         return net
 
 
@@ -355,4 +359,6 @@ def _settings_of(objective: Objective) -> tuple[Any, ...]:
         for name, term in objective.terms.items()
     ]
     settings = (sorted(each.items()) for each in (objective.weights, objective.warm_up))
-    return tuple(terms), *map(tuple, settings), objective.positive
+    # The heads of a supervised objective must be for the same targets.
+    supervised = id(objective) if isinstance(objective, SupervisedObjective) else None
+    return tuple(terms), *map(tuple, settings), objective.positive, supervised

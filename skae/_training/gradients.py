@@ -7,7 +7,8 @@ form reuses its arrays, and writes each gradient directly to the memory that the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from skae._training.targets import SupervisedObjective
 from skae.losses import (
     KL,
     Objective,
@@ -28,15 +30,16 @@ from skae.losses import (
 from skae.networks.dense import (
     LOG_VAR_BOUNDS,
     MLP,
+    Anchored,
     AnchoredAutoencoder,
     Autoencoder,
-    Codec,
     Linear,
     Output,
     VariationalAutoencoder,
     run,
     update_noise_variance,
 )
+from skae.networks.supervised import PredictingNetwork, without_head
 
 
 class Gradient(Protocol):
@@ -59,21 +62,47 @@ class Gradient(Protocol):
 class AutogradGradient:
     """Gradient of any network and objective by automatic differentiation.
 
-    `gradient` is the vector of which each parameter's `grad` is a view.
+    `gradient` is the vector of which each parameter's `grad` is a view. In an anchored network,
+    the codes of the first rows of each batch, a share of `stochastic_depth`, are not corrected.
     """
 
-    def __init__(self, network: Codec, objective: Objective, gradient: Tensor):
+    def __init__(
+        self,
+        network: Any,
+        objective: Objective,
+        gradient: Tensor,
+        stochastic_depth: float = 0.0,
+    ):
         self.network, self.objective, self.gradient = network, objective, gradient
+        self.stochastic_depth = stochastic_depth
+        anchored = without_head(network)
+        self.anchored = anchored if isinstance(anchored, Anchored) else None
 
     def __call__(
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
         self.gradient.zero_()
-        with torch.enable_grad():
+        with torch.enable_grad(), self._partly_uncorrected(len(x)):
             output = run(self.network, x, noise, weights)
             loss = self.objective(output, x, weights)
             loss.backward()
         return {"loss": loss.detach(), "y_pred": output}
+
+    @contextmanager
+    def _partly_uncorrected(self, n_rows: int) -> Iterator[None]:
+        """Inside the block, the codes of the first rows are not corrected."""
+        if self.anchored is not None:
+            self.anchored.n_uncorrected = n_uncorrected(n_rows, self.stochastic_depth)
+        try:
+            yield
+        finally:
+            if self.anchored is not None:
+                self.anchored.n_uncorrected = 0
+
+
+def n_uncorrected(n_rows: int, stochastic_depth: float) -> int:
+    """Number of rows of a batch whose codes are not corrected in a training step."""
+    return int(stochastic_depth * n_rows)
 
 
 class ActivationDerivative(NamedTuple):
@@ -286,20 +315,75 @@ class Workspace:
         self.kept = torch.empty_like(last) if mlp.ends_active else None
 
 
+class HeadGradient:
+    """Gradient of the loss of a linear head on codes, in closed form.
+
+    Parameters, buffers and codes may have a leading axis of models.
+    """
+
+    def __init__(self, network: PredictingNetwork, objective: SupervisedObjective):
+        layer: Any = network.head[0]
+        self.objective = objective
+        self.weight, self.bias = layer.weight.detach(), layer.bias.detach().unsqueeze(-2)
+        self.gradients = layer.weight.grad, layer.bias.grad
+        self.center = network.center.to(self.weight.dtype).unsqueeze(-2)
+        self.scale = network.scale.to(self.weight.dtype).unsqueeze(-2)
+
+    def outputs(self, codes: Tensor) -> Tensor:
+        """Outputs of the head, (..., n_rows, n_columns)."""
+        return self._outputs((codes - self.center) / self.scale)
+
+    def _outputs(self, standardized: Tensor) -> Tensor:
+        return standardized @ self.weight.mT + self.bias
+
+    def __call__(self, codes: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of the rows, and its gradient with respect to their codes."""
+        standardized = (codes - self.center) / self.scale
+        loss, of_outputs = self.objective.head_losses_and_gradient(
+            self._outputs(standardized), columns
+        )
+        self.gradients[0].copy_(of_outputs.mT @ standardized)
+        self.gradients[1].copy_(of_outputs.sum(dim=-2))
+        return loss, of_outputs @ self.weight / self.scale
+
+
+class CodecWorkspace(NamedTuple):
+    """Workspaces of an encoder and a decoder, and arrays (..., n_rows, n_components).
+
+    `codes` are the codes, `linear` is for the skip connection around the decoder.
+    """
+
+    encoder: Workspace
+    decoder: Workspace
+    codes: ArrayPair
+    linear: Any
+
+
 class ClosedFormGradient:
     """Gradient of an autoencoder of two MLPs, anchored or not, in closed form.
 
-    Parameters, buffers and rows may have a leading axis of models.
+    Parameters, buffers and rows may have a leading axis of models. The code may have a linear
+    head that predicts targets, which are columns behind the features of rows.
 
     For rows x, the code is z = f(x) + V x and the reconstruction x̂ = g(z) + Vᵀ z. The gradient
     with respect to z is that through g, plus V times the gradient with respect to x̂. Without an
-    anchor, V is zero.
+    anchor, V is zero. For the first rows of each batch, a share of `stochastic_depth`, f is left
+    out.
     """
 
-    def __init__(self, network: Any, objective: Objective, backend: ArrayBackend):
+    def __init__(
+        self,
+        network: Any,
+        objective: Objective,
+        backend: ArrayBackend,
+        stochastic_depth: float = 0.0,
+    ):
+        self.head, self.n_features = _head_of(network, objective)
+        network = without_head(network)
         anchored = isinstance(network, AnchoredAutoencoder)
         pair = network.network if anchored else network
         self.backend = backend
+        self.stochastic_depth = stochastic_depth if anchored else 0.0
         self.encoder, self.decoder = (
             ClosedFormMLP(pair.encoder, backend),
             ClosedFormMLP(pair.decoder, backend),
@@ -309,11 +393,13 @@ class ClosedFormGradient:
         if anchored:
             dtype = self.encoder.weights[0].tensor.dtype
             self.components = backend.pair(network.components.to(dtype))
-        self.workspaces: dict[int, tuple[Workspace, Workspace]] = {}
+        self.workspaces: dict[tuple[int, int], CodecWorkspace] = {}
 
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
         """Whether this closed form is that of the network and the objective."""
+        is_supervised = _is_supervised(network, objective)
+        network = without_head(network)
         pair = network
         if type(network) is AnchoredAutoencoder and network.gates is None:
             pair = network.network
@@ -323,52 +409,78 @@ class ClosedFormGradient:
             and all(_has_closed_form(mlp) for mlp in (pair.encoder, pair.decoder))
             and len(terms) == 1
             and terms[0] in LOSS_GRADIENTS
-            and not objective.weights
+            and is_supervised is not None
+            and objective.weights.keys() == ({"target"} if is_supervised else set())
         )
 
-    def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace]:
-        if n_rows not in self.workspaces:
-            encoder, decoder = (
-                Workspace(mlp, self.backend, n_rows) for mlp in (self.encoder, self.decoder)
-            )
-            self.workspaces[n_rows] = encoder, decoder
-        return self.workspaces[n_rows]
+    def _workspace(self, n_rows: int, n_plain: int) -> CodecWorkspace:
+        if (n_rows, n_plain) not in self.workspaces:
+            encoder = Workspace(self.encoder, self.backend, n_rows - n_plain)
+            decoder = Workspace(self.decoder, self.backend, n_rows)
+            like_codes = decoder.input_grads[0].tensor
+            codes = encoder.results[-1]
+            if self.components is not None:
+                codes = self.backend.pair(torch.empty_like(like_codes))
+            linear = self.backend.view(torch.empty_like(like_codes))
+            self.workspaces[n_rows, n_plain] = CodecWorkspace(encoder, decoder, codes, linear)
+        return self.workspaces[n_rows, n_plain]
 
     def __call__(
         self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        encoder, decoder = self._workspaces(x.shape[-2])
-        target, V = self.backend.pair(x), self.components
+        n_plain = n_uncorrected(x.shape[-2], self.stochastic_depth)
+        work = self._workspace(x.shape[-2], n_plain)
+        target, V = self.backend.pair(x[..., : self.n_features]), self.components
         rows = target if noise is None else self.backend.pair(noise)
-        z, decoded = self._forward(rows, encoder, decoder)
+        some = self._without_first(rows, n_plain)
+        decoded = self._forward(rows, some, work, n_plain)
         loss = self.loss_gradient(decoded, target, self.backend)  # overwrites `decoded`
-        self.decoder.backward(z, decoder, decoded, to_input=True)
-        grad = decoder.input_grads[0]
+        self.decoder.backward(work.codes, work.decoder, decoded, to_input=True)
+        grad = work.decoder.input_grads[0]
         if V is not None:
-            self._add_product(grad, decoded, V.transposed, encoder.linear)
-        self.encoder.backward(rows, encoder, grad, to_input=False)
+            self._add_product(grad, decoded, V.transposed, work.linear)
+        if self.head is not None:
+            of_head, head_grad = self.head(work.codes.tensor, x[..., self.n_features :])
+            loss = loss + self.backend.view(of_head)
+            grad.tensor.add_(head_grad)
+        grad = self._without_first(grad, n_plain)
+        self.encoder.backward(some, work.encoder, grad, to_input=False)
         return {"loss": loss}
+
+    def _without_first(self, rows: ArrayPair, n_rows: int) -> ArrayPair:
+        """Rows after the first ones."""
+        return self.backend.pair(rows.tensor[..., n_rows:, :]) if n_rows else rows
 
     def output(self, x: Tensor, noise: Tensor | None = None) -> Output:
         """Output of the network, without gradients. The next call overwrites it."""
+        x = x[..., : self.n_features]
         rows = self.backend.pair(x if noise is None else noise)
-        z, decoded = self._forward(rows, *self._workspaces(x.shape[-2]))
-        return Output(decoded.tensor, z.tensor, None if noise is None else noise != x)
+        work = self._workspace(x.shape[-2], 0)
+        decoded = self._forward(rows, rows, work, 0).tensor
+        codes = work.codes.tensor
+        output = Output(decoded, codes, None if noise is None else noise != x)
+        if self.head is None:
+            return output
+        return output._replace(prediction=self.head.outputs(codes))
 
     def _forward(
-        self, rows: ArrayPair, encoder: Workspace, decoder: Workspace
-    ) -> tuple[ArrayPair, ArrayPair]:
-        """Codes (..., n_rows, n_components) and reconstructions (..., n_rows, n_features)."""
-        V = self.components
-        self.encoder.forward(rows, encoder)
-        z = encoder.results[-1]
+        self, rows: ArrayPair, some: ArrayPair, work: CodecWorkspace, n_plain: int
+    ) -> ArrayPair:
+        """Compute codes in the workspace, and return reconstructions (..., n_rows, n_features).
+
+        The codes of `some` rows, those after the first `n_plain`, are corrected.
+        """
+        V, codes = self.components, work.codes.array
+        self.encoder.forward(some, work.encoder)
         if V is not None:
-            self._add_product(z, rows, V.transposed, encoder.linear)
-        self.decoder.forward(z, decoder)
-        decoded = decoder.results[-1]
+            self.backend.product(rows.array, V.transposed, out=codes)
+            corrected = codes[..., n_plain:, :]
+            corrected += work.encoder.results[-1].array
+        self.decoder.forward(work.codes, work.decoder)
+        decoded = work.decoder.results[-1]
         if V is not None:
-            self._add_product(decoded, z, V.array, decoder.linear)
-        return z, decoded
+            self._add_product(decoded, work.codes, V.array, work.decoder.linear)
+        return decoded
 
     def _add_product(self, result: ArrayPair, a: ArrayPair, b: Any, out: Any) -> None:
         """Add ``a @ b``, which is computed in `out`, to a result."""
@@ -383,14 +495,22 @@ class VariationalGradient:
 
     The posterior has mean m and log-variance v, and the code is z = m + ε exp(v / 2). Let G be
     the gradient of the loss with respect to z. The gradient with respect to m is G + β m / n,
-    and with respect to v it is G ε exp(v / 2) / 2 + β (exp(v) - 1) / (2 n), for n rows.
+    and with respect to v it is G ε exp(v / 2) / 2 + β (exp(v) - 1) / (2 n), for n rows. For the
+    first rows of each batch, a share of `stochastic_depth`, the encoder's MLP is left out.
     """
 
     def __init__(
-        self, network: VariationalAutoencoder, objective: Objective, backend: ArrayBackend
+        self,
+        network: Any,
+        objective: Objective,
+        backend: ArrayBackend,
+        stochastic_depth: float = 0.0,
     ):
         self.objective, self.backend = objective, backend
-        pair = network.network
+        self.stochastic_depth = stochastic_depth
+        self.head, self.n_features = _head_of(network, objective)
+        network = without_head(network)
+        pair: Any = network.network
         self.encoder, self.decoder = (
             ClosedFormMLP(pair.encoder, backend),
             ClosedFormMLP(pair.decoder, backend),
@@ -422,7 +542,8 @@ class VariationalGradient:
     @staticmethod
     def covers(network: Any, objective: Objective) -> bool:
         """Whether this closed form is that of the network and the objective."""
-        terms = objective.terms
+        is_supervised = _is_supervised(network, objective)
+        network, terms = without_head(network), objective.terms
         return (
             type(network) is VariationalAutoencoder
             and network.gates is None
@@ -431,7 +552,8 @@ class VariationalGradient:
             and terms.keys() == {"reconstruction", "kl"}
             and terms["reconstruction"] in (gaussian_nll, binary_cross_entropy)
             and type(terms["kl"]) is KL
-            and objective.weights.keys() <= {"kl"}
+            and is_supervised is not None
+            and objective.weights.keys() <= {"kl", "target"}
         )
 
     def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace, ArrayPair]:
@@ -447,9 +569,12 @@ class VariationalGradient:
         self, x: Tensor, noise: Any = None, weights: Tensor | None = None
     ) -> dict[str, Any]:
         encoder, decoder, z = self._workspaces(x.shape[-2])
+        x, columns = x[..., : self.n_features], x
         rows, draws = self.backend.pair(x), self.backend.view(noise)
         product, exp = self.backend.product, self.backend.exp
         self.encoder.forward(rows, encoder)
+        n_plain = n_uncorrected(x.shape[-2], self.stochastic_depth)
+        encoder.results[-1].array[..., :n_plain, :] = 0
         mean, log_var = self._halves(encoder.results[-1])
         mean += product(rows.array, self.encoding.transposed, out=z.array)
         if self.shift is not None:
@@ -470,7 +595,16 @@ class VariationalGradient:
         self.decoder.backward(z, decoder, decoded, to_input=True)
         grad = decoder.input_grads[0].array
         grad += product(decoded.array, self.decoding.transposed, out=z.array)
+        head_grad = None
+        if self.head is not None:
+            n_components = z.tensor.shape[-1]
+            means = encoder.results[-1].tensor[..., :n_components]
+            of_head, head_grad = self.head(means, columns[..., self.n_features :])
+            loss = loss + self.backend.view(of_head)
         loss = loss + self._divergence(encoder.results[-1], grad, draws * std)
+        if head_grad is not None:
+            means.add_(head_grad)
+        encoder.results[-1].array[..., :n_plain, :] = 0
         self.encoder.backward(rows, encoder, encoder.results[-1], to_input=False)
         return {"loss": loss}
 
@@ -525,6 +659,19 @@ class VariationalGradient:
         return divergence.sum((-2, -1)) * share
 
 
+def _head_of(network: Any, objective: Any) -> tuple[HeadGradient | None, int | None]:
+    """Gradient of the network's head, and the number of features; None without a head."""
+    if not isinstance(network, PredictingNetwork):
+        return None, None
+    return HeadGradient(network, objective), network.n_features
+
+
+def _is_supervised(network: Any, objective: Objective) -> bool | None:
+    """Whether there is a head, and the objective has its loss; None if they do not fit."""
+    has_head = isinstance(network, PredictingNetwork)
+    return has_head if has_head == isinstance(objective, SupervisedObjective) else None
+
+
 def _has_closed_form(mlp: nn.Module) -> bool:
     activations = {type(layer) for layer in mlp.children()} - {Linear}
     is_plain = len(activations) <= 1 and activations <= DERIVATIVES.keys()
@@ -538,7 +685,12 @@ def closed_form_for(network: Any, objective: Objective) -> Any:
 
 
 def make_gradient(
-    network: Any, objective: Objective, gradient: Tensor, *, by_autograd: bool
+    network: Any,
+    objective: Objective,
+    gradient: Tensor,
+    *,
+    by_autograd: bool,
+    stochastic_depth: float = 0.0,
 ) -> Gradient:
     """Choose the fastest training step: a closed form if there is one, else autograd.
 
@@ -547,6 +699,6 @@ def make_gradient(
     """
     kind = None if by_autograd else closed_form_for(network, objective)
     if kind is None:
-        return AutogradGradient(network, objective, gradient)
+        return AutogradGradient(network, objective, gradient, stochastic_depth)
     on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
-    return kind(network, objective, NUMPY if on_one_thread else TORCH)
+    return kind(network, objective, NUMPY if on_one_thread else TORCH, stochastic_depth)

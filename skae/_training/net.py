@@ -38,7 +38,9 @@ from skae._training.validation_split import upper_bounds
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
 from skae.networks.serialization import sizes_of
+from skae.networks.supervised import PredictingNetwork, without_head
 
+SMALLEST_ERROR = 1e-9  # mean squared error of a row, in units of the mean feature variance
 TRAINING_STATE = (
     "optimizer_",
     "flat_",
@@ -117,7 +119,9 @@ class AutoencoderNet(NeuralNet):
     restoring : callable, default=None
         ``(network, rows) -> errors`` of shape (2, n_rows): squared errors of rows that the network
         restores, and that PCA restores. `restores_` says whether the network's errors of held-out
-        rows are significantly lower.
+        rows are significantly lower, `pca_error_ratio_` is their mean over that of PCA.
+    stochastic_depth : float
+        Share of the rows of each batch whose codes an anchored network does not correct.
     callbacks : list
         skorch callbacks.
     device : str
@@ -152,6 +156,7 @@ class AutoencoderNet(NeuralNet):
         noise: Callable[[], nn.Module | None] | None = None,
         gradient: Callable[..., Gradient] | None = None,
         restoring: Callable[[Any, Tensor], Tensor] | None = None,
+        stochastic_depth: float = 0.0,
         callbacks: Sequence[Any] = (),
         device: str = "cpu",
         verbose: int = 0,
@@ -182,9 +187,11 @@ class AutoencoderNet(NeuralNet):
         self.noise = noise
         self.gradient = gradient
         self.restoring = restoring
+        self.stochastic_depth = stochastic_depth
 
     is_batched = False  # whether many models are trained at once
     restores_ = True  # unless held-out rows say otherwise
+    pca_error_ratio_ = float("nan")  # unless rows were held out
 
     # Set by skorch and by `_initialize_optimizer`, which mypy cannot see.
     module: Any
@@ -262,15 +269,23 @@ class AutoencoderNet(NeuralNet):
         """
         self._take_rows(X, held_out, held_out_weights, held_out_units)
         self._train(n_epochs)
-        training = self.rows_, self.source_.weights
         self._set_training(False)
-        validation = self.held_out_, self.held_out_weights_
-        self.validation_ratio_ = validation_ratio(self.module_, training, validation)
-        if self.held_out_ is not None and self.restoring is not None:
-            parts = self.held_out_.split(EVALUATION_ROWS)
-            errors = torch.cat([self.restoring(self.module_, rows) for rows in parts], dim=1)
-            self.restores_ = restores(errors, self.held_out_weights_, self.held_out_units_)
+        training, validation = features_of(self.module_, self.rows_, self.held_out_)
+        self.validation_ratio_ = validation_ratio(
+            without_head(self.module_),
+            (training, self.source_.weights),
+            (validation, self.held_out_weights_),
+        )
+        if validation is not None and self.restoring is not None:
+            network, parts = without_head(self.module_), validation.split(EVALUATION_ROWS)
+            errors = torch.cat([self.restoring(network, rows) for rows in parts], dim=1)
+            self.compare_restoring(errors, self.held_out_weights_, self.held_out_units_)
         return self
+
+    def compare_restoring(self, errors: Tensor, weights: Tensor | None, units: Any) -> None:
+        """Set how well rows are restored, given errors (2, n_rows) of the network and of PCA."""
+        self.restores_ = restores(errors, weights, units)
+        self.pca_error_ratio_ = error_ratio(errors, weights)
 
     def _train(self, n_epochs: int | None, state: dict[str, Any] | None = None) -> dict[str, Any]:
         """Train on the rows that were taken; return the state before the best weights are kept."""
@@ -368,6 +383,7 @@ class AutoencoderNet(NeuralNet):
             self.criterion_,
             self.flat_.gradient,
             by_autograd=self.hooks_["on_batch_end"] or self.source_.weights is not None,
+            stochastic_depth=self.stochastic_depth,
         )
 
     def run_single_epoch(
@@ -552,7 +568,9 @@ class AutoencoderNet(NeuralNet):
 
     def _as_trained(self) -> AutoencoderNet:
         """Keep only the network and its history."""
-        self.module_.eval()
+        self.__dict__["module_"] = without_head(
+            self.module_
+        ).eval()  # skorch forbids `self.module_ =`
         self.module, self.criterion = type(self.module_), type(self.criterion)
         self.noise = self.gradient = self.restoring = None
         self.callbacks_ = []
@@ -709,6 +727,23 @@ def restores(errors: Tensor, weights: Tensor | None, units: Any) -> bool:
     w = None if weights is None else weights.numpy()
     (bound,) = upper_bounds((ours - theirs)[None], RESTORING_ERRORS, w, units)
     return bool(bound < 0)
+
+
+def error_ratio(errors: Tensor, weights: Tensor | None) -> float:
+    """Mean of the first errors over that of the second, of shape (2, n_rows).
+
+    Errors of the size of rounding errors are zero. The ratio is 1 if both are.
+    """
+    ours, theirs = np.average(errors.double().cpu().numpy(), axis=1, weights=weights)
+    if theirs <= SMALLEST_ERROR:
+        return 1.0 if ours <= SMALLEST_ERROR else float("inf")
+    return float(ours / theirs)
+
+
+def features_of(network: nn.Module, *rows: Tensor | None) -> Any:
+    """Rows without the targets that a `PredictingNetwork` is given; other rows as they are."""
+    n_features = network.n_features if isinstance(network, PredictingNetwork) else None
+    return [None if some is None else some[:, :n_features] for some in rows]
 
 
 def _settings(kind: type) -> list[str]:

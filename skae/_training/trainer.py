@@ -19,7 +19,7 @@ from skae._data.warnings import warn
 from skae._training.batched import TrainingRun, run_batched
 from skae._training.best_weights import ScoreScale
 from skae._training.gradients import Gradient
-from skae._training.net import AutoencoderNet, restores
+from skae._training.net import AutoencoderNet, error_ratio, restores
 from skae._training.validation_split import (
     FEW_UNITS,
     MIN_UNITS,
@@ -71,6 +71,7 @@ class Trainer:
     is_strict: bool = True
     restoring: Callable[[Any, Any], Any] | None = None
     must_restore: bool = False
+    stochastic_depth: float = 0.0  # of anchored networks
 
     @property
     def is_careful(self) -> bool:
@@ -108,6 +109,7 @@ class Trainer:
         quiet: dict[str, Any] = {}
         if is_fold:
             quiet = {"keep_losses": True, "callbacks": [], "verbose": 0, "patience": None}
+            quiet["restoring"] = None  # `Folds` compares restoring
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
         n_threads = training_threads(network, batch_size, self.device)
         if validation is None:
@@ -144,7 +146,8 @@ class Trainer:
             "seed": self.order_seed,
             "noise": self.make_noise,
             "gradient": self.make_gradient,
-            "restoring": None if self.must_restore else self.restoring,
+            "restoring": self.restoring,
+            "stochastic_depth": self.stochastic_depth,
             "callbacks": [clone(c, safe=False) for c in p["callbacks"] or ()],
             "device": str(self.device),
             "verbose": int(p["verbose"]),
@@ -303,6 +306,7 @@ class CrossValidation(NamedTuple):
     validation_curve: list[float]  # mean validation loss per row after each epoch
     validation_ratio: float  # squared error of validation rows over that of training rows
     restores: bool  # whether clean rows are restored better than by PCA
+    pca_error_ratio: float  # squared error of clean validation rows over PCA's
 
 
 def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
@@ -319,7 +323,7 @@ def train_networks(jobs: list[TrainingJob]) -> list[Trained]:
             curve = [epoch["valid_loss"] for epoch in net.history if "valid_loss" in epoch]
         else:
             net.validation_ratio_ = validation.validation_ratio
-            net.restores_ = validation.restores
+            net.restores_, net.pca_error_ratio_ = validation.restores, validation.pca_error_ratio
             curve = validation.validation_curve
         results.append(Trained(net, curve))
     return results
@@ -365,7 +369,9 @@ class Folds:
         """Add the trained net of the next fold."""
         self.nets.append(net)
         if self.job.trainer.restoring is not None:
-            self.restored.append(self.job.trainer.restoring(net.module_, run.held_out))
+            held_out: Any = run.held_out
+            rows = held_out[:, : self.job.rows.shape[1]]  # without targets
+            self.restored.append(self.job.trainer.restoring(net.module_, rows.to(net.device)).cpu())
 
     def is_undecided(self) -> bool:
         """Whether few rows gain in the first five folds, so that five more should confirm it."""
@@ -380,20 +386,22 @@ class Folds:
         losses, weights, units = self._losses()
         curve = np.average(losses, axis=1, weights=weights)
         ratio = float(np.mean([net.validation_ratio_ for net in self.nets]))
-        restored = self._restores()
+        restored, pca_ratio = self._restores()
         if self.is_few:
             best = 0
             if self.n_times > 1:
                 best = self._best_of_few(SCORE_ERRORS, losses, weights, units)
             if self.job.trainer.must_restore and not restored:
                 best = 0
-            return CrossValidation(best, curve[1:].tolist(), ratio, restored)
+            pca_ratio = pca_ratio if best else 1.0
+            return CrossValidation(best, curve[1:].tolist(), ratio, restored, pca_ratio)
         best, trainer = int(np.nanargmin(curve)), self.job.trainer
         n_errors = standard_errors_needed(self.job.rows.n_units) - trainer.standard_errors_waived
         options: Any = {"n_standard_errors": max(0, n_errors), "weights": weights, "units": units}
         if not is_better(losses[best], losses[0], **options):
             best = 0
-        return CrossValidation(best, curve[1:].tolist(), ratio, restored)
+        pca_ratio = pca_ratio if best else 1.0
+        return CrossValidation(best, curve[1:].tolist(), ratio, restored, pca_ratio)
 
     def _losses(self) -> tuple[np.ndarray, Any, Any]:
         """Losses (n_epochs + 1, n_rows) that start at PCA, with weights and units of the rows."""
@@ -406,14 +414,20 @@ class Folds:
             held_out = np.arange(len(rows))
         return losses, rows.weights_of(held_out), rows.units_of(held_out)
 
-    def _restores(self) -> bool:
-        """Whether clean held-out rows are restored better than by PCA."""
+    def _restores(self) -> tuple[bool, float]:
+        """Whether clean held-out rows are restored better than by PCA, and their error over PCA's.
+
+        Each network is judged at its own best epoch.
+        """
         if not self.restored:
-            return True
+            return True, float("nan")
         rows, held_out = self.job.rows, np.concatenate([index for _, index in self.splits])
         labels = np.arange(len(rows)) if rows.units is None else rows.units
-        weights = rows.tensor_of_weights(held_out, torch.float64)
-        return restores(torch.cat(self.restored, dim=1), weights, labels[held_out])
+        weights, errors = (
+            rows.tensor_of_weights(held_out, torch.float64),
+            torch.cat(self.restored, dim=1),
+        )
+        return restores(errors, weights, labels[held_out]), error_ratio(errors, weights)
 
     def _best_of_few(
         self, score_errors: float, losses: np.ndarray, weights: Any, units: Any

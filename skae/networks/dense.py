@@ -48,6 +48,8 @@ class Output(NamedTuple):
         Penalty of each row's code, besides the error, where the network has one.
     activity : Tensor of shape (n_components,), or None
         Mean over the rows of each unit's activation, where the objective penalises it.
+    prediction : Tensor of shape (n_rows, n_targets), or None
+        What a head on the code predicts, where the network has one.
     """
 
     reconstruction: Tensor
@@ -58,6 +60,7 @@ class Output(NamedTuple):
     noise_variance: Tensor | None = None
     cost: Tensor | None = None
     activity: Tensor | None = None
+    prediction: Tensor | None = None
 
 
 class Codec(Protocol):
@@ -235,11 +238,15 @@ class Anchored(nn.Module):
     code_region : Tensor of shape (3, n_components), float64, or None
         Lowest and highest value, and standard deviation, of each component. t is the root mean
         square over the components of the distances outside, in 1.5 standard deviations.
+    n_uncorrected : int
+        Number of rows, the first ones, whose codes are not corrected. A training step may set it;
+        else it is 0.
     """
 
     network: Any
     row_region: Tensor | None
     code_region: Tensor | None
+    n_uncorrected = 0
 
     def _init_corrections(
         self, network: Codec, gated: bool, row_region: Tensor | None, code_region: Tensor | None
@@ -263,6 +270,9 @@ class Anchored(nn.Module):
         correction = self.network.encode(x)
         if self.gates is not None:
             correction = self.gates[0] * correction
+        if self.n_uncorrected:
+            first, others = correction.tensor_split([self.n_uncorrected])
+            correction = torch.cat([torch.zeros_like(first), others])
         if self.row_region is None:
             return correction
         return correction * fade(outside(x, self.row_region))
@@ -413,6 +423,22 @@ class AnchoredAutoencoder(Anchored, Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:  # noqa: D102
         return torch.addmm(self.correct_row(z), z, self.components.to(z.dtype))
+
+    @torch.no_grad()
+    def restoring_errors(self, x: Tensor) -> Tensor:
+        """Squared errors of restored rows, and those of PCA.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (2, n_rows)
+        """
+        along = x @ self.components.T.to(x.dtype)
+        restored = self.decode(self.encode(x)), along @ self.components.to(x.dtype)
+        return torch.stack([(each - x).square().sum(dim=1) for each in restored])
 
 
 class SelfRunning(nn.Module):

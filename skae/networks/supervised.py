@@ -1,4 +1,4 @@
-"""A linear head on the codes of a network, which predicts targets."""
+"""Linear heads on the codes of a network, which predict targets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skae.networks.dense import MLP
+from skae.networks.dense import MLP, Output, SelfRunning, run
 
 
 class HeadedNetwork(nn.Module):
@@ -124,3 +124,67 @@ class HeadedNetwork(nn.Module):
             passed = torch.autograd.grad(codes.sum(), parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, passed, strict=True):
             parameter.requires_grad_(encoder and gradient is not None)
+
+
+class PredictingNetwork(SelfRunning):
+    """An autoencoder and a linear head on its code, while both are trained together.
+
+    Rows have the targets in further columns after their features.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Has `encode` and `decode`.
+    head : MLP
+        Maps centred codes, divided by `scale`, to predictions.
+    center, scale : Tensor of shape (n_components,), float64
+    n_features : int
+        Columns of rows that are encoded.
+    """
+
+    __module__ = "skae.networks"
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, network: Any, head: MLP, center: Tensor, scale: Tensor, n_features: int):
+        super().__init__()
+        self.network = network
+        self.head = head
+        self.n_features = n_features
+        self.register_buffer("center", center)
+        self.register_buffer("scale", scale)
+
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
+        """Encode and decode rows, and predict targets from their codes.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features or more)
+        noise : Tensor of shape (n_rows, n_columns), default=None
+            Corrupted rows, or reparameterisation noise.
+        weights : Tensor of shape (n_rows,), default=None
+
+        Returns
+        -------
+        Output
+            Predictions are of posterior means, where the network has them.
+        """
+        output = run(self.network, x[:, : self.n_features], noise, weights)
+        code = output.code if output.mean is None else output.mean
+        code = (code - self.center.to(code.dtype)) / self.scale.to(code.dtype)
+        return output._replace(prediction=self.head(code))
+
+
+def without_head(network: Any) -> Any:
+    """Return the autoencoder of a `PredictingNetwork`; any other network as it is.
+
+    Parameters
+    ----------
+    network : nn.Module
+
+    Returns
+    -------
+    nn.Module
+    """
+    return network.network if isinstance(network, PredictingNetwork) else network

@@ -60,6 +60,8 @@ BAD_VALUES = {
     "activation": ["swish", None, 3],
     "anchor": ["lda", True],
     "loss": ["mse", None],
+    "target_weight": [-1, math.inf, "auto", None],
+    "stochastic_depth": [-0.1, 1.1, "none", None],
     "whiten": ["yes", None],
     "latent_density": ["mixture", None, 3],
     "likelihood": ["normal", None],

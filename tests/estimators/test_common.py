@@ -52,6 +52,8 @@ OTHER_VALUES = {
     "activation": "tanh",
     "anchor": None,
     "loss": "huber",
+    "target_weight": 0.5,
+    "stochastic_depth": 0.3,
     "whiten": True,
     "latent_density": "gaussian",
     "likelihood": "bernoulli",
@@ -112,6 +114,7 @@ CHECKED = [
             {"network": OwnModule},
             {"network": OwnModule, "anchor": None},
             {"optimizer": "sgd", **ALL_ROWS},
+            {"target_weight": 1.0, **ALL_ROWS},
         ]
     ),
     *(
@@ -137,6 +140,7 @@ CHECKED = [
             {"latent_density": "gaussian_mixture", "whiten": True, "n_components": None},
             {"n_components": 50, **ALL_ROWS},
             {"network": OwnVariational, **ALL_ROWS},
+            {"target_weight": 1.0, **ALL_ROWS},
         ]
     ),
     *(
@@ -242,7 +246,7 @@ def test_clone_and_set_params_of_every_parameter(kind, name, wine):
         assert cloned.get_params() == changed.get_params()
     if name != "max_epochs":
         cloned.set_params(max_epochs=2)
-    Z = cloned.fit_transform(minmax_scale(wine[:60]))
+    Z = cloned.fit_transform(minmax_scale(wine[:60]), labels_of(wine[:60]))
     assert np.isfinite(Z.toarray() if sparse.issparse(Z) else Z).all()
     assert getattr(changed, name) is value
 

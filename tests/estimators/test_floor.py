@@ -183,7 +183,7 @@ def test_compare_passes_groups_to_folds_and_fits(panel):
     X, groups, _ = panel
     y = groups % 2
     estimators = [AutoencoderTransformer(max_epochs=3)]
-    result = compare(X, y, 2, estimators, cv=4, groups=groups)
+    result = compare(X, y, 2, estimators, cv=4, groups=groups, baselines=False)
     assert result.summary.shape[0] == 2
     with pytest.raises(ValueError, match="number of groups, 2"):
         compare(X, None, 2, estimators, cv=4, groups=groups % 2)

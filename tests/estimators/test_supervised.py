@@ -38,7 +38,7 @@ from skae._estimators.supervised.label_propagation import (
     neighbor_graphs,
     propagate,
 )
-from skae._estimators.supervised.targets import ClassTarget
+from skae._training.targets import ClassTarget
 from skae._training.validation_split import stratified_folds, stratified_hold_out
 from skae.noise import NOISES
 

@@ -404,7 +404,7 @@ def test_whole_fits_agree_with_autograd(cancer, monkeypatch):
         return make(n_components=3, max_epochs=30, early_stopping=False).fit(cancer[:25])
 
     written = fit()
-    monkeypatch.setattr("skae._training.net.make_gradient", lambda n, o, g, by_autograd: (
+    monkeypatch.setattr("skae._training.net.make_gradient", lambda n, o, g, **options: (
         AutogradGradient(n, o, g)))  # fmt: skip
     by_autograd = fit()
     assert_close(written.transform(cancer), by_autograd.transform(cancer), 1e-9)

@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 from html.parser import HTMLParser
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,19 +14,30 @@ import pytest
 from conftest import FAST, fast, make_fast
 from joblib import parallel_config
 from scipy import stats
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_diabetes, load_digits, load_wine, make_swiss_roll
 from sklearn.decomposition import PCA, FactorAnalysis, KernelPCA, TruncatedSVD
-from sklearn.linear_model import LinearRegression
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 
 import skae
 from skae import AutoencoderTransformer, VAETransformer
-from skae._model_selection.significance import corrected_interval, paired_differences
+from skae._model_selection.baselines import MEAN, MOST_FREQUENT, RAW_COLUMNS
+from skae._model_selection.significance import (
+    BOUNDS,
+    corrected_interval,
+    paired_difference,
+    paired_differences,
+)
 from skae._model_selection.verdict import verdict_of
 from skae.metrics import reconstruction_score
 
@@ -80,13 +92,17 @@ def test_pca_does_not_suffice_for_a_rolled_sheet():
 
 def test_pca_itself_is_alike(wine_and_classes):
     X, y = wine_and_classes
-    found = skae.compare(X, y, 2, {"PCA": PCA(), "linear": make_fast(hidden_layer_sizes=())}, cv=3)
+    estimators = {"PCA": PCA(), "linear": make_fast(hidden_layer_sizes=())}
+    found = skae.compare(X, y, 2, estimators, cv=3, baselines=False)
     np.testing.assert_allclose(found.differences["difference"], 0, atol=1e-12)
     assert found.pca_suffices
 
 
-def made_up(gains, scores):
-    """Rows of results in which the rival differs from PCA by gains and scores, fold by fold."""
+def made_up(gains, scores, measures=MEASURES, **others):
+    """Verdict on a rival that differs from PCA by gains and scores, fold by fold.
+
+    `others` are the scores of estimators that restore nothing, if they are not called `both`.
+    """
     rows = [
         {
             "estimator": name,
@@ -98,26 +114,51 @@ def made_up(gains, scores):
         for name, on in (("PCA", 0), ("rival", 1))
         for i, (gain, score) in enumerate(zip(gains, scores, strict=True))
     ]
-    found = paired_differences(pd.DataFrame(rows), "PCA", MEASURES, 0.25)
-    return verdict_of(found, "PCA", MEASURES)
+    rows += [
+        {
+            "estimator": name,
+            "n_components": 2,
+            "fold": i,
+            "explained_variance": 0.5 + 0.01 * i if name == "both" else np.nan,
+            "downstream_score": score,
+        }
+        for name, values in others.items()
+        for i, score in enumerate(values)
+    ]
+    supervised = {"both", "LDA"}
+    baselines = [name for name in others if name not in supervised]
+    found = paired_differences(
+        pd.DataFrame(rows), "PCA", measures, 0.25, supervised=supervised, baselines=baselines
+    )
+    return verdict_of(found, "PCA", measures)
 
 
 UP, DOWN, FLAT, WILD = [0.1, 0.11, 0.12], [-0.1, -0.11, -0.12], [0.001] * 3, [0.4, -0.1, 0.01]
+LOST = [-0.4, 0.1, -0.01]  # in the mean, but not in every fold
 
 
 @pytest.mark.parametrize(
     ("gains", "scores", "suffices", "says"),
     [
-        (FLAT, FLAT, True, ["PCA suffices: ", "accuracy shows no relevant gain"]),
-        (FLAT, UP, False, ["PCA suffices for reconstruction: ", "accuracy is higher: 0.810"]),
-        (UP, UP, False, ["rival reconstructs held-out rows better", "also higher"]),
+        (FLAT, FLAT, True, ["PCA suffices: rival", "no relevant difference at any size."]),
+        (
+            FLAT,
+            UP,
+            False,
+            [
+                "PCA suffices for reconstruction: ",
+                "Accuracy: rival 0.810, PCA 0.700 with 2 components; rival is better here "
+                "(difference 0.110, interval 0.0",
+            ],
+        ),
+        (UP, UP, False, ["rival reconstructs held-out rows better", "; rival is better here"]),
         (
             UP,
             FLAT,
             False,
             [
                 "0.710 of their variance instead of 0.600",
-                "For prediction, PCA suffices nevertheless",
+                "Accuracy: rival 0.701, PCA 0.700 with 2 components; no relevant difference",
             ],
         ),
         (
@@ -126,12 +167,23 @@ UP, DOWN, FLAT, WILD = [0.1, 0.11, 0.12], [-0.1, -0.11, -0.12], [0.001] * 3, [0.
             False,
             [
                 "27 % of the variance that PCA leaves unexplained",
-                "accuracy is lower, however: 0.590",
+                "Accuracy: rival 0.590, PCA 0.700 with 2 components; PCA is better here "
+                "(difference −0.110, interval −0.1",
             ],
         ),
-        (UP, WILD, False, ["The accuracy is also higher, but not significantly"]),
+        (UP, WILD, False, ["rival is better here, but within noise (difference 0.103"]),
+        (UP, LOST, False, ["PCA is better here, but within noise (difference −0.103"]),
         (WILD, FLAT, True, ["PCA suffices: ", "which is not statistically significant"]),
-        (DOWN, FLAT, True, ["PCA suffices: ", "explains no more"]),
+        (
+            DOWN,
+            FLAT,
+            True,
+            [
+                "PCA suffices: rival with 2 components explains less",
+                "0.490 instead of 0.600: PCA is better here",
+            ],
+        ),
+        (LOST, FLAT, True, ["explains less", "0.497 instead of 0.600", ", but within noise"]),
     ],
 )
 def test_the_verdict_says_what_the_differences_are(gains, scores, suffices, says):
@@ -139,6 +191,118 @@ def test_the_verdict_says_what_the_differences_are(gains, scores, suffices, says
     assert found is suffices
     for part in says:
         assert part in verdict
+    uncertain = LOST in (gains, scores) or scores is WILD
+    assert ("within noise" in verdict) is uncertain
+
+
+@pytest.mark.parametrize("reference", [0.5, 0.98, 1.0, -4.0])
+@pytest.mark.parametrize("loss", [0.1, 0.2])
+def test_a_loss_of_ten_points_is_a_loss(reference, loss):
+    own = reference - np.array([loss, loss + 0.01, loss + 0.005])
+    found = paired_difference(np.full(3, reference), own, 0.25, 0.05, BOUNDS["downstream_score"])
+    assert found["outcome"] == "worse"
+
+
+def test_losses_are_told_beside_gains():
+    rows = [
+        {"estimator": name, "n_components": k, "fold": i, **scores_of(name, k, i)}
+        for name in ("PCA", "one", "other")
+        for k in (2, 4)
+        for i in range(4)
+    ]
+    found = paired_differences(pd.DataFrame(rows), "PCA", MEASURES, 0.25)
+    verdict, suffices = verdict_of(found, "PCA", MEASURES)
+    assert not suffices
+    restoring, predicting = verdict.splitlines()
+    assert restoring.startswith("one reconstructs held-out rows better than PCA: with 2 components")
+    assert "With 4 components, other explains 0.3" in restoring
+    assert "PCA is better here" in restoring
+    assert "one 0.9" in predicting.split("; one is better here")[0]
+    assert "other 0.5" in predicting.split("; PCA is better here")[0]
+
+
+def scores_of(name, k, i):
+    """Scores of two rivals: one is better with 2 components, the other worse with 4."""
+    gain = {("one", 2): 0.2, ("other", 4): -0.2}.get((name, k), 0)
+    wobble = 0.001 * i * (name != "PCA")
+    return {"explained_variance": 0.5 + gain + wobble, "downstream_score": 0.7 + gain + wobble}
+
+
+def around(mean):
+    return [mean - 0.01, mean, mean + 0.01]
+
+
+BETTER, SAME, WORSE = around(0.95), around(0.7), around(0.5)
+
+
+@pytest.mark.parametrize(
+    ("others", "suffices", "says"),
+    [
+        (
+            {"both": BETTER, "LDA": BETTER},
+            False,
+            [
+                "Accuracy, target in the fit: both 0.950, PCA 0.700 with 2 components; both is "
+                "better here (difference 0.250",
+                "both does not promise to restore rows: it explains 0.510 of their variance, PCA "
+                "0.600.",
+                "LDA cannot restore rows.",
+            ],
+        ),
+        ({"both": WORSE}, True, ["both 0.500, PCA 0.700 with 2 components; PCA is better here"]),
+        ({"both": SAME}, True, ["both 0.700, PCA 0.700 with 2 components; no relevant difference"]),
+        (
+            {RAW_COLUMNS: BETTER},
+            True,
+            [
+                "Raw columns: accuracy 0.950; the best code without the target, rival with 2 "
+                "components, is worse: 0.701 (difference −0.249",
+                "PCA and rival lose to raw columns.",
+            ],
+        ),
+        ({RAW_COLUMNS: SAME}, True, ["Raw columns: accuracy 0.700", "is as good: 0.701."]),
+        ({RAW_COLUMNS: WORSE}, True, ["Raw columns: accuracy 0.500", "is better: 0.701 ("]),
+        (
+            {RAW_COLUMNS: [0.4, 0.9, 1.0]},
+            True,
+            ["Raw columns: accuracy 0.767", "is worse, but within noise: 0.701 ("],
+        ),
+        (
+            {RAW_COLUMNS: BETTER, "both": BETTER},
+            False,
+            ["lose to raw columns.", "The best code with the target, both with 2 components, is "],
+        ),
+        (
+            {MOST_FREQUENT: SAME},
+            True,
+            ["Always the most frequent: accuracy 0.700. No reducer is significantly better"],
+        ),
+        (
+            {MOST_FREQUENT: SAME, "both": BETTER},
+            False,
+            ["Always the most frequent: accuracy 0.700. Without the target, no reducer is signif"],
+        ),
+        ({MEAN: WORSE}, True, ["Always the mean: accuracy 0.500."]),
+    ],
+    ids=lambda value: " and ".join(value) if isinstance(value, dict) else "",
+)
+def test_the_verdict_names_baselines_and_supervised_reducers(others, suffices, says):
+    verdict, found = made_up(FLAT, FLAT, **others)
+    assert found is suffices
+    for part in says:
+        assert part in verdict
+    assert ("lose to" in verdict) is (others.get(RAW_COLUMNS) is BETTER)
+    assert ("No reducer" in verdict) is (others == {MOST_FREQUENT: SAME})
+
+
+def test_baselines_do_not_widen_other_intervals(wine_and_classes):
+    X, y = wine_and_classes
+    with_them, without = (
+        skae.compare(X, y, 2, [TruncatedSVD()], cv=3, baselines=b).differences
+        for b in (True, False)
+    )
+    chosen = with_them.query("estimator == 'TruncatedSVD' and reference == 'PCA'")
+    pd.testing.assert_frame_equal(chosen.reset_index(drop=True), without)
 
 
 def test_without_correction_the_interval_is_students():
@@ -163,18 +327,204 @@ def test_scores_are_those_of_a_loop_by_hand(wine_and_classes):
     folds = KFold(3, shuffle=True, random_state=1)
     model = KNeighborsClassifier()
     found = skae.compare(X, y, 3, [make_fast()], folds, downstream=model, random_state=0)
-    rivals = {"PCA": PCA(3), "AutoencoderTransformer": make_fast(n_components=3)}
-    for name, rows in found.results.groupby("estimator"):
-        estimator = rivals[name]
+    rivals = {
+        "PCA": PCA(3),
+        "AutoencoderTransformer": make_fast(n_components=3),
+        "LDA": LinearDiscriminantAnalysis(n_components=2),
+        RAW_COLUMNS: FunctionTransformer(),
+        MOST_FREQUENT: FunctionTransformer(),
+    }
+    for name, estimator in rivals.items():
+        rows = found.results.query("estimator == @name")
+        predictor = DummyClassifier() if name == MOST_FREQUENT else model
         for (train, test), row in zip(folds.split(X), rows.itertuples(), strict=True):
             scaler = StandardScaler().fit(X[train])
-            reducer = estimator.fit(scaler.transform(X[train]))
+            reducer = estimator.fit(scaler.transform(X[train]), y[train])
             held_out = scaler.transform(X[test])
-            assert row.explained_variance == pytest.approx(reconstruction_score(reducer, held_out))
-            model.fit(reducer.transform(scaler.transform(X[train])), y[train])
+            if name in ("PCA", "AutoencoderTransformer"):
+                expected = reconstruction_score(reducer, held_out)
+                assert row.explained_variance == pytest.approx(expected)
+            else:
+                assert np.isnan(row.explained_variance)
+            predictor.fit(reducer.transform(scaler.transform(X[train])), y[train])
             assert row.downstream_score == pytest.approx(
-                model.score(reducer.transform(held_out), y[test])
+                predictor.score(reducer.transform(held_out), y[test])
             )
+
+
+class Steered(TransformerMixin, BaseEstimator):
+    """PCA, or partial least squares if there is a weight; it remembers the targets of its fits."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self, n_components=2, target_weight=0.0):
+        self.n_components = n_components
+        self.target_weight = target_weight
+
+    def fit(self, X, y=None):
+        self.seen.append((self.target_weight, y))
+        if self.target_weight == 0:
+            self.model_ = PCA(self.n_components).fit(X)
+            return self
+        numbers = np.eye(3)[np.unique(y, return_inverse=True)[1]] if y.dtype.kind == "U" else y
+        self.model_ = PLSRegression(self.n_components).fit(X, numbers)
+        return self
+
+    def transform(self, X):
+        return self.model_.transform(X)
+
+    def inverse_transform(self, Z):
+        return self.model_.inverse_transform(Z)
+
+
+@pytest.fixture
+def targets_seen(monkeypatch):
+    """Targets that fits of `Steered` get: lists of those with weight 0 and with weight 1."""
+    seen = []
+    monkeypatch.setattr(Steered, "seen", seen)
+    return lambda: ([y for w, y in seen if w == 0], [y for w, y in seen if w == 1])
+
+
+def test_an_estimator_that_can_use_the_target_gets_it(wine_and_classes, targets_seen):
+    X, y = wine_and_classes
+    found = skae.compare(X, y, 2, {"it": Steered(), "again": Steered()}, cv=3)
+    assert found.supervised == ["it with target", "LDA"]
+    plain, with_target = targets_seen()
+    assert (len(plain), len(with_target)) == (6, 3)
+    (row,) = found.summary.query("estimator == 'it with target'").to_dict("records")
+    (pca,) = found.summary.query("estimator == 'PCA'").to_dict("records")
+    assert row["downstream_score"] > pca["downstream_score"]
+    assert row["explained_variance"] < pca["explained_variance"]
+    assert "it with target does not promise to restore rows" in found.verdict
+    assert "it with target" not in found.verdict.splitlines()[0]
+    before = found.differences.query("reference == 'PCA'").set_index("estimator")
+    names = ["it", "again", "it with target", "LDA"]
+    assert [before["uses_target"].loc[[name]].all() for name in names] == [False, False, True, True]
+
+
+@pytest.mark.filterwarnings("ignore:The error of restored")
+def test_the_rows_of_an_autoencoder_with_the_target_are_those_of_a_loop_by_hand():
+    X, y = load_diabetes(return_X_y=True)
+    folds, grades = KFold(2), np.digitize(y, [80, 110, 140, 200])  # whole, yet no classes
+    found = skae.compare(X, grades, 2, [make_fast()], folds, downstream=LinearRegression())
+    rows = found.results.query("estimator == 'AutoencoderTransformer with target'")
+    for (train, test), row in zip(folds.split(X), rows.itertuples(), strict=True):
+        scaler = StandardScaler().fit(X[train])
+        codes, held_out = scaler.transform(X[train]), scaler.transform(X[test])
+        autoencoder = make_fast(target_weight=1.0).fit(codes, grades[train] + 0.5)
+        model = LinearRegression().fit(autoencoder.transform(codes), grades[train])
+        expected = model.score(autoencoder.transform(held_out), grades[test])
+        assert row.downstream_score == pytest.approx(expected)
+        expected = reconstruction_score(autoencoder, held_out)
+        assert row.explained_variance == pytest.approx(expected)
+
+
+def test_a_fit_that_restores_worse_says_so_in_the_verdict_only(recwarn):
+    X, y = load_diabetes(return_X_y=True)
+    found = skae.compare(X, y, 1, [make_fast(max_epochs=40)], cv=2)
+    rows = found.differences.query("uses_target and measure == 'explained_variance'")
+    chosen = rows.set_index("estimator").loc["AutoencoderTransformer with target"]
+    assert chosen["difference"] < -0.02
+    explained = (
+        f"explains {chosen['mean']:.3f} of their variance, PCA {chosen['reference_mean']:.3f}"
+    )
+    assert explained in found.verdict
+    assert [str(w.message) for w in recwarn if "restored" in str(w.message)] == []
+    alone, rows = make_fast(max_epochs=40, n_components=1, target_weight=1.0), scale(X)
+    with pytest.warns(ConvergenceWarning, match="restored held-out rows"):
+        alone.fit(rows, y)
+
+
+def test_one_that_uses_it_already_is_no_plain_reducer(wine_and_classes, targets_seen):
+    X, y = wine_and_classes
+    pipeline = make_pipeline(StandardScaler(), Steered(target_weight=1))
+    found = skae.compare(X, y, 2, {"plain": Steered(), "mine": pipeline}, cv=2)
+    assert found.supervised == ["mine", "LDA"]
+    assert list(map(len, targets_seen())) == [2, 2]
+    alone = skae.compare(X, y, 2, {"mine": pipeline}, cv=2, baselines=False)
+    assert alone.supervised == ["mine"]
+    assert alone.verdict.startswith("Accuracy, target in the fit: mine 0.9")
+
+
+@pytest.mark.parametrize("classes", [[-1, 0, 1], [0, 1, 2], ["a", "b", "c"], [0.0, 1.0, 2.0]])
+def test_classes_cannot_be_taken_for_numbers_or_gaps(wine_and_classes, targets_seen, classes):
+    X, y = wine_and_classes
+    skae.compare(X, np.take(classes, y), 2, [Steered()], cv=2)
+    _, with_target = targets_seen()
+    assert [set(each) for each in with_target] == [{"class 0", "class 1", "class 2"}] * 2
+
+
+@pytest.mark.parametrize("columns", [[0], [0, 1]])
+def test_numbers_are_quantities(targets_seen, columns):
+    X, y = load_diabetes(return_X_y=True)
+    target = np.column_stack([y.astype(int), 100 * X[:, 2]])[:, columns]
+    found = skae.compare(X, target.squeeze(), [2, 4], [Steered()], cv=2)
+    assert found.supervised == ["Steered with target", "PLS"]
+    assert found.baselines == [RAW_COLUMNS, MEAN]
+    summary = found.summary.set_index("estimator")
+    assert summary["downstream_score"][MEAN] < 0.01
+    assert np.isfinite(summary["explained_variance"]["PLS"]).all()
+    _, with_target = targets_seen()
+    for seen in with_target:  # whole numbers would be taken for classes
+        assert (seen % 1 != 0).any(axis=0).all()
+        differences = np.subtract.outer(np.reshape(seen, (221, -1))[:, 0], target[:, 0])
+        assert (differences == 0.5).any(axis=1).all()
+
+
+def test_without_baselines_the_estimators_are_alone(wine_and_classes, targets_seen):
+    X, y = wine_and_classes
+    found = skae.compare(X, y, 2, [Steered()], cv=2, baselines=False)
+    assert set(found.summary["estimator"]) == {"PCA", "Steered"}
+    assert found.supervised == found.baselines == []
+    assert len(found.verdict.splitlines()) == 2
+    without = skae.compare(X, None, 2, [Steered()], cv=2)
+    assert set(without.summary["estimator"]) == {"PCA", "Steered"}
+    assert len(without.verdict.splitlines()) == 1
+    assert set(without.differences["reference"]) == {"PCA"}
+
+
+def test_names_that_are_taken_stay_with_their_owners(wine_and_classes):
+    X, y = wine_and_classes
+    mine = {"LDA": TruncatedSVD(), RAW_COLUMNS: TruncatedSVD(), "other": Steered()}
+    found = skae.compare(X, y, 2, mine, cv=2)
+    assert found.summary["estimator"].is_unique
+    assert found.baselines == [MOST_FREQUENT]
+    assert found.supervised == ["other with target"]
+    chosen = found.summary.set_index("estimator")["downstream_score"]
+    assert chosen["LDA"] == chosen[RAW_COLUMNS]
+
+
+def test_a_search_downstream_scores_constants_too(wine_and_classes):
+    X, y = wine_and_classes
+    search = GridSearchCV(LogisticRegression(), {"C": [1]}, scoring="roc_auc", cv=2)
+    found = skae.compare(X, y == 1, 2, [TruncatedSVD()], cv=2, downstream=search)
+    assert found.summary.set_index("estimator")["downstream_score"][MOST_FREQUENT] == 0.5
+
+
+def test_several_labels_have_raw_columns_only(wine_and_classes):
+    X, y = wine_and_classes
+    labels = np.column_stack([y == 0, y < 2]).astype(int)
+    found = skae.compare(X, labels, 2, [Steered()], KFold(2), downstream=KNeighborsClassifier())
+    assert (found.supervised, found.baselines) == ([], [RAW_COLUMNS])
+
+
+def test_nothing_beats_the_majority_where_there_is_nothing_to_find():
+    y = np.arange(300) % 3 == 0
+    found = skae.compare(linear_rows(), y, 2, [TruncatedSVD()], cv=4)
+    last = found.verdict.splitlines()[-1]
+    assert last.startswith("Always the most frequent: accuracy 0.667. No reducer")
+
+
+def test_lda_has_one_component_for_two_classes_and_meets_the_next_pca(wine_and_classes):
+    X, y = wine_and_classes
+    found = skae.compare(X, y == 1, [2, 4], [TruncatedSVD()], cv=3)
+    chosen = found.differences.query("estimator == 'LDA' and reference == 'PCA'")
+    assert chosen["n_components"].tolist() == [1]
+    assert chosen["reference_n_components"].tolist() == [2]
+    scores = found.results.set_index(["estimator", "n_components"])["downstream_score"]
+    expected = scores["LDA", 1].mean() - scores["PCA", 2].mean()
+    assert chosen["difference"].item() == pytest.approx(expected)
+    assert re.search(r"LDA 0\.\d+ with 1 component, PCA 0\.\d+ with 2 components", found.verdict)
 
 
 def test_results_are_tidy(comparison):
@@ -189,8 +539,20 @@ def test_results_are_tidy(comparison):
         "transform_time",
     ]
     assert not comparison.results.duplicated(["estimator", "n_components", "fold"]).any()
-    assert len(comparison.results) == 2 * 2 * 3
-    assert np.isfinite(comparison.results.select_dtypes("number")).all(axis=None)
+    assert comparison.results["n_components"].dtype.kind == "i"
+    assert comparison.results.groupby("estimator")["n_components"].unique().map(set).to_dict() == {
+        "PCA": {2, 3},
+        "AutoencoderTransformer": {2, 3},
+        "AutoencoderTransformer with target": {2, 3},
+        "LDA": {2},  # of three classes
+        RAW_COLUMNS: {13},
+        MOST_FREQUENT: {0},
+    }
+    numbers = comparison.results.set_index("estimator").select_dtypes("number")
+    finite = np.isfinite(numbers).groupby(level=0, sort=False).all()
+    assert finite.loc["PCA":"AutoencoderTransformer with target"].all(axis=None)
+    assert not finite["explained_variance"][["LDA", *comparison.baselines]].any()
+    assert finite["downstream_score"].all()
 
 
 def test_the_summary_is_of_the_results(comparison):
@@ -277,8 +639,11 @@ def test_regression_and_classification_are_distinguished(wine_and_classes):
 
 
 def test_every_kind_can_be_compared(kind, wine_and_classes):
-    found = skae.compare(*wine_and_classes, 2, {"it": fast(kind, max_epochs=1)}, cv=2)
-    assert found.summary["estimator"].tolist() == ["PCA", "it"]
+    X, y = wine_and_classes
+    can = "target_weight" in kind.get_params()
+    found = skae.compare(X, [-1, 0, 1] @ np.eye(3)[y].T, 2, {"it": fast(kind, max_epochs=1)}, cv=2)
+    expected = ["PCA", "it", *["it with target"] * can, "LDA", RAW_COLUMNS, MOST_FREQUENT]
+    assert found.summary["estimator"].tolist() == expected
 
 
 WRONG = {
@@ -327,12 +692,23 @@ def test_the_figure_shows_the_summary(comparison, measure):
     display = comparison.plot(axes, measure=measure)
     assert display.ax_ is axes
     assert display.figure_ is axes.figure
-    assert len(display.error_bars_) == (0 if measure == "fit_time" else 2)
-    for line, (name, rows) in zip(
-        display.lines_, comparison.summary.groupby("estimator", sort=False), strict=True
-    ):
-        np.testing.assert_allclose(line.get_ydata(orig=False), rows[measure])
-        assert name in [text.get_text() for text in axes.get_legend().get_texts()]
+    shown = comparison.summary.dropna(subset=[measure])
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert set(named) == set(shown["estimator"])
+    for name in comparison.baselines:  # lines across the figure
+        if measure == "downstream_score":
+            (mean,) = shown.query("estimator == @name")[measure]
+            (line,) = [line for line in display.lines_ if line.get_label() == name]
+            assert line.get_ydata() == [mean, mean]
+        assert (name in named) is (measure == "downstream_score")
+    reducers = shown[~shown["estimator"].isin(comparison.baselines)]
+    for name, rows in reducers.groupby("estimator"):
+        (handle,) = [h for h in axes.containers if h.get_label() == name]
+        np.testing.assert_allclose(handle[0].get_ydata(orig=False), rows[measure])
+    assert len(display.lines_) == len(named)
+    n_bars = 0 if measure == "fit_time" else reducers["estimator"].nunique()
+    assert len(display.error_bars_) == n_bars
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["2", "3"]
 
 
 def test_an_unknown_measure_is_refused(comparison):
@@ -387,6 +763,10 @@ def test_the_report_is_one_whole_file(comparison, tmp_path):
     assert all(link.startswith("data:") for link in page.links)
     assert not re.search(r"https?://|url\(|@import|<script", html)
     assert len(page.images) == 4
+    assert "nan" not in html
+    assert page.text.count("–") > 6  # of rows that restore nothing
+    titles = [f"Differences from {name}" for name in ("PCA", *comparison.baselines)]
+    assert [text for text in page.text if text.startswith("Differences from")] == titles
     assert all(image["alt"] for image in page.images)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -437,6 +817,7 @@ def test_it_is_readable_and_picklable(comparison):
     text = repr(comparison)
     assert text.startswith(comparison.verdict)
     assert "±" in text
+    assert "nan" not in text.lower()
     again = pickle.loads(pickle.dumps(comparison))
     pd.testing.assert_frame_equal(again.results, comparison.results)
     assert again.verdict == comparison.verdict

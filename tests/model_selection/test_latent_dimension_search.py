@@ -5,22 +5,26 @@ from __future__ import annotations
 import copy
 import pickle
 import pickletools
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import OwnModule, fast, make_fast
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_wine
 from sklearn.decomposition import NMF, PCA
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, minmax_scale
 from sklearn.utils.estimator_checks import check_estimator
 
+import skae
 from skae import LatentDimensionSearch, VAETransformer
 from skae._data.seeds_and_devices import derive_seeds
 from skae._model_selection.selection_rules import elbow, largest, one_standard_error
@@ -121,13 +125,15 @@ def test_behind_a_scaler_the_scaled_rows_count():
 
 def test_a_downstream_estimator_scores_codes(wine, labels):
     search = search_of(downstream=LogisticRegression(), cv=4).fit(wine, labels)
-    scores = []
+    scores, pca_scores = [], []
     for train, test in StratifiedKFold(4).split(wine, labels):
-        encoder = make_fast(n_components=2).fit(wine[train])
-        classifier = LogisticRegression().fit(encoder.transform(wine[train]), labels[train])
-        scores.append(classifier.score(encoder.transform(wine[test]), labels[test]))
+        for encoder, found in ((make_fast(n_components=2), scores), (PCA(2), pca_scores)):
+            encoder.fit(wine[train])
+            classifier = LogisticRegression().fit(encoder.transform(wine[train]), labels[train])
+            found.append(classifier.score(encoder.transform(wine[test]), labels[test]))
     assert scores_of(search)[:, 1] == pytest.approx(scores)
-    assert "mean_pca_score" not in search.cv_results_
+    assert search.cv_results_["mean_pca_score"][1] == pytest.approx(np.mean(pca_scores))
+    assert search.cv_results_["std_pca_score"][1] == pytest.approx(np.std(pca_scores))
     assert search.score(wine, labels) > 0.9
     assert search.downstream_.classes_.tolist() == [0, 1, 2]
 
@@ -183,6 +189,126 @@ def test_weights_go_to_the_fits(wine):
     assert search.cv_results_["split0_test_score"][0] == expected.score(wine[test])
     whole = make_fast(n_components=2).fit(wine, sample_weight=weights)
     np.testing.assert_array_equal(search.transform(wine), whole.transform(wine))
+
+
+# -- beside PCA, and with the target -----------------------------------------------
+
+
+class Spoilt(TransformerMixin, BaseEstimator):
+    """PCA that loses some of the first component, and the signs of codes."""
+
+    def __init__(self, n_components=2):
+        self.n_components = n_components
+
+    def fit(self, X, y=None):
+        self.pca_ = PCA(self.n_components).fit(X)
+        self.mean_ = self.pca_.mean_
+        self.pca_.components_[0] = np.roll(self.pca_.components_[0], 1)
+        return self
+
+    def transform(self, X):
+        return self.pca_.transform(X) ** 2
+
+    def inverse_transform(self, Z):
+        return self.pca_.inverse_transform(np.sqrt(Z))
+
+
+@pytest.mark.parametrize("downstream", [None, LogisticRegression()])
+def test_the_verdict_tells_losses_as_compare_does(wine, labels, downstream):
+    folds = StratifiedKFold(4, shuffle=True, random_state=0)
+    search = search_of(Spoilt(), [2], downstream=downstream, cv=folds).fit(wine, labels)
+    found = skae.compare(
+        wine,
+        labels,
+        2,
+        [Spoilt()],
+        folds,
+        downstream=LogisticRegression(),
+        preprocessor=None,
+        baselines=False,
+    )
+    restoring, predicting = found.verdict.splitlines()
+    expected = restoring if downstream is None else predicting
+    assert search.verdict_ == expected
+    assert "PCA is better here (difference −0." in search.verdict_
+
+
+def test_the_verdict_is_of_the_chosen_candidate_and_counts_all(wine):
+    search = search_of(Spoilt(), [2, 3], rule="largest").fit(wine)
+    alone = search_of(Spoilt(), [search.n_components_]).fit(wine)
+    assert f"with {search.n_components_} components" in search.verdict_
+    assert search.verdict_ != alone.verdict_  # a narrower interval, of one comparison
+
+
+def test_there_is_no_verdict_without_scores_of_pca(wine, labels):
+    def score(estimator, X, y=None):
+        return estimator.score(X)
+
+    assert search_of(scoring=score).fit(wine).verdict_ is None
+    assert search_of(cv=ShuffleSplit(1)).fit(wine).verdict_ is None
+    assert search_of(make_fast(), [2]).fit(sparse.csr_array(wine)).verdict_ is None
+    named = search_of(downstream=LogisticRegression(), scoring="f1_macro").fit(wine, labels)
+    assert named.verdict_.startswith("F1 macro: AutoencoderTransformer ")
+
+
+class Steered(TransformerMixin, BaseEstimator):
+    """Reducer that needs the target if it has a weight; it remembers the targets."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self, n_components=2, target_weight=0.0):
+        self.n_components = n_components
+        self.target_weight = target_weight
+
+    def fit(self, X, y=None):
+        self.seen.append(y)
+        self.model_ = PLSRegression(self.n_components).fit(X, np.eye(3)[y])
+        return self
+
+    def transform(self, X):
+        return self.model_.transform(X)
+
+    def inverse_transform(self, Z):
+        return self.model_.inverse_transform(Z)
+
+
+def test_the_target_reaches_every_fit_and_the_verdict(wine, labels, monkeypatch):
+    monkeypatch.setattr(Steered, "seen", [])
+    folds = StratifiedKFold(3)
+    search = search_of(Steered(target_weight=1), [1, 2], cv=folds).fit(wine, labels)
+    parts = [labels[train] for train, _ in folds.split(wine, labels)]
+    expected = [*parts, *parts, labels]  # of the largest candidate, of the other, of all rows
+    for given, target in zip(Steered.seen, expected, strict=True):
+        np.testing.assert_array_equal(given, target)
+    assert search.verdict_.endswith("The fit uses the target, so that restoring is not promised.")
+    search = search_of(
+        Steered(target_weight=1), [1], cv=folds, downstream=LogisticRegression()
+    ).fit(wine, labels)
+    assert search.verdict_.startswith("Accuracy, target in the fit: Steered 0.")
+    assert search.verdict_.endswith(" Restoring is not promised.")
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_supervised_code_is_that_of_a_fit_with_the_target(wine, labels, piped):
+    estimator = make_fast(target_weight=1.0)
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    search = search_of(
+        make_pipeline(StandardScaler(), estimator) if piped else estimator,
+        [2, 3],
+        cv=folds,
+        downstream=LogisticRegression(),
+    ).fit(wine, labels)
+    scores = []
+    for train, test in folds.split(wine, labels):
+        encoder = make_pipeline(StandardScaler(with_mean=piped, with_std=piped), clone(estimator))
+        encoder.fit(wine[train], labels[train])
+        classifier = LogisticRegression().fit(encoder.transform(wine[train]), labels[train])
+        scores.append(classifier.score(encoder.transform(wine[test]), labels[test]))
+    np.testing.assert_allclose(scores_of(search)[:, 0], scores)
+    whole = clone(search.best_estimator_).fit(wine, labels)
+    np.testing.assert_array_equal(search.transform(wine), whole.transform(wine))
+    plain = make_fast(n_components=search.n_components_).fit(wine)
+    assert np.abs(search.transform(wine) - plain.transform(wine)).max() > 0.01
 
 
 # -- what does not change it -------------------------------------------------------

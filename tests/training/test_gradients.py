@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from skae import AutoencoderTransformer, DenoisingAutoencoder, VAETransformer
 from skae._training.gradients import (
+    BATCHED_NUMPY,
+    BATCHED_TORCH,
     DERIVATIVES,
     LOSS_GRADIENTS,
     NUMPY,
     TORCH,
     AutogradGradient,
     ClosedFormGradient,
+    closed_form_for,
     make_gradient,
 )
-from skae._training.optimizers import FlatParameters
+from skae._training.optimizers import BatchedFlatParameters, FlatParameters
 from skae.losses import LOSSES, Objective, huber, squared_error
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
 
@@ -193,3 +201,157 @@ def test_numpy_multiplies_on_one_thread(n_threads, backend):
     finally:
         torch.set_num_threads(before)
     assert chosen.backend is backend
+
+
+# -- codes that predict targets ----------------------------------------------------
+
+N_ROWS = 32
+LABELS = np.resize(["a", "b", "c"], N_ROWS)
+SIZES = make_rows(N_ROWS)[:, 0].numpy() ** 2
+SOME_UNKNOWN = pd.DataFrame(
+    {
+        "size": np.where(np.arange(N_ROWS) % 5, SIZES, np.nan),
+        "kind": np.where(np.arange(N_ROWS) % 3, LABELS, None),
+        "weight": np.where(np.arange(N_ROWS) % 2, 3 - SIZES, np.nan),
+        "flag": np.resize([0, 1, -1, 1], N_ROWS),
+    }
+)
+TARGETS = {"classes": LABELS, "quantity": SIZES, "several, some unknown": SOME_UNKNOWN}
+each_target = pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
+PREDICTING = {
+    "anchored": AutoencoderTransformer(hidden_layer_sizes=(8, 5)),
+    "linear": AutoencoderTransformer(hidden_layer_sizes=()),
+    "classic": AutoencoderTransformer(anchor=None, activation="tanh", loss="huber"),
+    "logits": AutoencoderTransformer(anchor=None, loss="binary_cross_entropy"),
+    "denoising": DenoisingAutoencoder(activation="logistic"),
+    "gaussian": VAETransformer(),
+    "per feature": VAETransformer(observation_variance="per_feature", free_bits=0.1, beta=0.5),
+    "bernoulli": VAETransformer(likelihood="bernoulli", hidden_layer_sizes=(8, 5)),
+}
+each_network = pytest.mark.parametrize("estimator", PREDICTING.values(), ids=PREDICTING)
+
+
+def start_predicting(estimator, y, seeds=(0,)):
+    """Networks with a head in the middle of training, one objective, rows and noise of each."""
+    networks, rows, noises = [], [], []
+    for seed in seeds:
+        params = {"n_components": 3, "target_weight": 2.0, "random_state": seed}
+        started = copy.deepcopy(estimator).set_params(**params)
+        X = make_rows(N_ROWS, dtype=torch.float64).numpy()
+        job = started._build(started._start_fit(X, None, None, None, y))
+        network, generator = job.network.double(), torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for p in network.parameters():  # the last layers start at zero
+                p.add_(0.2 * torch.randn(p.shape, dtype=p.dtype, generator=generator))
+        networks.append(network)
+        rows.append(job.rows.tensor(np.arange(N_ROWS), torch.float64))
+        noise = job.trainer.make_noise()
+        noises.append(None if noise is None else noise.double().train()(rows[-1]))
+        objective = job.trainer.objective
+    objective.begin_epoch(1)
+    return networks, objective, rows, noises
+
+
+def by_autograd(network, objective, x, noise=None, weights=None):
+    network = copy.deepcopy(network).train()
+    flat = FlatParameters(network)
+    loss = AutogradGradient(network, objective, flat.gradient)(x, noise, weights)["loss"]
+    return float(loss), flat.gradient.clone()
+
+
+@each_network
+@each_target
+@both_backends
+def test_closed_form_of_networks_that_predict_targets(estimator, y, backend):
+    (network,), objective, (x,), (noise,) = start_predicting(estimator, y)
+    loss, expected = by_autograd(network, objective, x, noise)
+    flat = FlatParameters(network.train())
+    flat.gradient.fill_(torch.nan)
+    kind = closed_form_for(network, objective)
+    before = x.clone()
+    closed_loss = kind(network, objective, backend)(x, noise)["loss"]
+    assert float(closed_loss) == pytest.approx(loss, rel=1e-12)
+    torch.testing.assert_close(
+        flat.gradient, expected, rtol=0, atol=1e-12 * float(expected.abs().max())
+    )
+    assert torch.equal(torch.nan_to_num(x, 7.0), torch.nan_to_num(before, 7.0))
+
+
+@each_network
+@each_target
+@pytest.mark.parametrize("backend", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
+def test_closed_form_of_several_networks_that_predict_targets(estimator, y, backend):
+    networks, objective, rows, noises = start_predicting(estimator, y, seeds=(0, 1))
+    rows[1] = rows[1].flip(0)
+    flat = BatchedFlatParameters([copy.deepcopy(network).train() for network in networks])
+    joined = flat.joined(flat.detached)
+    kind = closed_form_for(networks[0], objective)
+    noise = None if noises[0] is None else torch.stack(noises)
+    losses = kind(joined, objective, backend)(torch.stack(rows), noise)["loss"]
+    for i, network in enumerate(networks):
+        loss, expected = by_autograd(network, objective, rows[i], noises[i])
+        assert float(losses[i]) == pytest.approx(loss, rel=1e-12)
+        gradient = torch.cat([p.grad[i].flatten() for p in joined.parameters()])
+        torch.testing.assert_close(
+            gradient, expected, rtol=0, atol=1e-12 * float(expected.abs().max())
+        )
+
+
+@pytest.mark.parametrize("name", ["anchored", "gaussian"])
+def test_the_head_moves_the_encoder_and_learns_itself(name):
+    """Otherwise the closed form could agree with autograd and teach the code nothing."""
+    (network,), objective, (x,), (noise,) = start_predicting(PREDICTING[name], SOME_UNKNOWN)
+    unknown = x.clone()
+    unknown[:, 6:] = torch.nan
+    gradients = [by_autograd(network, objective, rows, noise)[1] for rows in (x, unknown)]
+    names = [name for name, p in network.named_parameters() for _ in range(p.numel())]
+    differs = {its for its, moves in zip(names, gradients[0] != gradients[1], strict=True) if moves}
+    assert {its.split(".")[-3] for its in differs if "decoder" not in its} >= {"encoder"}
+    assert any(its.startswith("head") for its in differs)
+    assert not any("decoder" in its for its in differs)
+    is_head = torch.tensor([its.startswith("head") for its in names])
+    assert not gradients[1][is_head].any()
+
+
+def test_batches_of_several_sizes_do_not_disturb_a_head():
+    (network,), objective, (x,), _ = start_predicting(PREDICTING["anchored"], SOME_UNKNOWN)
+    flat = FlatParameters(network)
+    closed = ClosedFormGradient(network, objective, NUMPY)
+    for n_rows in (32, 2, 32, 7):
+        closed(x[:n_rows])
+        torch.testing.assert_close(flat.gradient, by_autograd(network, objective, x[:n_rows])[1])
+
+
+@pytest.mark.parametrize("name", ["anchored", "linear", "denoising"])
+@each_target
+def test_the_output_of_the_closed_form_is_that_of_the_network(name, y):
+    (network,), objective, (x,), (noise,) = start_predicting(PREDICTING[name], y)
+    FlatParameters(network)
+    output = ClosedFormGradient(network, objective, TORCH).output(x, noise)
+    expected = network.run(x, noise)
+    for ours, theirs in zip(output, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(objective.row_losses(output, x), objective.row_losses(expected, x))
+
+
+@each_network
+@each_target
+def test_weighted_rows_that_predict_targets_count_as_repeated_ones(estimator, y):
+    (network,), objective, (x,), (noise,) = start_predicting(estimator, y)
+    counts = torch.as_tensor(np.resize([1, 3, 2, 1, 4], N_ROWS))
+    weighted = by_autograd(network, objective, x, noise, counts / counts.double().mean())
+    repeated = x.repeat_interleave(counts, dim=0)
+    noise = None if noise is None else noise.repeat_interleave(counts, dim=0)
+    loss, gradient = by_autograd(network, objective, repeated, noise)
+    assert weighted[0] == pytest.approx(loss)
+    torch.testing.assert_close(weighted[1], gradient)
+
+
+def test_a_head_and_an_objective_that_do_not_fit_have_no_closed_form():
+    (network,), objective, *_ = start_predicting(PREDICTING["anchored"], LABELS)
+    assert closed_form_for(network, objective) is ClosedFormGradient
+    assert closed_form_for(network, SQUARED) is None
+    assert closed_form_for(network.network, objective) is None
+    assert closed_form_for(network.network, SQUARED) is ClosedFormGradient

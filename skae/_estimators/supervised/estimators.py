@@ -43,10 +43,10 @@ from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.supervised.fine_tuning import FineTuning, HeadInitializer
 from skae._estimators.supervised.label_propagation import neighbor_graphs
-from skae._estimators.supervised.targets import ClassTarget, ContinuousTarget, Target
 from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.pickling import PicklingMixin
+from skae._training.targets import ClassTarget, ContinuousTarget, Target
 from skae._training.trainer import TINY_ROWS
 from skae.noise import NOISES, check_noise
 
@@ -289,7 +289,8 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
         frozen = isinstance(self.autoencoder, FrozenEstimator)
         autoencoder = self.autoencoder.estimator if frozen else self.autoencoder
         if autoencoder is None:
-            autoencoder = AutoencoderTransformer(min(DEFAULT_COMPONENTS, rows.shape[1]))
+            size = min(DEFAULT_COMPONENTS, rows.shape[1])
+            autoencoder = AutoencoderTransformer(size, stochastic_depth=0)
         if not isinstance(autoencoder, BaseAutoencoder):
             raise ValueError(
                 f"autoencoder={self.autoencoder!r} is no autoencoder of skae; pass one, such as "
@@ -300,6 +301,11 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
             check_is_fitted(autoencoder)
             check_rows(autoencoder, X, reset=False)
             return autoencoder
+        if autoencoder.target_weight:
+            raise ValueError(
+                f"autoencoder={self.autoencoder!r} has a target_weight, but this estimator trains "
+                "the encoder for y itself; set target_weight=0."
+            )
         autoencoder = clone(autoencoder)
         if autoencoder.random_state is None:
             autoencoder.set_params(random_state=seed)

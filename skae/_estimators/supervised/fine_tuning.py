@@ -16,7 +16,7 @@ from skae._data.dataset import Dataset
 from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.input_checks import as_dense
 from skae._estimators.supervised.label_propagation import propagate
-from skae._estimators.supervised.targets import Target
+from skae._training.targets import Target
 from skae._training.trainer import Trained, Trainer, TrainingJob
 from skae._training.validation_split import (
     MIN_UNITS_TO_TRUST_ONE_SPLIT,
