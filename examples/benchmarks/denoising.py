@@ -107,7 +107,11 @@ def fit_kernel_pca(X: np.ndarray, k: int, noise: str, seed: int) -> Restore:
 
 def fit_plain(X: np.ndarray, k: int, noise: str, seed: int, **params: Any) -> Restore:
     """The plain autoencoder."""
-    return AutoencoderTransformer(k, random_state=seed, **params).fit(X).reconstruct
+    return (
+        AutoencoderTransformer(k, stochastic_depth=0, random_state=seed, **params)
+        .fit(X)
+        .reconstruct
+    )
 
 
 def fit_denoising(X: np.ndarray, k: int, noise: str, seed: int, **params: Any) -> Restore:
@@ -221,7 +225,9 @@ def print_restoring(case: Sequence[Record], title: str) -> None:
 # -- codes -------------------------------------------------------------------------------
 
 ENCODERS: dict[str, Callable[[int, int], Any]] = {
-    "plain": lambda k, seed: AutoencoderTransformer(k, random_state=seed, **CODES),
+    "plain": lambda k, seed: AutoencoderTransformer(
+        k, stochastic_depth=0, random_state=seed, **CODES
+    ),
     "swap": lambda k, seed: DenoisingAutoencoder(k, noise="swap", random_state=seed, **CODES),
     "PCA": lambda k, seed: PCA(k, svd_solver="full"),
 }

@@ -127,7 +127,7 @@ OTHERS = {
     "PLS": Reducer(lambda k, s: PLSRegression(k), ["quantity"]),
 }
 INPUTS = "raw", "baseline"  # what else is read
-FRONTIER = [f"AutoencoderTransformer:stochastic_depth={depth}" for depth in (0, 0.5, 0.85, 1)]
+FRONTIER = [f"AutoencoderTransformer:stochastic_depth={depth}" for depth in (0, 0.5, 0.7, 0.85, 1)]
 DEFAULT = [*KINDS, *FRONTIER, *(f"{kind}:target_weight=1" for kind in KINDS), *OTHERS, *INPUTS]
 
 

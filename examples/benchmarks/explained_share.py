@@ -63,7 +63,7 @@ def measure(X: np.ndarray, fraction: float, seed: int, params: dict[str, Any]) -
     scaler = StandardScaler().fit(X_train)
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
     pca = PCA(fraction, svd_solver="full").fit(X_train)
-    estimator = AutoencoderTransformer(fraction, random_state=seed, **params)
+    estimator = AutoencoderTransformer(fraction, stochastic_depth=0, random_state=seed, **params)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

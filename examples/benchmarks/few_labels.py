@@ -174,6 +174,7 @@ def pretrain(problem: Problem) -> AutoencoderTransformer:
     changes = {"hidden_layer_sizes": (256,), "batch_size": 256, "max_epochs": 20}
     return AutoencoderTransformer(
         min(32, problem.X.shape[1]),
+        stochastic_depth=0,
         latent_density="gaussian",
         random_state=0,
         **(changes if is_large else {}),

@@ -37,7 +37,6 @@ they are less usual: add it to ``DETECTORS``. A part is one function: add it to 
 from __future__ import annotations
 
 import argparse
-import copy
 import gzip
 import importlib.metadata
 import json
@@ -53,6 +52,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 from sklearn import datasets
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning
@@ -66,7 +66,6 @@ from threadpoolctl import threadpool_limits
 
 import skae
 from skae import AutoencoderTransformer, VAETransformer
-from skae.densities import Gaussian
 
 NUMBERS_OF_COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of the mixture of rows
 N_NEIGHBORS = 5
@@ -81,9 +80,7 @@ Scores = dict[str, Callable[[np.ndarray], np.ndarray]]  # by name of the method
 def fit_skae(X: np.ndarray, k: int, seed: int) -> Scores:
     """skae with default parameters: log-likelihood; the same with normal codes; residual."""
     model = AutoencoderTransformer(n_components=k, random_state=seed).fit(X)
-    normal = copy.copy(model)  # as latent_density="gaussian" makes it
-    codes = model.transform(X)
-    normal.latent_density_ = Gaussian(codes.mean(axis=0), np.diag(codes.var(axis=0, ddof=1)))
+    normal = clone(model).set_params(latent_density="gaussian").fit(X)  # the same network
     return {
         "skae": lambda rows: -model.score_samples(rows),
         "gaussian": lambda rows: -normal.score_samples(rows),

@@ -107,7 +107,7 @@ def make_estimator(args: argparse.Namespace, **changes: Any) -> AutoencoderTrans
         "device": args.device,
         "random_state": args.seed,
     }
-    return AutoencoderTransformer(**parameters | changes)
+    return AutoencoderTransformer(stochastic_depth=0, **parameters | changes)
 
 
 def network_units(X: np.ndarray, X_train: np.ndarray) -> tuple[torch.Tensor, float]:

@@ -66,26 +66,34 @@ Draw = Callable[[int, int], np.ndarray]  # (number of rows, seed) -> rows
 
 def fit_skae(X: np.ndarray, k: int, seed: int) -> Draw:
     """skae at its defaults."""
-    return AutoencoderTransformer(n_components=k, random_state=seed).fit(X).sample
+    return (
+        AutoencoderTransformer(n_components=k, stochastic_depth=0, random_state=seed).fit(X).sample
+    )
 
 
 def fit_noiseless(X: np.ndarray, k: int, seed: int) -> Draw:
     """skae without residual noise: samples on the decoder's surface."""
-    model = AutoencoderTransformer(n_components=k, random_state=seed).fit(X)
+    model = AutoencoderTransformer(n_components=k, stochastic_depth=0, random_state=seed).fit(X)
     return lambda n_rows, draw: model.sample(n_rows, draw, observation_noise=False)
 
 
 def fit_standard_normal(X: np.ndarray, k: int, seed: int) -> Draw:
     """skae with codes taken for standard normal, whatever their scale."""
     return (
-        AutoencoderTransformer(k, latent_density="standard_normal", random_state=seed).fit(X).sample
+        AutoencoderTransformer(
+            k, stochastic_depth=0, latent_density="standard_normal", random_state=seed
+        )
+        .fit(X)
+        .sample
     )
 
 
 def fit_whitened_normal(X: np.ndarray, k: int, seed: int) -> Draw:
     """The same with codes of unit variance: a normal distribution of their own moments."""
     return (
-        AutoencoderTransformer(k, whiten=True, latent_density="standard_normal", random_state=seed)
+        AutoencoderTransformer(
+            k, stochastic_depth=0, whiten=True, latent_density="standard_normal", random_state=seed
+        )
         .fit(X)
         .sample
     )

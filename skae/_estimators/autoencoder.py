@@ -92,4 +92,4 @@ class AutoencoderTransformer(DenseAutoencoder):
     __module__ = "skae"  # the public path, which pickles name
 
     # The code is for models behind it: higher values bring less, see `examples/benchmarks`.
-    _auto_depth: ClassVar[float] = 0.7
+    _auto_depth: ClassVar[float] = 0.6

@@ -107,7 +107,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         left out (Huang et al., 2016, https://doi.org/10.1007/978-3-319-46493-0_39). So the decoder
         restores rows from PCA's codes, too, and the code stays near them, which suits models
         behind it. 0 restores rows best. 1 keeps PCA's codes and trains the decoder alone. "auto" is
-        0.7 for `AutoencoderTransformer` without a target, and 0 otherwise, also in `partial_fit`.
+        0.6 for `AutoencoderTransformer` without a target, and 0 otherwise, also in `partial_fit`.
         Not used with ``anchor=None``.
     whiten : bool, default=False
         Scale components to unit variance, as PCA's `whiten`.
@@ -367,8 +367,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             made dense or read batch by batch.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets that codes shall predict if `target_weight` is positive; else ignored. Text,
-            booleans and whole numbers of few values are classes; other numbers are quantities.
-            NaN and None are unknown, and -1 too if the other labels are two or more numbers.
+            booleans, and whole numbers of at most 20 values close together, are classes; other
+            numbers are quantities. Pass more classes as text. NaN and None are unknown, and so is
+            -1 if two or more other classes are numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight zero are dropped. Integer weights are numbers of equal rows. Other
             weights are relative: they are scaled to a mean of one.

@@ -41,13 +41,12 @@ from skae._model_selection.baselines import (
 )
 from skae._model_selection.candidate_fits import folds_of, groups_for, last_step, uses_target
 from skae._model_selection.comparison_result import Comparison
+from skae._training.targets import is_quantity
 
 DEFAULT_SIZES = (2, 4, 8)
 TRUSTWORTHINESS_ROWS = 1000  # its time and memory are quadratic in the number of rows
 N_NEIGHBORS = 5
 PENALTIES = tuple(np.logspace(-3, 3, 13))
-# Integer targets with more values than this, and fewer rows per value, are a regression.
-MAX_CLASSES, MIN_ROWS_PER_CLASS = 20, 10
 
 
 @dataclass(frozen=True)
@@ -501,11 +500,10 @@ def _check_values(y: Any) -> np.ndarray:
 
 def _is_classification(values: np.ndarray) -> bool:
     n_values = len(np.unique(values)) if values.ndim == 1 else 0
-    has_many_values = n_values > MAX_CLASSES and len(values) < MIN_ROWS_PER_CLASS * n_values
-    if values.dtype.kind in "iuf" and has_many_values:
+    if values.ndim == 1 and is_quantity(values):
         return False
     kind = type_of_target(values, input_name="y")
-    if kind in ("continuous", "continuous-multioutput"):
+    if kind == "continuous-multioutput":
         return False
     if kind not in ("binary", "multiclass"):
         raise ValueError(

@@ -22,7 +22,7 @@ SMALLEST_PROBABILITY = 1e-6
 MAX_ITER = 1000
 N_CORRECTIONS = 20  # iterations after which class shares are correct up to rounding
 UNLABELED = -1  # as in sklearn.semi_supervised; NaN is for all types of targets
-MAX_CLASSES, MIN_ROWS_PER_CLASS = 20, 10  # numbers with more values, and fewer rows of each, differ
+MAX_CLASSES, MAX_SPACING = 20, 3  # of whole numbers that are classes; of more, they are quantities
 
 
 class Target(ABC):
@@ -199,15 +199,16 @@ class ContinuousTarget(Target):
 def is_quantity(values: np.ndarray) -> bool:
     """Whether the values of a target are quantities; they are classes otherwise.
 
-    Quantities are numbers of which some are not whole, or which have more than 20 values with
-    fewer than ten rows each.
+    Quantities are numbers of which some are not whole, or which have more than 20 values, or which
+    are far apart, as 0, 10, 20 and so on. Numbers of classes lie close together.
     """
     if values.dtype.kind not in "iuf":
         return False
-    if (values % 1 != 0).any():
+    distinct = np.unique(values)
+    if (distinct % 1 != 0).any() or len(distinct) > MAX_CLASSES:
         return True
-    n_values = len(np.unique(values))
-    return n_values > MAX_CLASSES and len(values) < MIN_ROWS_PER_CLASS * n_values
+    span = float(distinct[-1]) - float(distinct[0]) + 1
+    return len(distinct) > 2 and span > MAX_SPACING * len(distinct)
 
 
 class Column(NamedTuple):

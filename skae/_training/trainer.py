@@ -72,6 +72,7 @@ class Trainer:
     restoring: Callable[[Any, Any], Any] | None = None
     must_restore: bool = False
     stochastic_depth: float = 0.0  # of anchored networks
+    score_errors: float = SCORE_ERRORS  # standard errors of the gains of few rows
 
     @property
     def is_careful(self) -> bool:
@@ -390,7 +391,8 @@ class Folds:
         if self.is_few:
             best = 0
             if self.n_times > 1:
-                best = self._best_of_few(SCORE_ERRORS, losses, weights, units)
+                score_errors = self.job.trainer.score_errors
+                best = self._best_of_few(score_errors, losses, weights, units)
             if self.job.trainer.must_restore and not restored:
                 best = 0
             pca_ratio = pca_ratio if best else 1.0

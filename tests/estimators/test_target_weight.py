@@ -554,7 +554,7 @@ def test_groups_and_targets(dense, wine, sizes):
     groups = np.arange(178) // 4
     fitted = small(dense, target_weight=1.0).fit(wine, sizes, groups=groups)
     assert np.isfinite(fitted.transform(wine)).all()
-    names = [f"bottle {group}" for group in groups]
+    names = [f"bottle {group:03}" for group in groups]  # in the same order
     again = clone(fitted).fit(wine, sizes, groups=names)
     assert np.array_equal(again.transform(wine), fitted.transform(wine))
     with pytest.raises(ValueError, match="inconsistent"):

@@ -57,7 +57,10 @@ def classes_of(targets):
         (np.arange(30), True),  # 30 whole numbers, one row each
         (np.arange(20), False),
         (np.repeat(np.arange(30), 9), True),
-        (np.repeat(np.arange(30), 10), False),  # as many rows as make a class
+        (np.repeat(np.arange(30), 10), True),
+        (np.array([1, 4, 9]), False),
+        (np.array([3, 80]), False),
+        (np.arange(0, 101, 10), True),  # few values, but far apart
         (np.array([0.5, 1.0]), True),
         (load_diabetes().target, True),  # whole numbers, too
     ],
