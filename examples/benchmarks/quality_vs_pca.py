@@ -87,6 +87,11 @@ def fit_skae(X: np.ndarray, k: int, seed: int) -> Reducer:
     return AutoencoderTransformer(n_components=k, random_state=seed).fit(X)
 
 
+def fit_skae_restoring(X: np.ndarray, k: int, seed: int) -> Reducer:
+    """The setting that restores rows best."""
+    return AutoencoderTransformer(n_components=k, stochastic_depth=0, random_state=seed).fit(X)
+
+
 def fit_pca(X: np.ndarray, k: int, seed: int) -> Reducer:
     """PCA, exact."""
     return PCA(n_components=k, svd_solver="full").fit(X)
@@ -169,6 +174,7 @@ def fit_hypertools(X: np.ndarray, k: int, seed: int) -> Reducer:
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], Reducer]] = {
     "skae": fit_skae,
+    "skae_restoring": fit_skae_restoring,
     "pca": fit_pca,
     "mlp": fit_mlp,
     "kernel_pca": fit_kernel_pca,

@@ -19,9 +19,8 @@ HEAD_ROWS = 5000  # largest number of rows that the initial head is fitted to
 # Weight of the head's loss: in units of the variance of rows in training, and in units of PCA's
 # error when the weights of different epochs are compared.
 TRAINING_SHARE, VALIDATION_SHARE = 0.5, 2.0
-# Predictions gain more than reconstructions: smaller gains than those of an autoencoder are real.
-STANDARD_ERRORS_WAIVED, SCORE_ERRORS = 3.0, 1.0
-SMALLEST_RESIDUAL = 0.01  # share of the variance that PCA is taken to leave, at least
+# By which gains must exceed zero. Those of predictions are real more often than an autoencoder's.
+STANDARD_ERRORS = 1.0
 SMALLEST_DEVIATION = 1e-6  # of a code's component, over the largest, that its head divides by
 
 
@@ -77,10 +76,7 @@ class Supervision:
             self.n_features,
             self.targets.shares(columns, rows.weights),
             weight=self.weight * TRAINING_SHARE * variance,
-            validation_weight=self.weight
-            * VALIDATION_SHARE
-            * variance
-            * max(self.residual, SMALLEST_RESIDUAL),
+            validation_weight=self.weight * VALIDATION_SHARE * variance * self.residual,
         )
         make_noise, n_features = trainer.make_noise, self.n_features
 
@@ -93,8 +89,7 @@ class Supervision:
             objective=objective,
             make_noise=make_noise_of_features,
             must_restore=False,
-            standard_errors_waived=STANDARD_ERRORS_WAIVED,
-            score_errors=SCORE_ERRORS,
+            standard_errors=STANDARD_ERRORS,
         )
 
 

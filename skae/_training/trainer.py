@@ -72,7 +72,7 @@ class Trainer:
     restoring: Callable[[Any, Any], Any] | None = None
     must_restore: bool = False
     stochastic_depth: float = 0.0  # of anchored networks
-    score_errors: float = SCORE_ERRORS  # standard errors of the gains of few rows
+    standard_errors: float | None = None  # of gains, whatever the number of rows; None: by rules
 
     @property
     def is_careful(self) -> bool:
@@ -143,7 +143,7 @@ class Trainer:
             "patience": p["n_iter_no_change"] if stops else None,  # "one_cycle" never stops early
             "tol": p["tol"],
             "require_gain": self.require_gain,
-            "n_standard_errors": max(0.0, 1 - self.standard_errors_waived),
+            "n_standard_errors": self.standard_errors_of(1.0),
             "seed": self.order_seed,
             "noise": self.make_noise,
             "gradient": self.make_gradient,
@@ -155,6 +155,12 @@ class Trainer:
             **changes,
         }
         return AutoencoderNet(network.to(self.device), self.objective, **options)
+
+    def standard_errors_of(self, by_rule: float) -> float:
+        """Standard errors by which weights must be better than the initial ones."""
+        if self.standard_errors is not None:
+            return self.standard_errors
+        return max(0.0, by_rule - self.standard_errors_waived)
 
     def _counts_rows(self) -> bool:
         """Whether batch size or number of epochs depend on the number of rows."""
@@ -391,15 +397,16 @@ class Folds:
         if self.is_few:
             best = 0
             if self.n_times > 1:
-                score_errors = self.job.trainer.score_errors
-                best = self._best_of_few(score_errors, losses, weights, units)
+                fixed = self.job.trainer.standard_errors
+                n_errors = SCORE_ERRORS if fixed is None else fixed
+                best = self._best_of_few(n_errors, losses, weights, units)
             if self.job.trainer.must_restore and not restored:
                 best = 0
             pca_ratio = pca_ratio if best else 1.0
             return CrossValidation(best, curve[1:].tolist(), ratio, restored, pca_ratio)
         best, trainer = int(np.nanargmin(curve)), self.job.trainer
-        n_errors = standard_errors_needed(self.job.rows.n_units) - trainer.standard_errors_waived
-        options: Any = {"n_standard_errors": max(0, n_errors), "weights": weights, "units": units}
+        n_errors = trainer.standard_errors_of(standard_errors_needed(self.job.rows.n_units))
+        options: Any = {"n_standard_errors": n_errors, "weights": weights, "units": units}
         if not is_better(losses[best], losses[0], **options):
             best = 0
         pca_ratio = pca_ratio if best else 1.0
