@@ -568,6 +568,36 @@ def draw(summaries: Sequence[Record], pairs: Sequence[Record], reader: str, path
     figure.savefig(path, dpi=150)
 
 
+def draw_curve(summaries: Sequence[Record], readers: Sequence[str], path: Path) -> None:
+    """Draw the frontier of a parameter: mean and worst gains of readers against the error."""
+    from matplotlib.figure import Figure
+
+    marked = [s for s in summaries if "=" in s["reducer"] and not np.isnan(s["error"])]
+    shown = sorted(marked, key=lambda s: s["error"])
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    mean, worst = figure.subplots(1, 2, sharex=True)
+    errors = column(shown, "error")
+    for reader in readers:
+        mean.plot(errors, [s[reader]["all"] for s in shown], "o-", markersize=4, label=reader)
+    first = readers[0]
+    worst.plot(errors, [s[first]["worst"] for s in shown], "o-", markersize=4, label="worst pair")
+    below = worst.twinx()
+    below.plot(errors, [s[first]["below"] for s in shown], "s--", color="0.5", markersize=4)
+    below.set_ylabel(f"pairs below {LOSS:.0f} (dashed)")
+    bottom = mean.get_ylim()[0]
+    mean.set_ylim(bottom - 0.3, None)
+    for summary in shown:
+        name = summary["reducer"].rpartition("=")[2]
+        mean.annotate(name, (summary["error"], bottom - 0.2), fontsize=8, ha="center")
+    mean.axhline(0, color="0.6", linewidth=0.8)
+    mean.set(title="Mean over the pairs", ylabel="points gained over PCA's codes")
+    worst.set(title=f"Worst pair ({first})", ylabel="points gained over PCA's codes")
+    mean.legend(frameon=False)
+    parameter = {s["reducer"].rpartition("=")[0].rpartition(":")[2] for s in shown}
+    figure.supxlabel(f"error over PCA's, for values of {', '.join(sorted(parameter))}", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
 def draw_panel(
     axes: Any, summary: Record, pairs: Sequence[Record], reader: str, intervals: bool
 ) -> None:
@@ -699,6 +729,7 @@ def parse_arguments() -> argparse.Namespace:
         "--from", dest="source", type=Path, nargs="+", help="what --output wrote, instead of fits"
     )
     parser.add_argument("--plot", type=Path, help="picture of gains against errors")
+    parser.add_argument("--curve", type=Path, help="picture of the values of one parameter")
     args = parser.parse_args()
     args.readers = [name for name in READERS if name in args.readers]
     if args.only is None and args.source is None:
@@ -737,6 +768,8 @@ def main() -> None:
         write(args.output, machine, runs, summary=summaries, pairs=pairs)
     if args.plot:
         draw(summaries, pairs, args.readers[0], args.plot)
+    if args.curve:
+        draw_curve(summaries, args.readers, args.curve)
 
 
 if __name__ == "__main__":
