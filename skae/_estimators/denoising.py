@@ -42,8 +42,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         feature variance. The module is copied for each training run.
     noise_level : float, default=0.15
         For "gaussian", the noise's standard deviation in units of each feature's; otherwise the
-        share of corrupted entries, in [0, 1]. 0 gives the same results as
-        `AutoencoderTransformer`, bit for bit. Not used by your own module.
+        share of corrupted entries, in [0, 1]. 0 gives the same results as `AutoencoderTransformer`
+        with the same `stochastic_depth`, bit for bit. Not used by your own module.
     emphasis : float, default=1.0
         Weight of corrupted entries in the loss; other entries have weight 1. Values other than
         1 need a loss that is zero for an exact reconstruction, which "binary_cross_entropy" is

@@ -50,8 +50,9 @@ def started(X, **params):
 @pytest.mark.parametrize("n_rows", [20, 60, 150, 569])
 def test_without_pretraining_it_is_the_plain_autoencoder_bit_for_bit(cancer, anchor, n_rows):
     X = cancer[:n_rows]
-    stacked = make(pretraining=None, anchor=anchor).fit(X)
-    plain = fast(AutoencoderTransformer(random_state=0), anchor=anchor, hidden_layer_sizes=(8, 6))
+    same = {"anchor": anchor, "stochastic_depth": 0.6}
+    stacked = make(pretraining=None, **same).fit(X)
+    plain = fast(AutoencoderTransformer(random_state=0), **same, hidden_layer_sizes=(8, 6))
     np.testing.assert_array_equal(stacked.transform(X), plain.fit(X).transform(X))
     assert stacked.layer_loss_curves_ == stacked.layer_validation_loss_curves_ == []
 
