@@ -1,16 +1,25 @@
 """Autoencoders as scikit-learn estimators."""
 
-from skae import densities, displays, export, metrics, noise
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from skae._data.version import __version__ as __version__
-from skae._estimators.autoencoder import AutoencoderTransformer
-from skae._estimators.denoising import DenoisingAutoencoder
-from skae._estimators.sparse import SparseAutoencoder
-from skae._estimators.stacked import StackedAutoencoder
-from skae._estimators.supervised.estimators import AutoencoderClassifier, AutoencoderRegressor
-from skae._estimators.vae import VAETransformer
-from skae._model_selection.compare import compare
-from skae._model_selection.comparison_result import Comparison, ComparisonDisplay
-from skae._model_selection.latent_dimension_search import LatentDimensionSearch
+
+if TYPE_CHECKING:
+    from skae import densities, displays, export, metrics, noise
+    from skae import losses as losses
+    from skae import networks as networks
+    from skae._estimators.autoencoder import AutoencoderTransformer
+    from skae._estimators.denoising import DenoisingAutoencoder
+    from skae._estimators.sparse import SparseAutoencoder
+    from skae._estimators.stacked import StackedAutoencoder
+    from skae._estimators.supervised.estimators import AutoencoderClassifier, AutoencoderRegressor
+    from skae._estimators.vae import VAETransformer
+    from skae._model_selection.compare import compare
+    from skae._model_selection.comparison_result import Comparison, ComparisonDisplay
+    from skae._model_selection.latent_dimension_search import LatentDimensionSearch
 
 __all__ = [
     "AutoencoderClassifier",
@@ -30,3 +39,39 @@ __all__ = [
     "metrics",
     "noise",
 ]
+
+# Modules, and modules of names, that are loaded when they are first used, as in the block above.
+_SUBMODULES = "densities", "displays", "export", "losses", "metrics", "networks", "noise"
+_MODULES = {
+    "AutoencoderClassifier": "_estimators.supervised.estimators",
+    "AutoencoderRegressor": "_estimators.supervised.estimators",
+    "AutoencoderTransformer": "_estimators.autoencoder",
+    "Comparison": "_model_selection.comparison_result",
+    "ComparisonDisplay": "_model_selection.comparison_result",
+    "DenoisingAutoencoder": "_estimators.denoising",
+    "LatentDimensionSearch": "_model_selection.latent_dimension_search",
+    "SparseAutoencoder": "_estimators.sparse",
+    "StackedAutoencoder": "_estimators.stacked",
+    "VAETransformer": "_estimators.vae",
+    "compare": "_model_selection.compare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used [1]_.
+
+    References
+    ----------
+    .. [1] PEP 562. https://peps.python.org/pep-0562/
+    """
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES, *_MODULES})
