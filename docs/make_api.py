@@ -23,15 +23,16 @@ def public_names() -> dict[str, list[str]]:
 
 def names_of(module: str) -> list[str]:
     """Classes and functions that a module offers: its `__all__`, or those that it defines."""
-    contents = vars(import_module(module))
+    loaded = import_module(module)
+    contents = vars(loaded)
     offered = contents.get("__all__") or [
         name for name, thing in contents.items() if getattr(thing, "__module__", None) == module
     ]
+    things = {name: getattr(loaded, name) for name in offered if not name.startswith("_")}
     return [
         name
-        for name in offered
-        if not name.startswith("_")
-        and (inspect.isclass(contents[name]) or inspect.isfunction(contents[name]))
+        for name, thing in things.items()
+        if inspect.isclass(thing) or inspect.isfunction(thing)
     ]
 
 

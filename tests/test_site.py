@@ -29,7 +29,7 @@ PUBLIC_MODULES = [m.name for m in iter_modules(skae.__path__) if not m.name.star
 def public_callables(module):
     """What a user can import from a module and call, that is defined there or re-exported."""
     listed = getattr(module, "__all__", None)
-    things = {name: thing for name, thing in vars(module).items() if name[0] != "_"}
+    things = {name: getattr(module, name) for name in dir(module) if name[0] != "_"}
     return [
         name
         for name, thing in things.items()
