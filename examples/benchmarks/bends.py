@@ -35,15 +35,14 @@ from downstream import (
     prepared,
     scores,
     sizes,
+    split_of,
     target_of,
 )
-from floor import standardized
 from joblib import Parallel, delayed
 from matplotlib.axes import Axes
 from quality_vs_pca import Table
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
-from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
 from skae import AutoencoderTransformer
@@ -51,15 +50,6 @@ from skae import AutoencoderTransformer
 DEPTHS: dict[str, Any] = {"none": 0.0, "default": "auto"}
 GRID = np.linspace(-2, 2, 9)  # standard deviations of PCA's scores
 COLORS = {"classes": "#0072B2", "quantity": "#D55E00"}
-
-
-def split_of(table: Table, split: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Standardized training and test rows, and their targets."""
-    stratify = table.y if target_of(table.y) == "classes" else None
-    train, test, *y = train_test_split(
-        table.X, table.y, test_size=0.4, random_state=split, stratify=stratify
-    )
-    return standardized(train, test), y
 
 
 def fitted(X: np.ndarray, k: int, depth: Any, seed: int) -> AutoencoderTransformer:

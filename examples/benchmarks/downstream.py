@@ -227,6 +227,15 @@ def sizes(d: int) -> list[int]:
 # -- measures ----------------------------------------------------------------------------
 
 
+def split_of(table: Table, split: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Standardized training and test rows, and their targets."""
+    stratify = table.y if target_of(table.y) == "classes" else None
+    train, test, *y = train_test_split(
+        table.X, table.y, test_size=0.4, random_state=split, stratify=stratify
+    )
+    return standardized(train, test), y
+
+
 def encoded(reducer: Any, k: int, *parts: np.ndarray) -> list[np.ndarray]:
     """At most k components of the codes of some rows."""
     return [np.asarray(reducer.transform(X))[:, :k] for X in parts]
@@ -260,14 +269,7 @@ def measured(
 ) -> Iterator[Record]:
     """Yield the records of `measure`."""
     target = target_of(table.y)
-    train, test, *y = train_test_split(
-        table.X,
-        table.y,
-        test_size=0.4,
-        random_state=split,
-        stratify=table.y if target == "classes" else None,
-    )
-    X = standardized(train, test)
+    X, y = split_of(table, split)
     # Whatever the first fit of a process prepares is not to be counted.
     AutoencoderTransformer(2, max_epochs=1, random_state=0).fit(X[0][:50])
     inputs: dict[str, Record] = {}

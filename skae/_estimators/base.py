@@ -449,9 +449,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         )
         self._check_parameters(X)
         X_val = None if X_val is None else self._check_validation_rows(X_val)
-        if targets is not None and X_val is None and y_val is not None:
-            raise ValueError("y_val was passed without X_val; pass the rows, too, or neither.")
-        if targets is not None and X_val is not None:
+        if targets is not None:
             held_out_columns = _encode_validation_targets(targets, y_val, X_val)
         previous = self._previous_network()
         if previous is None:
@@ -498,7 +496,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
     def _make_supervision(self, targets: Targets, network: Any, rows: Dataset) -> Supervision:
         """Describe how much targets count next to the rows."""
-        centred = Dataset(rows.X, self.mean_, weights=rows.weights)
+        centred = self._centred(rows)
         components = centred.principal_components(self.n_components_)
         along, residual = centred.squares_along(components)
         return Supervision(
@@ -529,8 +527,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     def _set_pca_error_ratio(self) -> None:
         """Set how well held-out rows are restored; warn if it is worse than by PCA."""
         network = self.net_.module_
-        is_pca = isinstance(network, Anchored) and network.is_at_anchor()
-        is_pca = is_pca and not self._decodes_logits()
+        is_anchor = isinstance(network, Anchored) and network.is_at_anchor()
+        is_pca = is_anchor and not self._decodes_logits()
         self.pca_error_ratio_ = 1.0 if is_pca else self.net_.pca_error_ratio_
         if self.target_weight and round(self.pca_error_ratio_, 3) > 1:
             warn(
@@ -594,6 +592,12 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
                 ConvergenceWarning,
             )
         return rows
+
+    def _centred(self, rows: Dataset) -> Dataset:
+        """Rows around their mean, which rows for a decoder of logits are not."""
+        if not self._decodes_logits():
+            return rows
+        return Dataset(rows.X, self.mean_, weights=rows.weights)
 
     def _warn_if_overcomplete(self) -> None:
         warn_if_overcomplete(self.n_components_, self.n_features_in_)
@@ -726,8 +730,12 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         return tags
 
 
-def _encode_validation_targets(targets: Targets, y_val: Any, X_val: Any) -> np.ndarray:
-    """Encode the targets of the user's validation rows."""
+def _encode_validation_targets(targets: Targets, y_val: Any, X_val: Any) -> np.ndarray | None:
+    """Encode the targets of the user's validation rows; None if there are no such rows."""
+    if X_val is None and y_val is None:
+        return None
+    if X_val is None:
+        raise ValueError("y_val was passed without X_val; pass the rows, too, or neither.")
     if y_val is None:
         raise ValueError(
             "X_val was passed without y_val, but target_weight is positive; pass the targets of "

@@ -290,7 +290,7 @@ class VAETransformer(IncrementalAutoencoder):
     def _linear_model(self, rows: Dataset) -> dict[str, Any]:
         """Probabilistic PCA of the rows; for "bernoulli", its approximation in logits."""
         bernoulli = self.likelihood == "bernoulli"
-        centred = Dataset(rows.X, self.mean_, weights=rows.weights) if bernoulli else rows
+        centred = self._centred(rows)
         components = centred.principal_components(self.n_components_)
         along, residual = centred.squares_along(components)
         n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])

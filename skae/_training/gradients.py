@@ -359,7 +359,30 @@ class CodecWorkspace(NamedTuple):
     linear: Any
 
 
-class ClosedFormGradient:
+class ClosedForm:
+    """Parts of the closed forms: two MLPs, the head if there is one, and the stochastic depth."""
+
+    def __init__(
+        self,
+        network: Any,
+        objective: Objective,
+        backend: ArrayBackend,
+        stochastic_depth: float = 0.0,
+    ):
+        self.head, self.n_features = _head_of(network, objective)
+        network = without_head(network)
+        anchored = isinstance(network, Anchored)
+        pair: Any = network.network if anchored else network
+        self.network, self.backend = network, backend
+        self.stochastic_depth = stochastic_depth if anchored else 0.0
+        self.encoder, self.decoder = (
+            ClosedFormMLP(pair.encoder, backend),
+            ClosedFormMLP(pair.decoder, backend),
+        )
+        self.dtype = self.encoder.weights[0].tensor.dtype
+
+
+class ClosedFormGradient(ClosedForm):
     """Gradient of an autoencoder of two MLPs, anchored or not, in closed form.
 
     Parameters, buffers and rows may have a leading axis of models. The code may have a linear
@@ -378,21 +401,11 @@ class ClosedFormGradient:
         backend: ArrayBackend,
         stochastic_depth: float = 0.0,
     ):
-        self.head, self.n_features = _head_of(network, objective)
-        network = without_head(network)
-        anchored = isinstance(network, AnchoredAutoencoder)
-        pair = network.network if anchored else network
-        self.backend = backend
-        self.stochastic_depth = stochastic_depth if anchored else 0.0
-        self.encoder, self.decoder = (
-            ClosedFormMLP(pair.encoder, backend),
-            ClosedFormMLP(pair.decoder, backend),
-        )
+        super().__init__(network, objective, backend, stochastic_depth)
         self.loss_gradient = LOSS_GRADIENTS[next(iter(objective.terms.values()))]
         self.components: ArrayPair | None = None
-        if anchored:
-            dtype = self.encoder.weights[0].tensor.dtype
-            self.components = backend.pair(network.components.to(dtype))
+        if isinstance(self.network, AnchoredAutoencoder):
+            self.components = backend.pair(self.network.components.to(self.dtype))
         self.workspaces: dict[tuple[int, int], CodecWorkspace] = {}
 
     @staticmethod
@@ -488,7 +501,7 @@ class ClosedFormGradient:
         array += self.backend.product(a.array, b, out=out)
 
 
-class VariationalGradient:
+class VariationalGradient(ClosedForm):
     """Gradient of the evidence lower bound of a VAE of two MLPs, in closed form.
 
     Parameters, buffers and rows may have a leading axis of models.
@@ -506,16 +519,9 @@ class VariationalGradient:
         backend: ArrayBackend,
         stochastic_depth: float = 0.0,
     ):
-        self.objective, self.backend = objective, backend
-        self.stochastic_depth = stochastic_depth
-        self.head, self.n_features = _head_of(network, objective)
-        network = without_head(network)
-        pair: Any = network.network
-        self.encoder, self.decoder = (
-            ClosedFormMLP(pair.encoder, backend),
-            ClosedFormMLP(pair.decoder, backend),
-        )
-        dtype = self.encoder.weights[0].tensor.dtype
+        super().__init__(network, objective, backend, stochastic_depth)
+        self.objective = objective
+        network, dtype = self.network, self.dtype
         self.encoding, self.decoding = (
             backend.pair(components.to(dtype))
             for components in (network.encoding, network.decoding)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from skae._data.dataset import Dataset
 from skae._training.targets import SupervisedObjective, Targets
 from skae._training.trainer import Trainer
-from skae.networks.dense import MLP, run
-from skae.networks.supervised import PredictingNetwork
+from skae.networks.dense import run
+from skae.networks.supervised import PredictingNetwork, make_head
 
 HEAD_ROWS = 5000  # largest number of rows that the initial head is fitted to
 # Weight of the head's loss: in units of the variance of rows in training, and in units of PCA's
@@ -57,12 +57,9 @@ class Supervision:
         center, scale = codes.mean(axis=0), codes.std(axis=0)
         scale[scale <= SMALLEST_DEVIATION * scale.max()] = scale.max() or 1.0
         columns: Any = rows.extra
-        linear = self.targets.fit_linear((codes - center) / scale, columns[index], None)
-        # With a generator, so that no weights are drawn from torch's global one.
-        head = MLP([len(scale), self.targets.n_columns], generator=torch.Generator())
-        with torch.no_grad():
-            for parameter, value in zip(head.parameters(), linear, strict=True):
-                parameter.copy_(torch.from_numpy(value))
+        linear = self.targets.fit_linear((codes - center) / scale, columns[index])
+        coefficients, intercepts = map(torch.from_numpy, linear)
+        head = make_head(coefficients, intercepts, weight.dtype)
         both = torch.from_numpy(center), torch.from_numpy(scale)
         return PredictingNetwork(network, head, *both, self.n_features).to(weight.device)
 

@@ -270,9 +270,7 @@ class Targets:
         ]
         return torch.cat(each, dim=-1) * known
 
-    def fit_linear(
-        self, codes: np.ndarray, columns: np.ndarray, weights: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def fit_linear(self, codes: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fit a linear head to standardized codes; return its coefficients and intercepts.
 
         The penalty is scikit-learn's default, 1 for the sum over rows.
@@ -283,10 +281,8 @@ class Targets:
             known = ~np.isnan(columns[:, block.start])
             if not known.any():
                 continue
-            its = None if weights is None else weights[known]
-            penalty = 1 / (known.sum() if its is None else its.sum())
             coefficients[block], intercepts[block] = part.fit_linear(
-                codes[known], columns[known, block].astype(float), its, penalty
+                codes[known], columns[known, block].astype(float), None, 1 / known.sum()
             )
         return coefficients, intercepts
 

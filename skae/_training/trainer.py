@@ -110,7 +110,7 @@ class Trainer:
         quiet: dict[str, Any] = {}
         if is_fold:
             quiet = {"keep_losses": True, "callbacks": [], "verbose": 0, "patience": None}
-            quiet["restoring"] = None  # `Folds` compares restoring
+            quiet |= {"restoring": None}  # `Folds` compares restoring
         net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
         n_threads = training_threads(network, batch_size, self.device)
         if validation is None:

@@ -325,6 +325,21 @@ class Anchored(nn.Module):
         )
 
 
+def errors_of(x: Tensor, *restored: Tensor) -> Tensor:
+    """Squared errors of rows that were restored in several ways.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_rows, n_features)
+    *restored : Tensor of shape (n_rows, n_features)
+
+    Returns
+    -------
+    Tensor of shape (n_ways, n_rows)
+    """
+    return torch.stack([(each - x).square().sum(dim=1) for each in restored])
+
+
 def outside(x: Tensor, region: Tensor) -> Tensor:
     """Vectors from the nearest points of a region to points; zero inside.
 
@@ -437,8 +452,7 @@ class AnchoredAutoencoder(Anchored, Autoencoder):
         Tensor of shape (2, n_rows)
         """
         along = x @ self.components.T.to(x.dtype)
-        restored = self.decode(self.encode(x)), along @ self.components.to(x.dtype)
-        return torch.stack([(each - x).square().sum(dim=1) for each in restored])
+        return errors_of(x, self.decode(self.encode(x)), along @ self.components.to(x.dtype))
 
 
 class SelfRunning(nn.Module):
@@ -662,7 +676,7 @@ class VariationalAutoencoder(Anchored, SelfRunning):
         restored = self.restore(self.encode(x))
         self.direct, self.divisor = before
         projected = self.along_axes(x) @ self.axes.to(x.dtype)
-        return torch.stack([(e - x).square().sum(dim=1) for e in (restored, projected)])
+        return errors_of(x, restored, projected)
 
     def decode(self, z: Tensor) -> Tensor:
         """Means, or logits, of the rows of codes.

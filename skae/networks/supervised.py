@@ -10,6 +10,45 @@ from torch import Tensor, nn
 from skae.networks.dense import MLP, Output, SelfRunning, run
 
 
+def make_head(coefficients: Tensor, intercepts: Tensor, dtype: torch.dtype) -> MLP:
+    """Make a linear head.
+
+    Parameters
+    ----------
+    coefficients : Tensor of shape (n_targets, n_components)
+    intercepts : Tensor of shape (n_targets,)
+    dtype : torch.dtype
+
+    Returns
+    -------
+    MLP
+    """
+    n_targets, n_components = coefficients.shape
+    # With a generator, so that no weights are drawn from torch's global one.
+    head = MLP([n_components, n_targets], generator=torch.Generator()).to(dtype)
+    return set_linear(head, coefficients, intercepts)
+
+
+@torch.no_grad()
+def set_linear(head: MLP, coefficients: Tensor, intercepts: Tensor) -> MLP:
+    """Set the weights of a linear head, and return it.
+
+    Parameters
+    ----------
+    head : MLP
+    coefficients : Tensor of shape (n_targets, n_components)
+    intercepts : Tensor of shape (n_targets,)
+
+    Returns
+    -------
+    MLP
+    """
+    layer: Any = head[0]
+    layer.weight.copy_(coefficients)
+    layer.bias.copy_(intercepts)
+    return head
+
+
 class HeadedNetwork(nn.Module):
     """The encoder of a network and a linear head on its codes.
 
@@ -104,9 +143,7 @@ class HeadedNetwork(nn.Module):
         coefficients : Tensor of shape (n_targets, n_components)
         intercepts : Tensor of shape (n_targets,)
         """
-        layer: Any = self.head[0]
-        layer.weight.copy_(coefficients)
-        layer.bias.copy_(intercepts)
+        set_linear(self.head, coefficients, intercepts)
 
     def train_head_and(self, *, encoder: bool) -> None:
         """Train the head and, if `encoder`, all parameters that codes depend on.

@@ -355,7 +355,7 @@ def test_the_initial_head_is_scikit_learns_linear_model():
     size = X @ [1.0, -2.0, 0.5] + np.sin(5 * X[:, 0])
     y[::4], size[::3] = NAN, NAN
     targets, columns = encode(np.column_stack([y, size]))
-    coefficients, intercepts = targets.fit_linear(X, columns, None)
+    coefficients, intercepts = targets.fit_linear(X, columns)
     labeled, measured = ~np.isnan(y), ~np.isnan(size)
     classifier = LogisticRegression(max_iter=1000).fit(X[labeled], y[labeled])
     np.testing.assert_allclose(coefficients[:3], classifier.coef_, atol=1e-3)
@@ -370,7 +370,7 @@ def test_two_classes_have_opposite_coefficients_that_give_the_same_odds():
     X = StandardScaler().fit_transform(load_wine().data)[:, :3]
     y = load_wine().target > 0
     targets, columns = encode(y)
-    coefficients, intercepts = targets.fit_linear(X, columns, None)
+    coefficients, intercepts = targets.fit_linear(X, columns)
     classifier = LogisticRegression(max_iter=1000).fit(X, y)
     np.testing.assert_allclose(coefficients[1] - coefficients[0], classifier.coef_[0], atol=1e-3)
     np.testing.assert_allclose(np.diff(intercepts), classifier.intercept_, atol=1e-3)
@@ -383,12 +383,12 @@ def test_rows_may_lack_a_class_or_a_target():
     targets, columns = encode(np.column_stack([y, size]))
     columns[:, 3] = np.nan
     two = y > 0
-    coefficients, intercepts = targets.fit_linear(X[two], columns[two], None)
+    coefficients, intercepts = targets.fit_linear(X[two], columns[two])
     assert not coefficients[[0, 3]].any()
     assert intercepts[0] == pytest.approx(np.log(1e-6))
     assert intercepts[3] == 0
     one = y == 2
-    coefficients, intercepts = targets.fit_linear(X[one], columns[one], None)
+    coefficients, intercepts = targets.fit_linear(X[one], columns[one])
     assert not coefficients.any()
     assert intercepts[:3].argmax() == 2
 

@@ -25,8 +25,7 @@ from skae._training.validation_split import (
     stratified_hold_out,
 )
 from skae.losses import Objective
-from skae.networks.dense import MLP
-from skae.networks.supervised import HeadedNetwork
+from skae.networks.supervised import HeadedNetwork, make_head
 from skae.noise import make_noise
 
 PENALTIES = 10.0 ** np.arange(-4.0, 1.0)  # weights of squared coefficients; the mean loss has 1
@@ -244,16 +243,13 @@ class FineTuning:
     def _make_network(self, linear: Linear) -> HeadedNetwork:
         """A copy of the encoder with a linear head, and noise on its inputs."""
         encoder = copy.deepcopy(self.autoencoder.net_.module_)
-        widths = [self.autoencoder.n_components_, self.initializer.target.n_columns]
-        # With a generator, so that no weights are drawn from torch's global one.
-        head = MLP(widths, zero_last=True, generator=torch.Generator())
+        coefficients, intercepts = map(torch.from_numpy, linear)
+        head = make_head(coefficients, intercepts, next(encoder.parameters()).dtype)
         generator = torch.Generator(self.trainer.device).manual_seed(self.order_seed)
         statistics = self.rows.feature_statistics
         noise = make_noise(self.params["noise"], self.params["noise_level"], statistics, generator)
         unit = torch.tensor(self.unit, dtype=torch.float64)
         network = HeadedNetwork(encoder, head, unit, self.n_features, noise)
-        network.head.to(next(encoder.parameters()).dtype)
-        network.set_head(*map(torch.from_numpy, linear))
         network.to(self.trainer.device).train_head_and(encoder=not self.params["freeze"])
         return network
 
