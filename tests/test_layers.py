@@ -157,11 +157,12 @@ def test_global_state_is_left_alone(path):
 
 
 def test_a_fit_can_be_followed(record_property):
-    """From `fit` through the training to the density; the report says how far one has to read."""
+    """From `fit` through training to what densities need; the report says how far one must read."""
     path = reading_path()
     record_property("functions in a fit", len(path))
     record_property("changes of file in a fit", changes_of_file(path))
-    steps = ["BaseAutoencoder.fit", "TrainingJob.train", "BestWeights.on_train_end", "Mixture.fit"]
+    steps = ["BaseAutoencoder.fit", "TrainingJob.train", "BestWeights.on_train_end"]
+    steps.append("GenerativeTransformer._prepare_densities")
     functions = [function for _, function in path]
     assert sorted(steps, key=functions.index) == steps
 

@@ -113,6 +113,8 @@ def array_api_fit(method: Method) -> Method:
             vars(self).update(attributes_in_numpy(self))
             method(self, rows, *map(to_numpy, args), **{k: to_numpy(v) for k, v in kwargs.items()})
             if place is not None:
+                if hasattr(self, "_fit_densities_to_sample"):
+                    self._fit_densities_to_sample()  # while attributes are in numpy
                 vars(self).update({k: place.bring(v) for k, v in vars(self).items()})
         return self
 

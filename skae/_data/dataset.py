@@ -21,6 +21,8 @@ from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES, rows_per_batch
 from skae._data.input_checks import is_memory_mapped, read_rows, take_rows
 from skae._data.units import find_copies, find_units
 
+ROWS_COMPARED = 256  # rows whose bounds are kept one by one: numpy is slow along columns
+
 
 class Dataset:
     """Rows that are standardized with one center and one scale when they are read.
@@ -74,8 +76,33 @@ class Dataset:
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """Standardized rows, float64."""
         rows = read_rows(self.X, part) - self.center
-        rows /= self.scale
+        if self.scale != 1:
+            rows /= self.scale
         return rows
+
+    def in_own_precision(self, part: slice | np.ndarray) -> np.ndarray:
+        """Standardized rows in the precision of X."""
+        if self.precision is not np.float32:
+            return self[part]
+        # The rounded center, and what is left of it: differences have the precision of float32.
+        rounded, rest = self._center_in_parts
+        rows = read_rows(self.X, part) - rounded
+        if rest is not None:
+            rows -= rest
+        if self.scale != 1:
+            rows /= np.float32(self.scale)
+        return rows
+
+    @cached_property
+    def _center_in_parts(self) -> tuple[np.ndarray, np.ndarray | None]:
+        rounded = self.center.astype(np.float32)
+        rest = (self.center - rounded).astype(np.float32)
+        return rounded, rest if rest.any() else None
+
+    @property
+    def precision(self) -> type[np.floating[Any]]:
+        """float32 if X is, else float64."""
+        return np.float32 if self.X.dtype in (np.float32, torch.float32) else np.float64
 
     @property
     def is_out_of_core(self) -> bool:
@@ -94,16 +121,22 @@ class Dataset:
 
     # -- blocks of bounded memory --------------------------------------------------
 
-    def parts(self) -> Iterator[slice]:
+    def parts(self, at_least: int = 1) -> Iterator[slice]:
         """Slices of all rows."""
-        yield from gen_batches(len(self), rows_per_batch(self.widest))
+        yield from gen_batches(len(self), max(at_least, rows_per_batch(self.widest)))
 
-    def blocks(self, *, weighted: bool = False) -> Iterator[np.ndarray]:
-        """Standardized rows of each slice, float64; times the roots of their weights if asked."""
-        for part in self.parts():
-            block = self[part]
+    def blocks(
+        self, dtype: Any = np.float64, *, weighted: bool = False, at_least: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Standardized rows of each slice; times the roots of their weights if asked.
+
+        `dtype` is float64 or the precision of X. Blocks have `at_least` so many rows.
+        """
+        read = self.__getitem__ if dtype is np.float64 else self.in_own_precision
+        for part in self.parts(at_least):
+            block = read(part)
             if weighted and self.weights is not None:
-                block *= np.sqrt(self.weights[part])[:, None]
+                block *= np.sqrt(self.weights[part])[:, None].astype(block.dtype, copy=False)
             yield block
 
     def any(self) -> bool:
@@ -221,8 +254,9 @@ class Dataset:
         """Same rows and center with another scale."""
         other = Dataset(self.X, self.center, scale, self.weights, self.extra)
         other.groups = self.groups
-        if "scatter" in vars(self) and pca.is_precise(self.scatter):
-            vars(other)["scatter"] = self.scatter * (self.scale / scale) ** 2
+        for name in ("scatter", "squares"):
+            if name in vars(self) and pca.is_precise(getattr(self, name)):
+                vars(other)[name] = getattr(self, name) * (self.scale / scale) ** 2
         return other
 
     def feature_statistics(self) -> dict[str, np.ndarray]:
@@ -247,19 +281,28 @@ class Dataset:
         """Lowest and highest standardized value of each feature, (2, n_features)."""
         if sparse.issparse(self.X):
             low, high = min_max_axis(self.X, axis=0)
-        elif isinstance(self.X, np.ndarray) and not is_memory_mapped(self.X):
-            low, high = self.X.min(axis=0), self.X.max(axis=0)
         else:
-            blocks = (read_rows(self.X, part) for part in self.parts())
-            each = np.array([[rows.min(axis=0), rows.max(axis=0)] for rows in blocks])
-            low, high = each[:, 0].min(axis=0), each[:, 1].max(axis=0)
+            low, high = self._lowest_and_highest()
         return (np.array([low, high], dtype=float) - self.center) / self.scale
+
+    def _lowest_and_highest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest value of each feature of X, at the speed of a pass over memory."""
+        n_together = min(len(self), ROWS_COMPARED)
+        low = read_rows(self.X, slice(n_together)).copy()
+        high = low.copy()
+        for part in self.parts():
+            block = read_rows(self.X, part)
+            for rows in (block[i : i + n_together] for i in range(0, len(block), n_together)):
+                for bound, choose in ((low, np.minimum), (high, np.maximum)):
+                    some = bound[: len(rows)]
+                    choose(some, rows, out=some)
+        return low.min(axis=0), high.max(axis=0)
 
     def root_mean_square(self) -> float:
         """Root of the mean square of all standardized entries; 1 if all are zero."""
         n_entries = self.count * self.shape[1]
-        if self.is_tall and pca.is_precise(self.scatter):
-            return math.sqrt(np.trace(self.scatter) / n_entries)
+        if pca.is_precise(self.squares):
+            return math.sqrt(self.squares / n_entries)
         largest = max(float(np.abs(block).max()) for block in self.blocks())
         if largest == 0:
             return 1.0
@@ -267,6 +310,22 @@ class Dataset:
             float(np.square(block / largest).sum()) for block in self.blocks(weighted=True)
         )
         return largest * math.sqrt(squares / n_entries)
+
+    @cached_property
+    def squares(self) -> float:
+        """Sum of the squares of all standardized entries, infinite or zero out of range."""
+        if self.is_tall:
+            return float(np.trace(self.scatter))
+        total = self._sum_of_squares(self.precision)
+        low, high = pca.SINGLE_RANGE
+        if self.precision is np.float32 and not low < total / self.count / self.shape[1] < high:
+            return self._sum_of_squares(np.float64)
+        return total
+
+    def _sum_of_squares(self, dtype: Any) -> float:
+        with np.errstate(over="ignore", under="ignore"):
+            blocks = self.blocks(dtype, weighted=True)
+            return float(sum(np.einsum("ij,ij->i", b, b).astype(float).sum() for b in blocks))
 
     @property
     def is_tall(self) -> bool:

@@ -52,9 +52,9 @@ def raise_explained(error: Exception, X: Any, consumer: str) -> NoReturn:
 
 def check_squares(X: Any, original: Any, name: str = "X") -> None:
     """Raise an error if sums of squares of X overflow; `original` names its columns."""
-    largest = LARGEST_SUM.get(X.dtype, math.inf)
-    if largest == math.inf or _sum_of_squares(X) < largest:
+    if X.dtype not in LARGEST_SUM or squares_are_finite(X):
         return
+    largest = LARGEST_SUM[X.dtype]
     dtype = str(X.dtype).removeprefix("torch.")
     n_summed = X.shape[1] * (X.shape[0] if dtype == "float64" else 1)  # float32 rows sum in float64
     limit = math.sqrt(largest / n_summed)
@@ -65,6 +65,11 @@ def check_squares(X: Any, original: Any, name: str = "X") -> None:
             f"{name} holds values of {limit:.0e} or more{_listed(names)}, whose squares overflow "
             f"in {dtype}: {REMEDIES['large']}{other}."
         )
+
+
+def squares_are_finite(X: Any) -> bool:
+    """Whether X, float64 or float32, is finite, and the sum of its squares does not overflow."""
+    return X.ndim > 1 and _sum_of_squares(X) < LARGEST_SUM[X.dtype]
 
 
 def _sum_of_squares(X: Any) -> float:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
-from sklearn import config_context
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
@@ -520,9 +519,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         self._limit_network(data.rows, data.held_out)
         self._describe_network(data.rows, full=full)
         if full:
-            threads = limited_threads(torch.get_num_threads())
-            with threads, config_context(array_api_dispatch=False):  # codes are in numpy
-                self._fit_density(data.rows, data.density_seed)
+            with limited_threads(torch.get_num_threads()):
+                self._prepare_densities(data.rows, data.density_seed)
 
     def _set_pca_error_ratio(self) -> None:
         """Set how well held-out rows are restored; warn if it is worse than by PCA."""

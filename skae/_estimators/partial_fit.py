@@ -300,7 +300,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
             return
         self._describe_network(rows)
         kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
-        self._fit_density(rows, stream.seeds.split, kind)
+        self._prepare_densities(rows, stream.seeds.split, kind)
 
     def _all_rows(self, stream: Stream, X: Any, weights: np.ndarray | None) -> Dataset:
         """All rows so far, standardized again; for PCA, rows with the same moments."""
@@ -375,7 +375,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
         codes = self._code_moments_of(rows, None if codes is None else codes.limit(stream.window()))
         stream.averages["codes"] = codes
         self._order(stream.average("jacobian", self._mean_jacobian(rows), n), codes)
-        errors = np.array([self._sse(rows), self._sst(rows)]) / n
+        errors = np.array(self._sse_and_sst(rows)) / n
         mse, mst = stream.average("errors", errors, n)
         self._set_noise(
             rows, mse * self.n_samples_, lambda value: stream.average("noise", value, n)
@@ -383,6 +383,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
         explained = 1 - mse / mst if mst > 0 else 0.0
         shares = stream.average("shares", self._explained_ratios(rows, explained), n)
         self.explained_variance_ratio_ = shares * (explained / shares.sum() if shares.any() else 1)
+        self.__dict__.pop("_density_sample", None)  # of an earlier fit
         self._set_residual(rows, lambda value: stream.average("residual", value, n))
         self.latent_density_ = self._density_from_moments(codes)
 

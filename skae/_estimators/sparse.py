@@ -474,9 +474,9 @@ class SparseAutoencoder(IncrementalAutoencoder):
     def _explained_ratios(self, rows: Dataset, explained: float) -> np.ndarray:
         """As for dense kinds, but add one atom at a time instead of decoding k times."""
         k, d = self.components_.shape
-        rows = rows.unweighted_subset(max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * d)))
+        rows = rows.unweighted_subset(max(JACOBIAN_ROWS[1], INCREMENT_PRODUCTS // (k * d)))
         mean, atoms = self.latent_density_.expectation(), self.components_ / self._scale
-        sst, sse = self._sst(rows), np.zeros(k)
+        sst, sse = self._sse_and_sst(rows)[1], np.zeros(k)
         for part in self._batch_slices(len(rows)):
             codes = self._codes(rows[part])
             residuals = rows[part] - self._decode(codes) + (codes - mean) @ atoms
@@ -487,8 +487,9 @@ class SparseAutoencoder(IncrementalAutoencoder):
 
     # -- samples -------------------------------------------------------------------
 
-    def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
-        self._fit_residual(rows, seed)  # `_order` has fitted the density of the codes
+    def _prepare_densities(self, rows: Dataset, seed: int, kind: Any = None) -> None:
+        # `_order` has fitted the density of the codes.
+        self._fit_residual(self._residuals(rows), seed)
 
     def _density_from_moments(self, codes: Moments) -> Any:
         return self.latent_density_

@@ -543,8 +543,8 @@ class VAETransformer(IncrementalAutoencoder):
     def _make_mixture(self, seed: int) -> Mixture:
         return Mixture(seed)  # components of the code have a unit each
 
-    def _fit_residual(self, rows: Dataset, seed: int) -> None:
-        """Nothing to fit: the likelihood is the distribution of the residuals."""
+    def _residuals(self, rows: Dataset) -> None:
+        """No residuals are kept: the likelihood is their distribution."""
 
     def _set_residual(self, rows: Dataset, smooth: Smooth) -> None:
         """Nothing to fit."""

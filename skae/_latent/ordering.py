@@ -14,8 +14,11 @@ from skae._latent.region import BoundedTransformer, union
 from skae._latent.transform import weighted_sum
 
 NEGLIGIBLE = 1e-12  # share of variance that counts as zero
-JACOBIAN_ROWS = 256  # rows over which components_ averages the decoder's Jacobian
-INCREMENT_PRODUCTS = 10**9  # multiplications spent on explained_variance_ratio_
+JACOBIAN_ROWS = 128, 256  # rows over which components_ averages the decoder's Jacobian
+INCREMENT_PRODUCTS = 5 * 10**7  # multiplications spent on it, and on explained_variance_ratio_
+# Rows that describe a network which was trained for fewer than so many epochs. After more epochs,
+# describing all rows takes little of the time of a fit.
+DESCRIBED_ROWS, EPOCHS_TO_DESCRIBE_ALL = 8192, 10
 
 Smooth = Callable[[Any], Any]  # averages a mean over new rows with that of earlier rows
 
@@ -50,14 +53,23 @@ class OrderedTransformer(BoundedTransformer):
             if self._is_at_pca():
                 self._set_pca_attributes(rows)
                 return
-            moments = self._code_moments_of(rows)
-            self._order(self._mean_jacobian(rows), moments)
+            some = self._rows_to_describe(rows)
+            moments = self._code_moments_of(some)
+            self._order(self._mean_jacobian(some), moments)
             if full:
-                sse, sst = self._sse(rows), self._sst(rows)
-                self._set_noise(rows, sse * self.net_.validation_ratio_)
+                sse, sst = self._sse_and_sst(some)
+                share = rows.count / some.count
+                self._set_noise(some, share * sse * self.net_.validation_ratio_)
                 self.explained_variance_ratio_ = self._explained_ratios(
-                    rows, 1 - sse / sst if sst > 0 else 0.0
+                    some, 1 - sse / sst if sst > 0 else 0.0
                 )
+
+    def _rows_to_describe(self, rows: Dataset) -> Dataset:
+        """All rows, or 8,192 evenly spaced ones if training was short."""
+        was_short = 0 < self.n_iter_ < EPOCHS_TO_DESCRIBE_ALL
+        if was_short and len(rows) > DESCRIBED_ROWS:
+            return rows.unweighted_subset(DESCRIBED_ROWS)
+        return rows
 
     def _set_pca_attributes(self, rows: Dataset) -> None:
         """Compute the attributes of a network that equals PCA, without running it."""
@@ -77,7 +89,7 @@ class OrderedTransformer(BoundedTransformer):
         """
         bounds: Any = None
         for part in self._batch_slices(len(rows)):
-            codes = self._encoded_for_moments(rows[part])
+            codes = self._encoded_for_moments(rows.in_own_precision(part)).astype(float)
             if moments is None:
                 moments = Moments(codes.shape[1], joint=self._needs_joint_moments)
             moments.add(codes, rows.weights_of(part))
@@ -103,12 +115,16 @@ class OrderedTransformer(BoundedTransformer):
 
     def _mean_jacobian(self, rows: Dataset) -> np.ndarray:
         """Mean Jacobian of the decoder over evenly spaced rows, (n_components, n_features)."""
-        index = rows.evenly_spaced(JACOBIAN_ROWS)
+        index = rows.evenly_spaced(int(np.clip(self._n_affordable(), *JACOBIAN_ROWS)))
         jacobian = np.zeros((self.n_components_, self.n_features_in_))
         for part in self._batch_slices(len(index), jacobian.size):
-            codes = self._encode(rows[index[part]])
+            codes = self._encode(rows.in_own_precision(index[part]))
             jacobian += self.net_.jacobian(codes, self._output_activation).sum(axis=0) / len(index)
         return jacobian
+
+    def _n_affordable(self) -> int:
+        """Number of rows whose codes may be decoded once for each component."""
+        return INCREMENT_PRODUCTS // (self.n_components_ * self.net_.n_parameters())
 
     def _set_variances(self, variances: np.ndarray) -> None:
         """Set the components' variances, in input units, and the scale of the code."""
@@ -144,36 +160,37 @@ class OrderedTransformer(BoundedTransformer):
         It is computed on evenly spaced rows, as many as INCREMENT_PRODUCTS allows, and scaled so
         that the sum is `explained`, the share for all rows.
         """
-        k = self.n_components_
-        n_rows = max(JACOBIAN_ROWS, INCREMENT_PRODUCTS // (k * self.net_.n_parameters()))
+        k, n_rows = self.n_components_, max(JACOBIAN_ROWS[0], self._n_affordable())
         if n_rows < rows.count or rows.weights is not None:
             rows = rows.unweighted_subset(n_rows)
-        sst, sse = self._sst(rows), np.zeros(k)
+        sst, sse = 0.0, np.zeros(k)
         for part in self._batch_slices(len(rows)):
-            block = rows[part]
+            block = rows.in_own_precision(part)
             codes = self._codes(block)
+            sst += self._squares(block, self._standardized_mean())
             for i in range(k):  # later components are at their mean
                 kept = codes * (np.arange(k) <= i) if i < k - 1 else codes
-                errors = self._differences(block, self._decode(kept, block))
-                sse[i] += np.square(errors).sum()
+                sse[i] += self._squares(block, self._decode(kept, block))
         return scaled_increments(sse, sst, explained)
 
-    def _sse(self, rows: Dataset) -> float:
-        """Sum of squared reconstruction errors of standardized rows."""
-        sse = 0.0
+    def _sse_and_sst(self, rows: Dataset) -> tuple[float, float]:
+        """Sums of squared errors of standardized rows, and of squared distances to the mean."""
+        sse = sst = 0.0
+        mean = self._standardized_mean()
         for part in self._batch_slices(len(rows)):
-            block = rows[part]
-            errors = self._differences(block, self._reconstruct(block))
-            sse += weighted_sum(np.square(errors), rows.weights_of(part))
-        return sse
+            block, weights = rows.in_own_precision(part), rows.weights_of(part)
+            sse += self._squares(block, self._reconstruct(block), weights)
+            sst += self._squares(block, mean, weights)
+        return sse, sst
 
-    def _sst(self, rows: Dataset) -> float:
-        """Sum of squared differences between standardized rows and the training mean."""
-        mean = (self.mean_ - self._center) / self._scale
-        return sum(
-            weighted_sum(np.square(self._differences(rows[part], mean)), rows.weights_of(part))
-            for part in self._batch_slices(len(rows))
-        )
+    def _standardized_mean(self) -> np.ndarray:
+        return (self.mean_ - self._center) / self._scale
+
+    def _squares(self, rows: np.ndarray, others: Any, weights: Any = None) -> float:
+        """Sum of squared differences, accumulated in float64; each row times its weight."""
+        differences = self._differences(rows, others.astype(rows.dtype, copy=False))
+        of_rows = np.einsum("ij,ij->i", differences, differences).astype(float)
+        return weighted_sum(of_rows, weights)
 
 
 def scaled_increments(sse: np.ndarray, sst: float, explained: float) -> np.ndarray:

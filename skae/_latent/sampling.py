@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from sklearn import config_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,9 +18,9 @@ from skae._data.dataset import Dataset
 from skae._data.frames import wrap_in_frame
 from skae._data.input_checks import as_dense
 from skae._data.parameter_checks import check_integer
+from skae._data.threads import limited_threads
 from skae._latent.ordering import OrderedTransformer
 from skae.densities import (
-    Density,
     Estimated,
     Gaussian,
     Mixture,
@@ -34,15 +37,53 @@ MIN_RESIDUAL_ROWS = 100  # smallest number of residuals, whatever their memory
 SMALLEST_VOLUME = 1e-6  # lower bound of squared singular values of the Jacobian, over the largest
 MAX_HALVINGS = 4  # of a Gauss-Newton step towards the decoder's surface
 SMALLEST_NOISE = 1e-12  # lower bound of the noise variance, in units of the mean feature variance
+_FITTING = threading.RLock()  # one for all estimators, because one with a lock cannot be pickled
+
+
+class DensitySample(NamedTuple):
+    """What densities are fitted to when they are first used: some codes and residuals.
+
+    Codes are None if the density is known without them, residuals if they have no distribution.
+    """
+
+    density: Any
+    codes: np.ndarray | None
+    residuals: np.ndarray | None
+    seed: int
+
+
+class FittedAtFirstUse:
+    """An attribute of the densities, which are fitted when one of them is first used."""
+
+    def __init__(self, default: tuple[Any, ...] = ()):
+        self.default = default  # value of estimators that never fit it; empty: there is none
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, estimator: Any, owner: type | None = None) -> Any:
+        if estimator is None:
+            return self
+        attributes = vars(estimator)
+        with _FITTING:
+            estimator._fit_densities_to_sample()
+        if self.name in attributes:
+            return attributes[self.name]
+        if self.default:
+            return self.default[0]
+        raise AttributeError(
+            f"{type(estimator).__name__!r} object has no attribute {self.name!r}; call fit first."
+        )
 
 
 class GenerativeTransformer(OrderedTransformer):
     """Samples, log-likelihoods and interpolation, by a density of the codes."""
 
     latent_density: Any
-    latent_density_: Density
-    _residual: Residual
-    _off_surface: OffSurface | None = None  # None: the residuals' density is normal
+    latent_density_: Any = FittedAtFirstUse()  # a `Density`
+    _residual: Any = FittedAtFirstUse()  # a `Residual`
+    _off_surface: Any = FittedAtFirstUse((None,))  # None: the residuals' density is normal
+    _density_sample: DensitySample
 
     # -- fit -----------------------------------------------------------------------
 
@@ -50,20 +91,47 @@ class GenerativeTransformer(OrderedTransformer):
         """The density that ``latent_density="auto"`` stands for."""
         return "gaussian_mixture"
 
-    def _fit_density(self, rows: Dataset, seed: int, kind: Any = None) -> None:
-        """Fit the density of the codes and the distribution of the residuals."""
+    def _prepare_densities(self, rows: Dataset, seed: int, kind: Any = None) -> None:
+        """Keep what the densities of codes and residuals will be fitted to.
+
+        They are fitted when they are first used, because `transform` does not need them, and when
+        the estimator is pickled. A density of the user's is fitted at once.
+        """
+        for name in ("latent_density_", "_residual", "_off_surface"):
+            self.__dict__.pop(name, None)
         kind = self.latent_density if kind is None else kind
         if kind == "auto":
             kind = self._auto_density()
+        codes = None
         if kind == "standard_normal":
-            self.latent_density_ = Gaussian(np.zeros(self.n_components_), self._prior_covariance())
+            density: Any = Gaussian(np.zeros(self.n_components_), self._prior_covariance())
         elif kind == "gaussian":
-            self.latent_density_ = Gaussian(*self._code_moments(rows))
+            density = Gaussian(*self._code_moments(rows))
         else:
-            mixture = kind == "gaussian_mixture"
-            density = self._make_mixture(seed) if mixture else Estimated(kind, seed)
-            self.latent_density_ = density.fit(self._codes_for_density(rows))
-        self._fit_residual(rows, seed)
+            is_mixture = kind == "gaussian_mixture"
+            density = self._make_mixture(seed) if is_mixture else Estimated(kind, seed)
+            codes = self._codes_for_density(rows)
+        self._density_sample = DensitySample(density, codes, self._residuals(rows), seed)
+        if isinstance(density, Estimated):
+            self._fit_densities_to_sample()
+
+    def _fit_densities_to_sample(self) -> None:
+        """Fit the densities to the sample of codes and residuals, if there is one; drop it."""
+        if (sample := vars(self).get("_density_sample")) is None:
+            return
+        threads = limited_threads(torch.get_num_threads())
+        with threads, config_context(array_api_dispatch=False):  # codes are in numpy
+            density = sample.density
+            self.latent_density_ = density if sample.codes is None else density.fit(sample.codes)
+            if sample.residuals is not None:
+                self._fit_residual(sample.residuals, sample.seed)
+        del self._density_sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State with the densities, and without codes of training rows."""
+        with _FITTING:
+            self._fit_densities_to_sample()
+        return super().__getstate__()
 
     def _prior_covariance(self) -> np.ndarray:
         """Covariance of ``latent_density="standard_normal"``, in units of `transform`."""
@@ -74,9 +142,8 @@ class GenerativeTransformer(OrderedTransformer):
         noise = self.noise_variance_ / self._scale**2
         return Mixture(seed, scale=self._code_scale, noise_variance=noise)
 
-    def _fit_residual(self, rows: Dataset, seed: int) -> None:
+    def _fit_residual(self, residuals: np.ndarray, seed: int) -> None:
         """Fit the distribution of the residuals."""
-        residuals = self._residuals(rows)
         self._residual = Residual(seed).fit(residuals)
         self._off_surface = None
         if not isinstance(self.latent_density_, (Gaussian, SpikeAndSlab)):
@@ -97,19 +164,25 @@ class GenerativeTransformer(OrderedTransformer):
         self._residual = Residual().of_moments(mean, np.maximum(squares - mean**2, 0))
         self._off_surface = None
 
-    def _residuals(self, rows: Dataset) -> np.ndarray:
+    def _residuals(self, rows: Dataset) -> Any:
         """Evenly spaced rows minus their reconstructions, in input units."""
         affordable = max(MIN_RESIDUAL_ROWS, RESIDUAL_BYTES // (8 * self.n_features_in_))
-        block = rows[rows.evenly_spaced(min(RESIDUAL_ROWS, affordable))]
+        block = rows.in_own_precision(rows.evenly_spaced(min(RESIDUAL_ROWS, affordable)))
         if self._is_at_pca():
-            return (block - block @ self.components_.T @ self.components_) * self._scale
-        return self._differences(block, self._reconstruct(block)) * self._scale
+            components = self.components_.astype(block.dtype)
+            residuals = block - block @ components.T @ components
+        else:
+            residuals = self._differences(block, self._reconstruct(block))
+        return residuals.astype(float) * self._scale
 
     def _codes_for_density(self, rows: Dataset) -> np.ndarray:
         """Codes of evenly spaced rows, to fit a density to."""
         index = rows.evenly_spaced(DENSITY_ROWS)
         return np.concatenate(
-            [self._codes(rows[index[part]]) for part in self._batch_slices(len(index))]
+            [
+                self._codes(rows.in_own_precision(index[part])).astype(float)
+                for part in self._batch_slices(len(index))
+            ]
         )
 
     def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -75,6 +75,8 @@ class TrainingRun:
 
     def run(self) -> AutoencoderNet:
         """Train the net alone."""
+        if self.n_epochs == 0 and not self.net.callbacks:
+            return self.net.keep_initial()
         with limited_threads(self.n_threads):
             self.net.fit(
                 self.source,

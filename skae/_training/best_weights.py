@@ -14,6 +14,7 @@ from skae._data.warnings import warn
 from skae._training.validation_split import is_better
 
 Snapshot = tuple[Tensor, list[Tensor]]  # of weights and buffers, with an axis of models in front
+INITIAL_ROWS = 1024  # at most, of training rows that show whether the initial loss is finite
 LOG_FLOOR = 0.1  # share of the mean initial loss that is added before the logarithm
 
 
@@ -55,8 +56,9 @@ class BestWeights(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         validates = net.held_out_ is not None
-        rows, noise = (net.held_out_, net.held_out_noise_) if validates else (net.rows_, None)
-        losses = net.losses_of_each(rows, noise)
+        # Without validation rows, some training rows show whether the initial loss is finite.
+        rows = net.held_out_ if validates else net.rows_[..., :INITIAL_ROWS, :]
+        losses = net.losses_of_each(rows, net.held_out_noise_ if validates else None)
         weights = net.held_out_weights_ if validates else None
         self.weights_ = None if weights is None else weights.double().numpy()
         self.scale_ = ScoreScale(losses, net.criterion_.positive)

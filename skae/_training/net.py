@@ -556,6 +556,11 @@ class AutoencoderNet(NeuralNet):
             delattr(self, name)
         return self._as_trained()
 
+    def keep_initial(self) -> AutoencoderNet:
+        """Keep the network as it is, without training."""
+        self.__dict__.update(best_epoch_=0, validation_ratio_=1.0)
+        return self.adopt_results(History())
+
     def adopt_results(self, history: History) -> AutoencoderNet:
         """Take over the history of a batch in which this net's network was trained."""
         self.__dict__.update(  # skorch allows such attributes only in its initialize methods
@@ -590,9 +595,10 @@ class AutoencoderNet(NeuralNet):
 
     def limit(self, row_region: Any, code_region: Any) -> None:
         """Set the region outside of which the corrections of an anchored network fade."""
-        tensors = (None if r is None else torch.from_numpy(r) for r in (row_region, code_region))
-        self.module_.limit(*tensors)
-        self.__dict__.pop("_copies", None)
+        regions = [None if r is None else torch.from_numpy(r) for r in (row_region, code_region)]
+        self.module_.limit(*regions)
+        for dtype, frozen in self.__dict__.get("_copies", {}).items():
+            frozen.limit(*(None if region is None else region.to(dtype) for region in regions))
 
     @torch.inference_mode()
     def infer_rows(

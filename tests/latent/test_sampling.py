@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 from skae import AutoencoderTransformer
+from skae.densities import Mixture
 
 DENSITIES = ["auto", "gaussian_mixture", "gaussian", "standard_normal", KernelDensity()]
 TABLES = [load_wine, load_breast_cancer, load_diabetes, load_digits]
@@ -269,3 +273,84 @@ def test_paths_need_as_many_ends_as_starts(kind, wine):
 def test_paths_need_two_steps(wine, n_steps):
     with pytest.raises((ValueError, TypeError), match="n_steps"):
         make_fast().fit(wine).interpolate(wine[:1], wine[1:2], n_steps)
+
+
+# -- densities are fitted at first use ---------------------------------------------
+
+
+PENDING = ("latent_density_", "_residual")
+
+
+def test_densities_are_fitted_when_they_are_first_used(wine):
+    fitted = make_fast(random_state=0).fit(wine)
+    fitted.transform(wine)
+    assert not set(PENDING) & vars(fitted).keys()
+    codes = fitted._density_sample.codes
+    expected = fitted._make_mixture(fitted._density_sample.seed).fit(codes)
+    assert_close(fitted.latent_density_.score_samples(codes), expected.score_samples(codes), 1e-12)
+    assert set(PENDING) <= vars(fitted).keys()
+    assert not hasattr(fitted, "_density_sample")  # nothing of the rows is left
+
+
+def test_an_estimator_without_a_fit_has_no_density():
+    model = make_fast()
+    assert not hasattr(model, "latent_density_")
+    with pytest.raises(AttributeError, match=r"no attribute 'latent_density_'; call fit"):
+        _ = model.latent_density_
+
+
+def test_parameters_set_after_fit_do_not_change_the_density(wine):
+    fitted = make_fast(random_state=0).fit(wine)
+    fitted.set_params(latent_density="standard_normal", n_components=3)
+    other = make_fast(random_state=0).fit(wine)
+    assert np.array_equal(fitted.sample(9, random_state=0), other.sample(9, random_state=0))
+
+
+def test_files_and_copies_hold_densities_and_no_codes(wine):
+    fitted = make_fast(random_state=0).fit(wine)
+    state = fitted.__getstate__()
+    assert "latent_density_" in state
+    assert "_density_sample" not in state
+    again = make_fast(random_state=0).fit(wine)
+    for copied in (pickle.loads(pickle.dumps(again)), copy.deepcopy(fitted)):
+        assert np.array_equal(copied.sample(9, random_state=0), fitted.sample(9, random_state=0))
+
+
+def test_concurrent_first_uses_fit_one_density(wine, monkeypatch):
+    fitted, calls, fit = make_fast(random_state=0).fit(wine), [], Mixture.fit
+
+    def counted(self, X):
+        calls.append(len(X))
+        time.sleep(0.05)
+        return fit(self, X)
+
+    monkeypatch.setattr(Mixture, "fit", counted)
+    with ThreadPoolExecutor(8) as pool:
+        samples = list(pool.map(lambda _: fitted.sample(5, random_state=0), range(8)))
+    assert len(calls) == 1
+    assert all(np.array_equal(sample, samples[0]) for sample in samples)
+
+
+def test_a_second_fit_replaces_a_density_that_was_used(wine):
+    model = make_fast(random_state=0).fit(wine[::2])
+    model.sample(3, random_state=0)
+    model.fit(wine)
+    expected = make_fast(random_state=0).fit(wine)
+    assert np.array_equal(model.sample(9, random_state=0), expected.sample(9, random_state=0))
+
+
+def test_partial_fit_after_fit_has_a_density_of_its_own(wine):
+    model = make_fast(random_state=0, latent_density="gaussian").fit(wine)
+    model.partial_fit(wine[:40])
+    assert not hasattr(model, "_density_sample")
+    before = model.sample(5, random_state=0)
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).sample(5, random_state=0), before)
+
+
+def test_a_density_of_the_user_is_fitted_in_fit(wine):
+    class Broken(KernelDensity):
+        def fit(self, X, y=None):
+            raise RuntimeError("this density does not fit")
+
+    with pytest.raises(RuntimeError, match="does not fit"):
+        make_fast(latent_density=Broken()).fit(wine)
