@@ -24,6 +24,7 @@ from skae import (
     StackedAutoencoder,
     VAETransformer,
 )
+from skae._data.seeds_and_devices import resolve_device
 
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
@@ -123,12 +124,22 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", default="cpu", help="device of the tests that train")
+    parser.addoption(
+        "--device", default="cpu", help="device of the tests that `-m device` selects: cpu, cuda"
+    )
+
+
+def pytest_configure(config):
+    try:
+        resolve_device(config.getoption("--device"))
+    except ValueError as error:
+        raise pytest.UsageError(f"--device: {error}") from None
 
 
 @pytest.fixture
 def device(request):
-    return request.config.getoption("--device")
+    """Name of the device that the tests marked `device` train on."""
+    return str(resolve_device(request.config.getoption("--device")))
 
 
 @pytest.fixture(params=ESTIMATORS, ids=name_of)

@@ -370,6 +370,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         for name in ("n_active", "n_kept", "floor"):
             if hasattr(network, name):
                 getattr(network, name).copy_(getattr(fresh, name))
+        network.n_wanted = fresh.n_wanted
         return network
 
     def _make_trainer(self, rows: Dataset, *args: Any, **kwargs: Any) -> Trainer:

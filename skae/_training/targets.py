@@ -437,6 +437,9 @@ class SupervisedObjective(Objective):
     and are in units of the loss of a head that knows nothing.
     """
 
+    in_training: Tensor
+    in_validation: Tensor
+
     def __init__(
         self,
         objective: Objective,
@@ -454,11 +457,11 @@ class SupervisedObjective(Objective):
             positive=objective.positive,
         )
         self.targets, self.n_features = targets, n_features
-        self.in_training = torch.from_numpy(1 / shares) / len(shares)
+        # Buffers, which the net moves to its device once.
+        self.register_buffer("in_training", torch.from_numpy(1 / shares) / len(shares))
         share = validation_weight / weight
-        self.in_validation = (
-            share * self.in_training / torch.from_numpy(targets.uninformed_losses())
-        )
+        in_units = share * self.in_training / torch.from_numpy(targets.uninformed_losses())
+        self.register_buffer("in_validation", in_units)
 
     def per_row(self, output: Output, x: Tensor) -> dict[str, Tensor]:
         """Terms of each row, and the losses of its heads as "target"."""

@@ -97,6 +97,11 @@ class SparseNetwork(SelfRunning):
         Target number of active units in a row, or on average.
     idle : Tensor of shape (n_components,)
         Rows since each unit was active while training.
+
+    Attributes
+    ----------
+    n_wanted : float
+        `n_active` as a number: reading it from an accelerator would wait for each step.
     """
 
     n_active: Tensor
@@ -107,6 +112,7 @@ class SparseNetwork(SelfRunning):
         self.network = network
         self.register_buffer("n_active", n_active)
         self.register_buffer("idle", idle)
+        self.n_wanted = float(n_active)
 
     def rule(self) -> Rule:
         """Rule that turns the encoder's outputs into codes.
@@ -197,7 +203,7 @@ class SparseNetwork(SelfRunning):
     def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         """Count the rows since each unit was active."""
         self.idle += len(z)
-        self.idle[(z != 0).any(dim=0)] = 0
+        self.idle.masked_fill_((z != 0).any(dim=0), 0)
 
     def _cost(self, u: Tensor, output: Output, atoms: Tensor, x: Tensor) -> Tensor | None:
         """Penalty of the code of each row, besides its error.
@@ -205,14 +211,11 @@ class SparseNetwork(SelfRunning):
         It is the squared error of the dead units' reconstruction of the other units' residual.
         """
         dead = self.idle > IDLE_TURNS * len(self.idle) / self.n_active
-        n_dead = int(dead.sum())
-        if n_dead == 0:
-            return None
-        n_kept = min(n_dead, math.ceil(self.n_active))
-        values, index = u[:, dead].topk(n_kept, dim=1)
-        code = torch.zeros_like(u[:, dead]).scatter(1, index, values)
         residual = (x - output.reconstruction).detach()
-        return (residual - code @ atoms[:, dead].T).square().sum(dim=1)
+        n_kept = math.ceil(self.n_wanted)
+        if u.is_cpu:
+            return cost_of_dead(u, dead, atoms, residual, n_kept) if dead.any() else None
+        return cost_of_dead_without_waiting(u, dead, atoms, residual, n_kept)
 
 
 class TopKNetwork(SparseNetwork):
@@ -248,7 +251,7 @@ class TopKNetwork(SparseNetwork):
         return KeepLargest(float(self.n_kept))
 
     def _activate_in_training(self, u: Tensor) -> Tensor:
-        n_active = int(self.n_active)
+        n_active = int(self.n_wanted)
         return torch.where(u >= least_kept(u, n_active), u, 0) if n_active < u.shape[1] else u
 
 
@@ -303,7 +306,7 @@ class RectifiedNetwork(SparseNetwork):
         -------
         Tensor of shape ()
         """
-        share = float(self.n_active) / u.shape[1]
+        share = self.n_wanted / u.shape[1]
         if share >= 1:
             return u.min() - 1
         if weights is None:
@@ -311,7 +314,8 @@ class RectifiedNetwork(SparseNetwork):
             return u.flatten().kthvalue(max(1, n_below)).values
         ordered, order = u.flatten().sort(descending=True)
         above = weights.repeat_interleave(u.shape[1])[order].cumsum(0)
-        return ordered[int((above <= share * above[-1]).sum())]
+        first_below = (above <= share * above[-1]).sum(dim=0, keepdim=True)
+        return ordered.gather(0, first_below)[0]
 
     def _follow(self, u: Tensor, z: Tensor, weights: Tensor | None) -> None:
         super()._follow(u, z, weights)
@@ -383,6 +387,55 @@ class LogisticNetwork(SparseNetwork):
         corrupted = None if noise is None else noise != x
         reconstruction = F.linear(z, self.atoms(), self.network.decoder[0].bias)
         return Output(reconstruction, z, corrupted, activity=activity)
+
+
+def cost_of_dead(u: Tensor, dead: Tensor, atoms: Tensor, residual: Tensor, n_kept: int) -> Tensor:
+    """Squared errors of residuals that dead units reconstruct.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n_rows, n_components)
+        Outputs of the encoder.
+    dead : Tensor of shape (n_components,), bool
+        At least one is true.
+    atoms : Tensor of shape (n_features, n_components)
+    residual : Tensor of shape (n_rows, n_features)
+    n_kept : int
+        Largest number of dead units that each row uses.
+
+    Returns
+    -------
+    Tensor of shape (n_rows,)
+    """
+    outputs = u[:, dead]
+    values, index = outputs.topk(min(n_kept, outputs.shape[1]), dim=1)
+    code = torch.zeros_like(outputs).scatter(1, index, values)
+    return (residual - code @ atoms[:, dead].T).square().sum(dim=1)
+
+
+def cost_of_dead_without_waiting(
+    u: Tensor, dead: Tensor, atoms: Tensor, residual: Tensor, n_kept: int
+) -> Tensor:
+    """The same, and zeros if no unit is dead, for accelerators.
+
+    No shape depends on the number of dead units, which would have to be read from the device.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n_rows, n_components)
+    dead : Tensor of shape (n_components,), bool
+    atoms : Tensor of shape (n_features, n_components)
+    residual : Tensor of shape (n_rows, n_features)
+    n_kept : int
+
+    Returns
+    -------
+    Tensor of shape (n_rows,)
+    """
+    outputs = u.masked_fill(~dead, -math.inf)
+    values, index = outputs.topk(min(n_kept, u.shape[1]), dim=1)
+    code = torch.zeros_like(u).scatter(1, index, values.masked_fill(~dead[index], 0))
+    return (residual - code @ atoms.T).square().sum(dim=1) * dead.any()
 
 
 def keep_largest(u: Tensor, n_kept: int) -> Tensor:

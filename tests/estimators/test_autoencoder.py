@@ -469,6 +469,7 @@ def test_without_warm_start_a_second_fit_repeats_the_first(cancer):
 # -- devices -----------------------------------------------------------------------
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("form", TRAINED)
 def test_life_on_any_device(device, form, cancer):
     params = {"n_components": 3, "early_stopping": False, **TRAINED[form]}
@@ -482,6 +483,7 @@ def test_life_on_any_device(device, form, cancer):
     assert np.array_equal(pickle.loads(pickle.dumps(there)).transform(cancer), Z)
 
 
+@pytest.mark.device
 def test_pca_on_any_device(device, raw_cancer):
     ours, pca = make_linear(3, device=device).fit(raw_cancer), full_pca(3).fit(raw_cancer)
     assert_close(ours.transform(raw_cancer), pca.transform(raw_cancer), 1e-6)
