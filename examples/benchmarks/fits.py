@@ -25,6 +25,9 @@ the time above 1.2 times PCA's plus 2 ms.
 
 *threads*: fits, `transform` and a search by the number of cores of the process.
 
+*import*: `import skae`, and an estimator of it, over `import torch, sklearn.base, numpy`; medians
+of ten processes each.
+
 ``--phases`` prints the time of each phase of skae's fits, without the phases inside it. The profile
 wraps functions of skae from outside. *rest* is validate, order, describe, densities and finish,
 over training; *with judge* also counts how the weights of each epoch are judged.
@@ -37,6 +40,8 @@ import functools
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +87,7 @@ WHOLE = {  # sizes with their numbers of epochs
 }
 DEFAULTS = ((300, 10, 4), (1000, 20, 5), (10_000, 30, 8), (10_000, 200, 8), (100_000, 30, 8))
 LINEAR = ((1000, 20, 5), (100_000, 100, 10), (5000, 2000, 20))
+IMPORT_REPEATS = 10
 GROWTH_ROWS = (10_000, 100_000, 1_000_000)
 PHASES = (
     "validate",
@@ -354,6 +360,29 @@ def measure_threads(args: argparse.Namespace) -> list[Record]:
     return [{"n_cores": args.n_cores, "search_ratio": ratio, **seconds}]
 
 
+IMPORTS = {
+    "torch, sklearn.base, numpy": "import torch, sklearn.base, numpy",
+    "skae": "import skae",
+    "skae, AutoencoderTransformer": "from skae import AutoencoderTransformer",
+}
+
+
+def measure_import(args: argparse.Namespace) -> list[Record]:
+    """Time imports in new processes, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for repeat in range(1 + IMPORT_REPEATS):
+        for name, statement in IMPORTS.items():
+            code = f"from time import perf_counter as now; t = now(); {statement}; print(now() - t)"
+            printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            if repeat:  # the first one reads files that later ones find in memory
+                seconds[name].append(float(printed.stdout))
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    base = next(iter(medians.values()))
+    rows = [[name, f"{value:.2f}", f"{value / base:.2f}"] for name, value in medians.items()]
+    print_table("Imports", ["import", "seconds", "ratio"], rows)
+    return [medians]
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], list[Record]]] = {
     "whole": measure_whole,
     "defaults": measure_defaults,
@@ -361,6 +390,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Record]]] = {
     "growth": measure_growth,
     "memory": measure_memory,
     "threads": measure_threads,
+    "import": measure_import,
 }
 
 

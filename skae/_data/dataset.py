@@ -331,7 +331,10 @@ class Dataset:
     def is_tall(self) -> bool:
         """Whether the scatter matrix is precise enough for PCA, and fits into memory."""
         n_rows, n_features = self.shape
-        fits = not self.is_out_of_core or 8 * n_features**2 <= MEMORY_BYTES
+        if self.is_out_of_core:
+            fits = 8 * n_features**2 <= MEMORY_BYTES
+        else:
+            fits = n_features <= pca.FEW_FEATURES
         is_large = n_rows * n_features > pca.MANY_ENTRIES
         return fits and n_rows > pca.MANY_ROWS_PER_FEATURE * n_features and is_large
 

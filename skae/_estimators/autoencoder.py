@@ -65,6 +65,15 @@ class AutoencoderTransformer(DenseAutoencoder):
     Gradients are clipped. After training, the code is rotated so that components are
     uncorrelated and sorted by variance. This changes no reconstruction.
 
+    Attributes have the precision of the rows: those of float32 rows are computed in float32, and
+    summed in float64. If training took fewer than ten epochs and there are more than 8,192 rows,
+    so many evenly spaced rows describe the network. The standard error of a mean of codes is then
+    1.1 % of their standard deviation, and that of a variance 1.6 %, if codes are normal.
+
+    The initial principal components are those of ``PCA(svd_solver="auto")``: exact, or by the
+    randomized solver if a side of the table is longer than 500, `n_components` is below 80 % of
+    the shorter side, and there are more than 1,000 features or fewer than ten rows per feature.
+
     References
     ----------
     .. [1] Hinton and Salakhutdinov (2006). Reducing the dimensionality of data with neural

@@ -170,9 +170,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         Only if `n_components` is a float. "n_components" are the sizes tried;
         "explained_variance" is the share of the held-out rows' variance that each explains.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Mean Jacobian of the decoder: the change of the reconstruction, in input units, per unit
-        of each component (before whitening). The largest entry of each row, by magnitude, is
-        positive.
+        Mean Jacobian of the decoder, over 128 to 256 rows: the change of the reconstruction, in
+        input units, per unit of each component (before whitening). The largest entry of each
+        row, by magnitude, is positive.
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of each component over the training rows, before whitening, decreasing.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
@@ -193,7 +193,9 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only if X has string column names.
     latent_density_ : object with `sample` and `score_samples`
-        The density of the training codes.
+        The density of the training codes. It is fitted when it is first used, or when the
+        estimator is pickled. Until then, the estimator holds what it is fitted to: at most 5,000
+        codes and 16 MiB of residuals. A density of the user's is fitted in `fit`.
     net_ : skorch.NeuralNet
         The trained net. Its network is ``net_.module_``, its history ``net_.history``.
     n_iter_ : int
