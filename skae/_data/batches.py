@@ -61,16 +61,23 @@ class InMemorySource:
         return InMemorySource(self.sample.to(device), weights)
 
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
-        """Yield all rows once, in a new order, in batches of the given sizes."""
+        """Yield all rows once, in a new order, in batches of the given sizes.
+
+        A batch is valid until the next one.
+        """
         order = torch.randperm(len(self), generator=generator).to(self.sample.device)
-        # Rows are put in order some batches at a time, which bounds the memory.
+        # Rows are put in order some batches at a time, in one buffer: new ones would take memory
+        # and time.
         n_together = max(1, ORDERED_BYTES // (sizes[0] * self.sample[:1].nbytes))
+        n_rows = max(sum(sizes[i : i + n_together]) for i in range(0, len(sizes), n_together))
+        buffer = self.sample.new_empty((n_rows, self.sample.shape[1]))
         end = 0
         for i in range(0, len(sizes), n_together):
             together = sizes[i : i + n_together]
             start, end = end, end + sum(together)
             index = order[start:end]
-            rows = self.sample.index_select(0, index).split(together)
+            some = torch.index_select(self.sample, 0, index, out=buffer[: len(index)])
+            rows = some.split(together)
             if self.weights is None:
                 yield from ((batch, None) for batch in rows)
             else:
