@@ -37,7 +37,7 @@ LAYERS = [
     "_training.targets",
     "_training.callbacks _training.gradients _training.lr_schedule _training.optimizers "
     "_training.pickling _training.validation_split",
-    "_training.best_weights",
+    "_training.best_weights _training.sparse_gradients",
     "_training.net",
     "_training.batched",
     "_training.trainer",

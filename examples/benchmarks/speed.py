@@ -6,6 +6,7 @@ Run from the root of the repository::
     python examples/benchmarks/speed.py --sizes S M L XL --memory --output speed.json
     python examples/benchmarks/speed.py --tables search
     python examples/benchmarks/speed.py --tables train --sizes L --device cuda
+    python examples/benchmarks/speed.py --tables sparse weighted
 
 Protocol. All figures are medians over ``--repeats`` after a fit that is not timed; within
 each repeat methods take turns, and each repeat starts with another one, so that they share
@@ -35,6 +36,11 @@ the linear autoencoder, which is PCA, beside PCA.
 *search*: a grid search of 5 latent dimensions over 5 folds with two workers, twice (the
 first one starts them), processor time over wall time, and memory over many fits.
 
+*sparse*: the median epoch over CSR rows beside that over the same rows as a dense array; default
+network, 16 components, no validation.
+
+*weighted*: default fits end to end, with `sample_weight` and without.
+
 A peer is one function that trains on rows for some epochs: add it to ``METHODS``.
 """
 
@@ -62,17 +68,19 @@ import numpy as np
 import torch
 from joblib.externals.loky import get_reusable_executor
 from quality_vs_pca import describe_machine, in_turn
+from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetRegressor
+from skorch.callbacks import EpochTimer
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, VAETransformer
 from skae.metrics import reconstruction_score
 
 LR = 1e-3
@@ -655,6 +663,85 @@ def search_table(args: argparse.Namespace) -> list[Record]:
     return [record]
 
 
+SPARSE_SHAPES = (  # rows, columns, share of entries that are not zero
+    (20_000, 2000, 0.01),
+    (20_000, 2000, 0.05),
+    (60_000, 2000, 0.01),
+    (10_000, 20_000, 0.001),
+)
+WEIGHTED = (  # kind, rows, columns, components
+    (AutoencoderTransformer, 1000, 20, 5),
+    (AutoencoderTransformer, 10_000, 30, 8),
+    (AutoencoderTransformer, 300, 10, 3),
+    (VAETransformer, 1000, 20, 5),
+)
+
+
+def sparse_table(args: argparse.Namespace) -> list[Record]:
+    """Measure and print epochs over sparse rows and over the same rows made dense."""
+    records = [
+        measure_sparse(*shape, depth, args) for shape in SPARSE_SHAPES for depth in ("auto", 0.0)
+    ]
+    print_sparse(records)
+    return records
+
+
+def measure_sparse(
+    n_rows: int, n_columns: int, share: float, depth: Any, args: argparse.Namespace
+) -> Record:
+    """Time of an epoch over CSR rows and over a dense array of them."""
+    random = np.random.default_rng(0)
+    thin = sparse.random_array(
+        (n_rows, n_columns), density=share, format="csr", dtype=np.float32, rng=random
+    )
+    tables = {"sparse": thin, "dense": thin.toarray()}
+    seconds: dict[str, list[float]] = {name: [] for name in tables}
+    for repeat in range(args.repeats):
+        for name in in_turn(list(tables), repeat):
+            model = AutoencoderTransformer(
+                16,
+                max_epochs=5,
+                early_stopping=False,
+                stochastic_depth=depth,
+                callbacks=[EpochTimer()],
+                device=args.device,
+                random_state=0,
+            ).fit(tables[name])
+            seconds[name] += [epoch["dur"] for epoch in model.net_.history]
+    record = {"n_rows": n_rows, "n_columns": n_columns, "share": share, "depth": depth}
+    record |= {f"{name}_seconds": median(values) for name, values in seconds.items()}
+    return record | {"ratio": record["sparse_seconds"] / record["dense_seconds"]}
+
+
+def weighted_table(args: argparse.Namespace) -> list[Record]:
+    """Measure and print fits with sample weights and without."""
+    records = [measure_weighted(*case, args) for case in WEIGHTED]
+    print_weighted(records)
+    return records
+
+
+def measure_weighted(
+    kind: type, n_rows: int, n_columns: int, k: int, args: argparse.Namespace
+) -> Record:
+    """Time a default fit with sample weights and without."""
+    X = make_rows(n_rows, n_columns).astype(np.float64)
+    weights = np.random.default_rng(0).uniform(0.5, 2, n_rows)
+    model = kind(n_components=k, device=args.device, random_state=0)
+    seconds = medians_in_turn(
+        {"plain": partial(model.fit, X), "weighted": partial(model.fit, X, sample_weight=weights)},
+        args.repeats,
+    )
+    return {
+        "kind": kind.__name__,
+        "n_rows": n_rows,
+        "n_columns": n_columns,
+        "k": k,
+        "plain_seconds": seconds["plain"],
+        "weighted_seconds": seconds["weighted"],
+        "ratio": seconds["weighted"] / seconds["plain"],
+    }
+
+
 # -- report ------------------------------------------------------------------------------
 
 
@@ -780,11 +867,46 @@ def print_search(record: Record) -> None:
     print_table(title, ["measure", "value"], rows)
 
 
+def print_sparse(records: Sequence[Record]) -> None:
+    """Print the epochs over sparse rows."""
+    columns = ["table", "not zero", "stochastic_depth", "sparse ms", "dense ms", "ratio"]
+    rows = [
+        [
+            f"{r['n_rows']:,} x {r['n_columns']:,}",
+            f"{r['share']:.1%}",
+            str(r["depth"]),
+            f"{1e3 * r['sparse_seconds']:,.0f}",
+            f"{1e3 * r['dense_seconds']:,.0f}",
+            f"{r['ratio']:.2f}",
+        ]
+        for r in records
+    ]
+    print_table("Epochs over CSR rows and over the same rows as an array", columns, rows)
+
+
+def print_weighted(records: Sequence[Record]) -> None:
+    """Print the fits with sample weights."""
+    columns = ["fit", "k", "without s", "with s", "ratio"]
+    rows = [
+        [
+            f"{r['kind']}, {r['n_rows']:,} x {r['n_columns']}",
+            f"{r['k']}",
+            f"{r['plain_seconds']:.2f}",
+            f"{r['weighted_seconds']:.2f}",
+            f"{r['ratio']:.2f}",
+        ]
+        for r in records
+    ]
+    print_table("Fits without and with sample weights, end to end", columns, rows)
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], list[Record]]] = {
     "train": train_table,
     "inference": inference_table,
     "fits": fit_table,
     "search": search_table,
+    "sparse": sparse_table,
+    "weighted": weighted_table,
 }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse import _sparsetools
 from sklearn.utils import gen_batches
 from torch import Tensor
 
@@ -19,6 +21,11 @@ from skae._data.dtypes_and_batch_sizes import (
     SHUFFLE_BUFFER_BYTES,
     rows_per_batch,
 )
+
+# Of rows that stay sparse: largest share of entries that are not zero, least number of features.
+LIMITS_IN_MEMORY = 0.02, 1000
+LIMITS_OUT_OF_CORE = 0.1, 256  # the other way is to make the rows dense in each epoch
+LARGEST_CENTER = 10.0  # of their features, in units of the scale: rounding errors grow with it
 
 Batch = tuple[Tensor, Tensor | None]  # rows, and weights whose mean over all rows is one
 
@@ -181,6 +188,117 @@ class OutOfCoreSource:
         """Indices of the rows of a chunk that are trained on."""
         start, stop = np.searchsorted(self.left_out, [chunk.start, chunk.stop])
         return np.setdiff1d(np.arange(chunk.start, chunk.stop), self.left_out[start:stop])
+
+
+class SparseRows:
+    """A batch of standardized rows that are kept sparse: ``matrix - center``.
+
+    Products call scipy's routines directly, which needs neither a copy of the rows nor checks.
+
+    Parameters
+    ----------
+    rows : tuple of ndarray
+        Where each row starts and the last one ends, columns, and values, as in a CSR matrix. The
+        values are divided by the scale.
+    center : ndarray of shape (n_features,)
+        The centre divided by the scale.
+    squares : ndarray of shape (n_rows,)
+        Sum of the squared values of each row.
+    """
+
+    def __init__(
+        self,
+        rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+        center: np.ndarray,
+        squares: np.ndarray,
+    ):
+        self.rows, self.center, self.squares = rows, center, squares
+        self.shape = len(squares), len(center)
+
+    def __len__(self) -> int:
+        return len(self.squares)
+
+    def without_first(self, n_rows: int) -> SparseRows:
+        """Return the rows after the first ones."""
+        starts, columns, values = self.rows
+        return SparseRows((starts[n_rows:], columns, values), self.center, self.squares[n_rows:])
+
+    def times(self, dense: np.ndarray) -> np.ndarray:
+        """Product of the matrix and a dense one, (n_features, n_columns)."""
+        n_columns = dense.shape[1]
+        result = np.zeros((len(self), n_columns), dense.dtype)
+        _sparsetools.csr_matvecs(*self.shape, n_columns, *self.rows, dense.ravel(), result.ravel())
+        return result
+
+    def add_transposed_times(self, dense: np.ndarray, result: np.ndarray) -> None:
+        """Add the product of the transposed matrix and a dense one to a contiguous result."""
+        flat = torch.from_numpy(result).view(-1).numpy()  # never a copy
+        _sparsetools.csc_matvecs(*self.shape[::-1], dense.shape[1], *self.rows, dense.ravel(), flat)
+
+
+class SparseSource:
+    """Rows of a CSR matrix, in batches that stay sparse, on the CPU.
+
+    Parameters
+    ----------
+    rows : Dataset
+        Its rows are CSR, without extra columns.
+    index : ndarray of int
+        Indices of the rows that are trained on.
+    dtype : torch.dtype
+    """
+
+    def __init__(self, rows: Dataset, index: np.ndarray, dtype: torch.dtype):
+        numbers = np.float64 if dtype == torch.float64 else np.float32
+        data = np.divide(rows.X.data, rows.scale, dtype=np.float64).astype(numbers, copy=False)
+        self.index = index
+        self.matrix = sparse.csr_array((data, rows.X.indices, rows.X.indptr), shape=rows.shape)
+        squares = np.asarray(self.matrix.power(2).sum(axis=1)).ravel()
+        self.squares = squares.astype(numbers, copy=False)
+        self.center = (rows.center / rows.scale).astype(numbers)
+        self.weights_of_all = rows.tensor_of_weights(index, dtype)
+        n_sample = max(1, SHUFFLE_BUFFER_BYTES // (rows.shape[1] * dtype.itemsize))
+        n_sample = min(SAMPLE_ROWS, n_sample, len(index))
+        chosen = np.linspace(0, len(index) - 1, n_sample).astype(int)
+        self.sample = rows.tensor(index[chosen], dtype)
+        self.weights = None if self.weights_of_all is None else self.weights_of_all[chosen]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: str) -> SparseSource:
+        """Return the rows themselves: products with sparse rows are for the CPU."""
+        return self
+
+    def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Any]:
+        """Yield all rows once, as `SparseRows`, in the order of `InMemorySource`."""
+        order = torch.randperm(len(self), generator=generator)
+        batches = order.split(sizes)
+        # Rows are put in order some batches at a time, which bounds the memory.
+        row_bytes = 1 + 8 * self.matrix.nnz // self.matrix.shape[0]
+        n_together = max(1, ORDERED_BYTES // (sizes[0] * row_bytes))
+        for i in range(0, len(sizes), n_together):
+            some = batches[i : i + n_together]
+            index = self.index[torch.cat(some).numpy()]
+            matrix, squares, start = self.matrix[index], self.squares[index], 0
+            for batch in some:
+                stop = start + len(batch)
+                starts = matrix.indptr[start : stop + 1]
+                rows = starts, matrix.indices, matrix.data
+                weights = None if self.weights_of_all is None else self.weights_of_all[batch]
+                yield SparseRows(rows, self.center, squares[start:stop]), weights
+                start = stop
+
+
+def stays_sparse(rows: Dataset) -> bool:
+    """Whether training steps on sparse rows are faster than on dense ones, and as precise."""
+    if not sparse.issparse(rows.X) or rows.extra is not None:
+        return False
+    filled, least = LIMITS_OUT_OF_CORE if rows.is_out_of_core else LIMITS_IN_MEMORY
+    n_rows, n_features = rows.shape
+    is_thin = rows.X.nnz <= filled * n_rows * n_features
+    is_centred = np.abs(rows.center).max() <= LARGEST_CENTER * rows.scale
+    return bool(n_features >= least and is_thin and is_centred)
 
 
 class BatchIterator:

@@ -8,7 +8,7 @@ the results are equal up to rounding.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import isfunction
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from skorch.history import History
 from torch import Tensor, nn
 
-from skae._data.batches import InMemorySource, Source
+from skae._data.batches import Batch, InMemorySource, Source
 from skae._data.threads import limited_threads
 from skae._training.best_weights import StopTraining
 from skae._training.gradients import (
@@ -89,7 +89,7 @@ class TrainingRun:
 
     def batching_key(self) -> Any:
         """Key that is equal for runs of one batch; None if the run must be trained alone."""
-        net, weights = self.net, self.held_out_weights
+        net = self.net
         alone = (
             net.callbacks
             or net.verbose
@@ -98,8 +98,6 @@ class TrainingRun:
             or net.patience is not None
             or not isinstance(net.optimizer, str)
             or not isinstance(self.source, InMemorySource)
-            or self.source.weights is not None
-            or weights is not None
             or self.held_out_units is not None
             or self.n_threads > 1
             or closed_form_for(net.module, net.criterion) is None
@@ -110,7 +108,9 @@ class TrainingRun:
             self.n_epochs,
             self.source.sample.shape,
             self.source.sample.dtype,
+            self.source.weights is None,
             None if self.held_out is None else self.held_out.shape,
+            self.held_out_weights is None,
             *(getattr(net, name) for name in SHARED_SETTINGS),
             _architecture(net.module),
             _settings_of(net.criterion),
@@ -164,13 +164,13 @@ def _run_as_one(runs: list[TrainingRun]) -> list[AutoencoderNet]:
 class BatchedSource:
     """Rows of several training runs, (n_models, n_rows, n_features).
 
-    The rows of each run are shuffled by a generator with the seed of its net.
+    The rows of each run are shuffled by a generator with the seed of its net. Weights have shape
+    (n_models, n_rows), or are None.
     """
 
-    weights: Tensor | None = None
-
-    def __init__(self, samples: list[Tensor], seeds: list[int]):
-        self.sample = torch.stack(samples)
+    def __init__(self, sources: list[Source], seeds: list[int]):
+        self.sample = torch.stack([source.sample for source in sources])
+        self.weights = _stacked([source.weights for source in sources])
         self.generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
         self.seeds = seeds
 
@@ -180,21 +180,35 @@ class BatchedSource:
     def to(self, device: str) -> BatchedSource:
         """Move the rows."""
         self.sample = self.sample.to(device)
+        self.weights = None if self.weights is None else self.weights.to(device)
         return self
 
-    def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[tuple[Tensor, None]]:
-        """Yield batches (n_models, n_batch, n_features) of shuffled rows, and no weights."""
+    def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
+        """Yield batches (n_models, n_batch, n_features) of shuffled rows, and their weights."""
         orders = {
             seed: torch.randperm(len(self), generator=its).to(self.sample.device)
             for seed, its in self.generators.items()
         }
-        if len(orders) == 1:
-            rows = self.sample.index_select(1, *orders.values())
+        batches = self._in_order(self.sample, orders).split(sizes, dim=1)
+        if self.weights is None:
+            yield from ((batch, None) for batch in batches)
         else:
-            rows = torch.stack(
-                [its[orders[seed]] for its, seed in zip(self.sample, self.seeds, strict=True)]
-            )
-        yield from ((batch, None) for batch in rows.split(sizes, dim=1))
+            weights = self._in_order(self.weights, orders).split(sizes, dim=1)
+            yield from zip(batches, weights, strict=True)
+
+    def _in_order(self, values: Tensor, orders: dict[int, Tensor]) -> Tensor:
+        """Values (n_models, n_rows, ...) in the order of each model's seed."""
+        if len(orders) == 1:
+            return values.index_select(1, *orders.values())
+        return torch.stack(
+            [its[orders[seed]] for its, seed in zip(values, self.seeds, strict=True)]
+        )
+
+
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """Tensors along a new first axis; None if there are none."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(given) if given else None
 
 
 class BatchedNet(AutoencoderNet):
@@ -218,12 +232,10 @@ class BatchedNet(AutoencoderNet):
 
     def fit(self, X: Any, y: None = None, **options: Any) -> BatchedNet:
         """Train on the rows of the runs; X is not used."""
-        samples = [each.source.sample for each in self.runs]
-        held_out: Any = [each.held_out for each in self.runs]
-        validation = None if held_out[0] is None else torch.stack(held_out)
-        self._take_rows(
-            BatchedSource(samples, [net.seed for net in self.nets]), validation, None, None
-        )
+        source = BatchedSource([each.source for each in self.runs], [net.seed for net in self.nets])
+        held_out = _stacked([each.held_out for each in self.runs])
+        weights = _stacked([each.held_out_weights for each in self.runs])
+        self._take_rows(source, held_out, weights, None)
         self._train(self.runs[0].n_epochs)
         return self
 
@@ -330,9 +342,16 @@ class BatchedNet(AutoencoderNet):
         """The trained net of model i."""
         net = self.nets[i]
         restoring = net.restoring
-        training, held_out = features_of(
-            net.module, self.rows_[i], None if self.held_out_ is None else self.held_out_[i]
+        rows, weights, held_out, held_out_weights = (
+            None if of_all is None else of_all[i]
+            for of_all in (
+                self.rows_,
+                self.source_.weights,
+                self.held_out_,
+                self.held_out_weights_,
+            )
         )
+        training, held_out = features_of(net.module, rows, held_out)
         history = History()
         for epoch in self.history:
             of_one = {name: epoch[name][i] for name in HISTORY_PER_MODEL if name in epoch}
@@ -341,9 +360,11 @@ class BatchedNet(AutoencoderNet):
         losses = self.kept_losses_
         kept = None if losses is None else losses[:, [i]]
         net.take_results([self.best_epochs_[i]], kept, [False])
-        net.validation_ratio_ = validation_ratio(net.module_, (training, None), (held_out, None))
+        net.validation_ratio_ = validation_ratio(
+            net.module_, (training, weights), (held_out, held_out_weights)
+        )
         if held_out is not None and restoring is not None:
-            net.compare_restoring(restoring(net.module_, held_out), None, None)
+            net.compare_restoring(restoring(net.module_, held_out), held_out_weights, None)
         return net
 
 

@@ -60,7 +60,8 @@ class BestWeights(Callback):
         rows = net.held_out_ if validates else net.rows_[..., :INITIAL_ROWS, :]
         losses = net.losses_of_each(rows, net.held_out_noise_ if validates else None)
         weights = net.held_out_weights_ if validates else None
-        self.weights_ = None if weights is None else weights.double().numpy()
+        # Of each model, (n_models, n_rows).
+        self.weights_ = None if weights is None else np.atleast_2d(weights.double().numpy())
         self.scale_ = ScoreScale(losses, net.criterion_.positive)
         self.start_scores_ = self.scores_ = self.scale_.score(losses)  # (n_models, n_rows)
         self.means_, self.losses_ = self._means(self.scores_), [losses]
@@ -103,6 +104,10 @@ class BestWeights(Callback):
             return values.mean(1).numpy()
         return np.average(values.numpy(), axis=1, weights=self.weights_)
 
+    def _weights_of_each(self) -> Any:
+        """Weights of the validation rows of each model, or None for each."""
+        return [None] * len(self.scores_) if self.weights_ is None else self.weights_
+
     def _keep(self, models: np.ndarray, snapshot: Snapshot, epoch: int) -> None:
         """Replace the kept weights of some models, a mask of shape (n_models,)."""
         values, buffers = snapshot
@@ -133,10 +138,12 @@ class BestWeights(Callback):
                 best,
                 start,
                 n_standard_errors=net.n_standard_errors,
-                weights=self.weights_,
+                weights=weights,
                 units=net.held_out_units_,
             )
-            for best, start in zip(self.scores_, self.start_scores_, strict=True)
+            for best, start, weights in zip(
+                self.scores_, self.start_scores_, self._weights_of_each(), strict=True
+            )
         ]
         return np.array(gained)
 

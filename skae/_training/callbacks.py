@@ -7,6 +7,8 @@ from typing import Any
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
 
 class ProgressBar(Callback):
     """Progress bar with one step per epoch, followed by the losses. The net closes it."""
@@ -19,6 +21,15 @@ class ProgressBar(Callback):
         losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
         self.bar_.set_postfix(losses, refresh=False)
         self.bar_.update()
+
+
+def reads_batches(callbacks: Any) -> bool:
+    """Whether any of the user's callbacks overrides a hook that is given batches."""
+    items = [item[1] if isinstance(item, tuple) else item for item in callbacks or ()]
+    kinds = [item if isinstance(item, type) else type(item) for item in items]
+    return any(
+        getattr(kind, hook) is not getattr(Callback, hook) for kind in kinds for hook in BATCH_HOOKS
+    )
 
 
 def check_callbacks(callbacks: Any) -> None:

@@ -7,7 +7,7 @@ form reuses its arrays, and writes each gradient directly to the memory that the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -205,37 +205,58 @@ BATCHED_TORCH = TORCH._replace(
 )
 
 
-def _squared_error_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
+def _squared_error_gradient(
+    decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend, weights: ArrayPair | None = None
+) -> Any:
     difference, n_rows = decoded.array, x.array.shape[-2]
     difference -= x.array
-    loss = backend.squares(difference) / n_rows
-    difference *= 2 / n_rows
+    if weights is None:
+        loss = backend.squares(difference) / n_rows
+        difference *= 2 / n_rows
+        return loss
+    roots = (weights.array / n_rows) ** 0.5
+    difference *= roots
+    loss = backend.squares(difference)
+    difference *= 2 * roots
     return loss
 
 
-def _absolute_error_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
-    n_rows = x.array.shape[-2]
-    loss = decoded.tensor.sub_(x.tensor).abs().sum((-2, -1))
-    decoded.tensor.sign_().div_(n_rows)
-    return backend.view(loss / n_rows)
+def _absolute_error_gradient(
+    decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend, weights: ArrayPair | None = None
+) -> Any:
+    loss = decoded.tensor.sub_(x.tensor).abs()
+    return _mean_loss(loss, decoded.tensor.sign_(), backend, weights)
 
 
-def _huber_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
-    n_rows = x.array.shape[-2]
-    loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none").sum((-2, -1))
-    decoded.tensor.sub_(x.tensor).clamp_(-1, 1).div_(n_rows)
-    return backend.view(loss / n_rows)
+def _huber_gradient(
+    decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend, weights: ArrayPair | None = None
+) -> Any:
+    loss = F.huber_loss(decoded.tensor, x.tensor, reduction="none")
+    return _mean_loss(loss, decoded.tensor.sub_(x.tensor).clamp_(-1, 1), backend, weights)
 
 
-def _cross_entropy_gradient(decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend) -> Any:
-    n_rows = x.array.shape[-2]
+def _cross_entropy_gradient(
+    decoded: ArrayPair, x: ArrayPair, backend: ArrayBackend, weights: ArrayPair | None = None
+) -> Any:
     loss = F.binary_cross_entropy_with_logits(decoded.tensor, x.tensor, reduction="none")
-    decoded.tensor.sigmoid_().sub_(x.tensor).div_(n_rows)
-    return backend.view(loss.sum((-2, -1)) / n_rows)
+    return _mean_loss(loss, decoded.tensor.sigmoid_().sub_(x.tensor), backend, weights)
 
 
-# Each returns the mean loss of the rows, and overwrites the reconstructions with its gradient.
-LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[[ArrayPair, ArrayPair, ArrayBackend], Any]] = {
+def _mean_loss(
+    losses: Tensor, slopes: Tensor, backend: ArrayBackend, weights: ArrayPair | None
+) -> Any:
+    """Mean loss of the rows, given that of each entry; turns slopes into its gradient."""
+    n_rows = losses.shape[-2]
+    slopes.div_(n_rows)
+    if weights is not None:
+        losses = losses.mul_(weights.tensor)
+        slopes.mul_(weights.tensor)
+    return backend.view(losses.sum((-2, -1)) / n_rows)
+
+
+# Each returns the mean loss of the rows, whose weights (..., n_rows, 1) may be given, and
+# overwrites the reconstructions with its gradient.
+LOSS_GRADIENTS: dict[Callable[..., Tensor], Callable[..., Any]] = {
     squared_error: _squared_error_gradient,
     absolute_error: _absolute_error_gradient,
     huber: _huber_gradient,
@@ -249,7 +270,7 @@ class ClosedFormMLP:
     The `grad` of the parameters must exist. It is overwritten.
     """
 
-    def __init__(self, mlp: MLP, backend: ArrayBackend):
+    def __init__(self, mlp: Iterable[nn.Module], backend: ArrayBackend):
         layers: list[Any] = [layer for layer in mlp if isinstance(layer, Linear)]
         self.weights = [backend.pair(layer.weight.detach()) for layer in layers]
         self.biases = [backend.pair(layer.bias.detach().unsqueeze(-2)) for layer in layers]
@@ -336,11 +357,16 @@ class HeadGradient:
     def _outputs(self, standardized: Tensor) -> Tensor:
         return standardized @ self.weight.mT + self.bias
 
-    def __call__(self, codes: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of the rows, and its gradient with respect to their codes."""
+    def __call__(
+        self, codes: Tensor, columns: Tensor, weights: ArrayPair | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss of the rows, and its gradient with respect to their codes.
+
+        `weights` (..., n_rows, 1) are those of the rows.
+        """
         standardized = (codes - self.center) / self.scale
         loss, of_outputs = self.objective.head_losses_and_gradient(
-            self._outputs(standardized), columns
+            self._outputs(standardized), columns, None if weights is None else weights.tensor
         )
         self.gradients[0].copy_(of_outputs.mT @ standardized)
         self.gradients[1].copy_(of_outputs.sum(dim=-2))
@@ -380,6 +406,10 @@ class ClosedForm:
             ClosedFormMLP(pair.decoder, backend),
         )
         self.dtype = self.encoder.weights[0].tensor.dtype
+
+    def _columns_of(self, weights: Tensor | None) -> ArrayPair | None:
+        """Weights of rows as a column, (..., n_rows, 1)."""
+        return None if weights is None else self.backend.pair(weights.unsqueeze(-1))
 
 
 class ClosedFormGradient(ClosedForm):
@@ -447,13 +477,15 @@ class ClosedFormGradient(ClosedForm):
         rows = target if noise is None else self.backend.pair(noise)
         some = self._without_first(rows, n_plain)
         decoded = self._forward(rows, some, work, n_plain)
-        loss = self.loss_gradient(decoded, target, self.backend)  # overwrites `decoded`
+        of_rows = self._columns_of(weights)
+        loss = self.loss_gradient(decoded, target, self.backend, of_rows)  # overwrites `decoded`
         self.decoder.backward(work.codes, work.decoder, decoded, to_input=True)
         grad = work.decoder.input_grads[0]
         if V is not None:
             self._add_product(grad, decoded, V.transposed, work.linear)
         if self.head is not None:
-            of_head, head_grad = self.head(work.codes.tensor, x[..., self.n_features :])
+            columns = x[..., self.n_features :]
+            of_head, head_grad = self.head(work.codes.tensor, columns, of_rows)
             loss = loss + self.backend.view(of_head)
             grad.tensor.add_(head_grad)
         grad = self._without_first(grad, n_plain)
@@ -597,7 +629,8 @@ class VariationalGradient(ClosedForm):
         array += product(z.array, self.decoding.array, out=decoder.linear)
         if self.offset is not None:
             array += self.offset
-        loss = self._reconstruction(decoded, rows)  # overwrites `decoded` with its gradient
+        of_rows = self._columns_of(weights)
+        loss = self._reconstruction(decoded, rows, of_rows)  # overwrites `decoded`
         self.decoder.backward(z, decoder, decoded, to_input=True)
         grad = decoder.input_grads[0].array
         grad += product(decoded.array, self.decoding.transposed, out=z.array)
@@ -605,9 +638,9 @@ class VariationalGradient(ClosedForm):
         if self.head is not None:
             n_components = z.tensor.shape[-1]
             means = encoder.results[-1].tensor[..., :n_components]
-            of_head, head_grad = self.head(means, columns[..., self.n_features :])
+            of_head, head_grad = self.head(means, columns[..., self.n_features :], of_rows)
             loss = loss + self.backend.view(of_head)
-        loss = loss + self._divergence(encoder.results[-1], grad, draws * std)
+        loss = loss + self._divergence(encoder.results[-1], grad, draws * std, of_rows)
         if head_grad is not None:
             means.add_(head_grad)
         encoder.results[-1].array[..., :n_plain, :] = 0
@@ -619,25 +652,36 @@ class VariationalGradient(ClosedForm):
         n_components = posterior.tensor.shape[-1] // 2
         return posterior.array[..., :n_components], posterior.array[..., n_components:]
 
-    def _reconstruction(self, decoded: ArrayPair, x: ArrayPair) -> Any:
+    def _reconstruction(self, decoded: ArrayPair, x: ArrayPair, weights: ArrayPair | None) -> Any:
         """Mean reconstruction loss of the rows; overwrites `decoded` with its gradient."""
         if not self.is_gaussian:
-            return _cross_entropy_gradient(decoded, x, self.backend)
+            return _cross_entropy_gradient(decoded, x, self.backend, weights)
         difference, (n_rows, n_features) = decoded.array, decoded.tensor.shape[-2:]
         variance: Any = self.variance
         difference -= x.array
+        # The variance is that of the batch by its own weights, whose mean need not be one.
+        mean_weight: Any = 1.0 if weights is None else weights.array.mean(-2)
+        mean_of_all = mean_weight if weights is None else mean_weight[..., 0]
+        roots = 1.0 if weights is None else weights.array**0.5
+        if weights is not None:
+            difference *= roots
         if self.is_per_feature:
-            squares = (difference * difference).mean(-2)
+            squares = (difference * difference).mean(-2) / mean_weight
         else:
-            squares = self.backend.squares(difference) / (n_rows * n_features)
+            squares = self.backend.squares(difference) / (n_rows * n_features) / mean_of_all
         update_noise_variance(variance, squares)
         precision: Any = self.precision
         precision[...] = (1 / (n_rows * variance)).reshape(precision.shape)
         difference *= precision
+        if weights is not None:
+            difference *= roots
         each = squares / variance + self.backend.log(2 * math.pi * variance)
-        return 0.5 * (each.sum(-1) if self.is_per_feature else n_features * each)
+        of_features = each.sum(-1) if self.is_per_feature else n_features * each
+        return 0.5 * mean_of_all * of_features
 
-    def _divergence(self, posterior: ArrayPair, grad: Any, deviations: Any) -> Any:
+    def _divergence(
+        self, posterior: ArrayPair, grad: Any, deviations: Any, weights: ArrayPair | None
+    ) -> Any:
         """Mean KL divergence of the rows, times β; overwrites `posterior` with its gradient.
 
         `grad` is the gradient of the reconstruction loss with respect to the codes, `deviations`
@@ -649,6 +693,7 @@ class VariationalGradient(ClosedForm):
         bounded = log_var.clip(*LOG_VAR_BOUNDS)
         within = bounded == log_var
         share = beta / mean.shape[-2]
+        share = share if weights is None else share * weights.array
         divergence, excess = kl_with_gradient(mean, bounded, self.backend.exp)
         if kl.free_bits:
             costs = divergence > kl.free_bits
@@ -662,7 +707,9 @@ class VariationalGradient(ClosedForm):
         log_var[:] = deviations
         log_var *= within
         log_var *= 0.5
-        return divergence.sum((-2, -1)) * share
+        if weights is None:
+            return divergence.sum((-2, -1)) * share
+        return (divergence * share).sum((-2, -1))
 
 
 def _head_of(network: Any, objective: Any) -> tuple[HeadGradient | None, int | None]:
@@ -700,11 +747,14 @@ def make_gradient(
 ) -> Gradient:
     """Choose the fastest training step: a closed form if there is one, else autograd.
 
-    `by_autograd` requires autograd: if rows have weights, or a callback reads the output of each
-    batch.
+    `by_autograd` requires autograd: if a callback reads the output of each batch.
     """
     kind = None if by_autograd else closed_form_for(network, objective)
     if kind is None:
         return AutogradGradient(network, objective, gradient, stochastic_depth)
-    on_one_thread = gradient.is_cpu and torch.get_num_threads() == 1
-    return kind(network, objective, NUMPY if on_one_thread else TORCH, stochastic_depth)
+    return kind(network, objective, backend_for(gradient), stochastic_depth)
+
+
+def backend_for(gradient: Tensor) -> ArrayBackend:
+    """Return the faster library: numpy on one thread, else torch."""
+    return NUMPY if gradient.is_cpu and torch.get_num_threads() == 1 else TORCH

@@ -18,11 +18,11 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from skae._data.array_api import tensor_on
-from skae._data.batches import BatchIterator, InMemorySource, Source
+from skae._data.batches import BatchIterator, InMemorySource, Source, SparseSource
 from skae._data.threads import inference_threads
 from skae._training.best_weights import BestWeights, StopTraining
-from skae._training.callbacks import ProgressBar
-from skae._training.gradients import Gradient, make_gradient
+from skae._training.callbacks import BATCH_HOOKS, ProgressBar
+from skae._training.gradients import Gradient, backend_for, make_gradient
 from skae._training.lr_schedule import cycle_steps, schedule_free_steps
 from skae._training.optimizers import OPTIMIZERS, FlatParameters, to_arrays, to_tensors
 from skae._training.pickling import (
@@ -34,6 +34,7 @@ from skae._training.pickling import (
     with_checksum,
     without_checksum,
 )
+from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import upper_bounds
 from skae.losses import Objective, squared_error
 from skae.networks.dense import has_modes, jacobian, run
@@ -59,7 +60,6 @@ TRAINING_STATE = (
     "rate_factor_",
 )
 RESULTS = ("best_epoch_", "validation_ratio_")  # of training; files hold them and the history
-BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 RESTORING_ERRORS = 2.0  # standard errors by which restoring must be better than PCA's
 RATE_CUT = 0.1  # factor of the learning rate after a non-finite loss
 INTERPOLATION = 0.9  # share of the average in the weights at which gradients are computed
@@ -244,7 +244,10 @@ class AutoencoderNet(NeuralNet):
 
     def _initialize_optimizer(self, reason: str | None = None) -> AutoencoderNet:
         with self._current_init_context("optimizer"):
-            self.flat_ = FlatParameters(self.module_)
+            by_columns: Any = ()
+            if isinstance(self.source_, SparseSource):
+                by_columns = SparseGradient.stored_by_columns(self.module_)
+            self.flat_ = FlatParameters(self.module_, by_columns)
             self.average_ = self.flat_.detached.clone() if self.averaging else None
             self.initialize_optimizer()
         return self
@@ -378,11 +381,14 @@ class AutoencoderNet(NeuralNet):
         """Choose how gradients are computed."""
         if self.gradient is not None:
             return self.gradient(self.module_, self.criterion_, self.flat_.gradient)
+        if isinstance(self.source_, SparseSource):
+            backend = backend_for(self.flat_.gradient)
+            return SparseGradient(self.module_, self.criterion_, backend, self.stochastic_depth)
         return make_gradient(
             self.module_,
             self.criterion_,
             self.flat_.gradient,
-            by_autograd=self.hooks_["on_batch_end"] or self.source_.weights is not None,
+            by_autograd=self.hooks_["on_batch_end"],
             stochastic_depth=self.stochastic_depth,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,17 @@ class FlatParameters:
     """All trainable parameters of a module in one vector.
 
     Parameters and their gradients become views of the vectors `values` and `gradient`, so that
-    one fused operation updates, averages or copies all of them.
+    one fused operation updates, averages or copies all of them. Those in `by_columns` are matrices
+    whose columns are contiguous.
     """
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, by_columns: Sequence[Tensor] = ()):
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        pieces = [p.detach().reshape(-1) for p in self.parameters]
+        self.are_transposed = [any(p is matrix for matrix in by_columns) for p in self.parameters]
+        pieces = [
+            (p.detach().T if is_transposed else p.detach()).reshape(-1)
+            for p, is_transposed in zip(self.parameters, self.are_transposed, strict=True)
+        ]
         self.values = nn.Parameter(torch.cat(pieces) if pieces else torch.zeros(0))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
@@ -42,7 +47,12 @@ class FlatParameters:
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         pieces = flat.split([p.numel() for p in self.parameters])
-        return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
+        return [
+            piece.view(p.shape[::-1]).T if is_transposed else piece.view(p.shape)
+            for piece, p, is_transposed in zip(
+                pieces, self.parameters, self.are_transposed, strict=True
+            )
+        ]
 
     def clip(self, largest: float) -> None:
         """Scale the gradient so that its norm is at most `largest`."""
@@ -55,7 +65,7 @@ class FlatParameters:
     def detach(self) -> None:
         """Give every parameter its own memory, and drop the gradients."""
         for p, values in zip(self.parameters, self.views, strict=True):
-            p.data = values.clone()
+            p.data = values.clone(memory_format=torch.contiguous_format)
             p.grad = None
 
 

@@ -472,14 +472,19 @@ class SupervisedObjective(Objective):
         losses = self.targets.head_losses(output.prediction, columns)
         return {**super().per_row(output, rows), "target": losses @ of_targets.to(losses)}
 
-    def head_losses_and_gradient(self, outputs: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    def head_losses_and_gradient(
+        self, outputs: Tensor, columns: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean weighted loss of the heads over the rows, and its gradient, in training.
 
-        Outputs and columns have shape (..., n_rows, n_columns).
+        Outputs and columns have shape (..., n_rows, n_columns), weights of rows (..., n_rows, 1).
         """
         factors = self.weights["target"] * self.in_training.to(outputs) / outputs.shape[-2]
         losses = self.targets.head_losses(outputs, columns) @ factors
-        return losses.sum(dim=-1), self.targets.head_gradient(outputs, columns, factors)
+        gradient = self.targets.head_gradient(outputs, columns, factors)
+        if weights is not None:
+            losses, gradient = losses * weights[..., 0], gradient * weights
+        return losses.sum(dim=-1), gradient
 
     def row_losses(self, output: Output, x: Tensor) -> Tensor:
         """Losses by which the weights of different epochs are compared."""

@@ -12,14 +12,22 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from skae._data.batches import InMemorySource, OutOfCoreSource, Source
+from skae._data.batches import (
+    InMemorySource,
+    OutOfCoreSource,
+    Source,
+    SparseSource,
+    stays_sparse,
+)
 from skae._data.dataset import Dataset
 from skae._data.threads import limited_threads
 from skae._data.warnings import warn
 from skae._training.batched import TrainingRun, run_batched
 from skae._training.best_weights import ScoreScale
+from skae._training.callbacks import reads_batches
 from skae._training.gradients import Gradient
 from skae._training.net import AutoencoderNet, error_ratio, restores
+from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import (
     FEW_UNITS,
     MIN_UNITS,
@@ -102,7 +110,13 @@ class Trainer:
         """
         # Rounding errors of float32 depend on the order of the rows.
         dtype = torch.float64 if len(rows) < TINY_ROWS else torch.float32
-        source = _source(rows, train, None if validation is None else validation[1], dtype)
+        is_split = validation is not None and validation[0] is rows
+        excluded = validation[1] if validation is not None and is_split else None
+        source: Source
+        if self._steps_are_sparse(network, rows):
+            source = SparseSource(rows, _training_index(rows, train, excluded), dtype)
+        else:
+            source = _source(rows, train, excluded, dtype)
         n_copies = rows.n_copies if self._counts_rows() else 1
         # A fold of a small table is trained like the table.
         n_rows = max(len(source), min(len(rows), FEW_UNITS * n_copies))
@@ -124,6 +138,17 @@ class Trainer:
             None if is_fold else others.units_of(index),
             n_epochs,
             n_threads,
+        )
+
+    def _steps_are_sparse(self, network: nn.Module, rows: Dataset) -> bool:
+        """Whether training steps read sparse rows as they are."""
+        return (
+            self.device.type == "cpu"
+            and stays_sparse(rows)
+            and self.make_gradient is None
+            and not reads_batches(self.params["callbacks"])
+            and SparseGradient.covers(network, self.objective)
+            and self.make_noise() is None
         )
 
     def _net(
@@ -209,6 +234,16 @@ class Trainer:
         """Batch size for `partial_fit`, where the total number of rows is not known."""
         batch_size = self.params["batch_size"]
         return PARTIAL_FIT_BATCH if batch_size == "auto" else batch_size
+
+
+def _training_index(
+    rows: Dataset, train: np.ndarray | None, excluded: np.ndarray | None
+) -> np.ndarray:
+    """Indices of training rows: those of `train`, or all but the excluded ones."""
+    if train is not None:
+        return train
+    index = np.arange(len(rows))
+    return index if excluded is None else np.setdiff1d(index, excluded)
 
 
 def _source(

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from skae._data import batches, dataset
-from skae._data.batches import BatchIterator, InMemorySource, OutOfCoreSource
+from skae._data.batches import BatchIterator, InMemorySource, OutOfCoreSource, SparseSource
 from skae._data.dataset import Dataset
 
 
@@ -110,3 +110,60 @@ def test_out_of_core_rows_keep_their_weights_which_have_mean_one(out_of_core):
     rows, weights = map(torch.cat, zip(*batches, strict=True))
     torch.testing.assert_close(weights / weights[0], (rows[:, 0] + 1) / (rows[0, 0] + 1))
     assert weights.mean().item() == pytest.approx(1)
+
+
+# -- rows that stay sparse -----------------------------------------------------------
+
+
+@pytest.fixture
+def thin_rows():
+    X = sparse.random_array((100, 30), density=0.1, format="csr", rng=0)
+    return Dataset(X, X.mean(axis=0), 0.7, np.linspace(0.5, 1.5, 100))
+
+
+def as_dense(batch):
+    starts, columns, values = batch.rows
+    rows = np.repeat(np.arange(len(batch)), np.diff(starts))
+    entries = slice(starts[0], starts[-1])
+    matrix = sparse.coo_array((values[entries], (rows, columns[entries])), batch.shape)
+    return torch.from_numpy(matrix.toarray() - batch.center)
+
+
+@pytest.mark.parametrize("together", [1, 2**20])
+def test_sparse_batches_are_those_of_dense_rows(thin_rows, together, monkeypatch):
+    monkeypatch.setattr(batches, "ORDERED_BYTES", together)
+    index = np.random.default_rng(0).permutation(100)[:83]
+    weights = thin_rows.tensor_of_weights(index, torch.float64)
+    dense = InMemorySource(thin_rows.tensor(index, torch.float64), weights)
+    source = SparseSource(thin_rows, index, torch.float64)
+    iterators = (BatchIterator(its, 16, generator()) for its in (source, dense))
+    for (ours, our_weights), (theirs, their_weights) in zip(*iterators, strict=True):
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(as_dense(ours), theirs)
+        assert torch.equal(our_weights, their_weights)
+    torch.testing.assert_close(source.sample, dense.sample)
+    assert torch.equal(source.weights, weights)
+
+
+def test_products_of_sparse_batches(thin_rows):
+    source = SparseSource(thin_rows, np.arange(100), torch.float64)
+    batch = next(source.take([16, 84], generator()))[0].without_first(5)
+    matrix = as_dense(batch).numpy() + batch.center
+    random = np.random.default_rng(0)
+    wide, tall, result = random.normal(size=(30, 4)), random.normal(size=(11, 4)), np.ones((30, 4))
+    np.testing.assert_allclose(batch.times(wide), matrix @ wide)
+    batch.add_transposed_times(tall, result)
+    np.testing.assert_allclose(result, 1 + matrix.T @ tall)
+    np.testing.assert_allclose(batch.squares, np.square(matrix).sum(axis=1))
+    with pytest.raises(RuntimeError):  # a copy would take the sum
+        batch.add_transposed_times(tall, np.ones((4, 30)).T)
+
+
+def test_a_sample_of_sparse_rows_is_small(thin_rows, monkeypatch):
+    monkeypatch.setattr(batches, "SAMPLE_ROWS", 20)
+    source = SparseSource(thin_rows, np.arange(10, 100), torch.float32)
+    assert source.sample.shape == (20, 30)
+    torch.testing.assert_close(
+        source.sample[[0, -1]], thin_rows.tensor(np.array([10, 99]), torch.float32)
+    )
+    assert source.weights.shape == (20,)

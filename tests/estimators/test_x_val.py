@@ -48,6 +48,14 @@ def test_rows_that_training_does_not_help_keep_pca(digits):
     assert kept.score(digits) == pytest.approx(pca.explained_variance_ratio_.sum())
 
 
+def test_rows_out_of_core_are_all_trained_on(wine, monkeypatch):
+    """Validation rows of the user are no rows of X, whatever their number."""
+    monkeypatch.setattr("skae._data.dataset.MEMORY_BYTES", 1000)
+    estimator = AutoencoderTransformer(3)
+    started = estimator._start_fit(sparse.csr_array(wine[:100]), None, wine[100:])
+    assert len(estimator._build(started).final_run().source) == 100
+
+
 def test_sparse_rows_and_frames_can_validate(quick, wine):
     expected = clone(quick).fit(wine[:100], X_val=wine[100:]).transform(wine)
     given = clone(quick).fit(wine[:100], X_val=sparse.csc_array(wine[100:]))

@@ -40,18 +40,29 @@ def folds_of(X, n_folds=3):
     return [X[train] for train, _ in KFold(n_folds).split(X)]
 
 
-def fit_in_batch(estimators, tables):
+def weights_of(X):
+    """Weights of the rows of a table."""
+    return np.random.default_rng(len(X)).uniform(0.2, 2, len(X))
+
+
+def fit_in_batch(estimators, tables, *, weighted=False):
     """Fit copies of estimators, each to its own table, with their networks in one batch."""
     fitted = [clone(estimator) for estimator in estimators]
-    started = [each._start_fit(X) for each, X in zip(fitted, tables, strict=True)]
+    started = [
+        each._start_fit(X, weights_of(X) if weighted else None)
+        for each, X in zip(fitted, tables, strict=True)
+    ]
     jobs = [each._build(data) for each, data in zip(fitted, started, strict=True)]
     for each, data, trained in zip(fitted, started, train_networks(jobs), strict=True):
         each._finish_fit(data, trained)
     return fitted
 
 
-def fit_alone(estimators, tables):
-    return [clone(estimator).fit(X) for estimator, X in zip(estimators, tables, strict=True)]
+def fit_alone(estimators, tables, *, weighted=False):
+    return [
+        clone(estimator).fit(X, sample_weight=weights_of(X) if weighted else None)
+        for estimator, X in zip(estimators, tables, strict=True)
+    ]
 
 
 def curves_of(estimator):
@@ -64,10 +75,12 @@ def curves_of(estimator):
 @each_variant
 @pytest.mark.filterwarnings("ignore:The observation variance is at its lower bound")
 @pytest.mark.parametrize("table", ["wine", "digits"])
-def test_a_fit_in_a_batch_equals_a_fit_alone(variant, table, request):
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_a_fit_in_a_batch_equals_a_fit_alone(variant, table, weighted, request):
     tables = folds_of(request.getfixturevalue(table)[:900, :20])
     jobs = list(product((fast(variant, n_components=k) for k in SIZES), tables))
-    ours, theirs = fit_in_batch(*zip(*jobs, strict=True)), fit_alone(*zip(*jobs, strict=True))
+    ours = fit_in_batch(*zip(*jobs, strict=True), weighted=weighted)
+    theirs = fit_alone(*zip(*jobs, strict=True), weighted=weighted)
     for one, other, (_, X) in zip(ours, theirs, jobs, strict=True):
         assert_close(one.reconstruct(X), other.reconstruct(X), 1e-4)
         assert_close(curves_of(one), curves_of(other), 1e-4)
@@ -148,9 +161,13 @@ def test_some_are_trained_alone(params, digits):
     assert {run.batching_key() for run in runs_of([make_fast(**params)], digits)} == {None}
 
 
-def test_weighted_rows_are_trained_alone(digits):
-    run = run_of(make_fast(), digits, np.linspace(0.5, 1.5, len(digits)))
-    assert run.batching_key() is None
+def test_weighted_rows_share_a_batch_with_weighted_rows_only(digits):
+    weighted, other, plain = (
+        run_of(make_fast(), digits, weights)
+        for weights in (np.linspace(0.5, 1.5, len(digits)), weights_of(digits), None)
+    )
+    assert weighted.batching_key() == other.batching_key() != plain.batching_key()
+    assert None not in (weighted.batching_key(), plain.batching_key())
 
 
 @pytest.mark.parametrize(
@@ -190,7 +207,8 @@ def test_a_batch_of_one_is_a_fit(digits):
 
 @pytest.mark.parametrize("backend", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
 @each_variant
-def test_gradients_of_a_batch_are_those_of_each_model(variant, backend, wine):
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_gradients_of_a_batch_are_those_of_each_model(variant, backend, weighted, wine):
     trainings = runs_of([clone(variant).set_params(random_state=s) for s in (0, 1)], wine)[-2:]
     networks = [training.net.module.double() for training in trainings]
     with torch.no_grad():
@@ -208,11 +226,15 @@ def test_gradients_of_a_batch_are_those_of_each_model(variant, backend, wine):
     flat = BatchedFlatParameters(copy.deepcopy(networks))
     joined = flat.joined(flat.detached)
     kind = closed_form_for(networks[0], objective)
-    losses = kind(joined, objective, backend)(rows.clone(), noise)["loss"]
+    weights = torch.rand(2, 16, dtype=torch.float64) + 0.1 if weighted else [None, None]
+    given_weights = weights if weighted else None
+    losses = kind(joined, objective, backend)(rows.clone(), noise, given_weights)["loss"]
     for i, network in enumerate(networks):
         alone = FlatParameters(network)
         network.train()
-        expected = AutogradGradient(network, objective, alone.gradient)(rows[i], given[i])
+        expected = AutogradGradient(network, objective, alone.gradient)(
+            rows[i], given[i], weights[i]
+        )
         assert float(losses[i]) == pytest.approx(float(expected["loss"]), rel=1e-10)
         gradient = torch.cat([p.grad[i].flatten() for p in joined.parameters()])
         assert_close(gradient.numpy(), alone.gradient.numpy(), 1e-9)

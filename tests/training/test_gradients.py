@@ -51,7 +51,17 @@ def make_rows(n_rows=32, d=6, dtype=torch.float32):
     return torch.rand(n_rows, d, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
-def gradients(network, objective, x, backend=NUMPY):
+def make_weights(n_rows=32, dtype=torch.float32, seed=0):
+    """Weights of a batch, of which one is zero; their mean need not be one."""
+    weights = np.random.default_rng(seed).uniform(0.1, 3, n_rows)
+    weights[1] = 0
+    return torch.from_numpy(weights).to(dtype)
+
+
+weighted_or_not = pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+
+
+def gradients(network, objective, x, backend=NUMPY, weights=None):
     """Loss and gradient, by autograd and in closed form."""
     flat = FlatParameters(network)
     results = []
@@ -60,7 +70,7 @@ def gradients(network, objective, x, backend=NUMPY):
         ClosedFormGradient(network, objective, backend),
     ):
         flat.gradient.fill_(torch.nan)
-        loss = kind(x)["loss"]
+        loss = kind(x, None, weights)["loss"]
         results.append((loss, flat.gradient.clone()))
     return results
 
@@ -77,11 +87,15 @@ def test_the_common_activations_and_all_losses_have_closed_forms():
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)], ids=str
 )
-def test_closed_form_equals_autograd(loss, activation, anchored, backend, dtype, tolerance):
+@weighted_or_not
+def test_closed_form_equals_autograd(
+    loss, activation, anchored, backend, dtype, tolerance, weighted
+):
     network = make_network(activation, anchored=anchored).to(dtype)
     objective = Objective({"reconstruction": LOSSES[loss]})
+    weights = make_weights(dtype=dtype) if weighted else None
     (loss, grad), (closed_loss, closed_grad) = gradients(
-        network, objective, make_rows(dtype=dtype), backend
+        network, objective, make_rows(dtype=dtype), backend, weights
     )
     assert float(closed_loss) == pytest.approx(float(loss), rel=tolerance)
     torch.testing.assert_close(closed_grad, grad, rtol=0, atol=tolerance * grad.abs().max())
@@ -262,14 +276,16 @@ def by_autograd(network, objective, x, noise=None, weights=None):
 @each_network
 @each_target
 @both_backends
-def test_closed_form_of_networks_that_predict_targets(estimator, y, backend):
+@weighted_or_not
+def test_closed_form_of_networks_that_predict_targets(estimator, y, backend, weighted):
     (network,), objective, (x,), (noise,) = start_predicting(estimator, y)
-    loss, expected = by_autograd(network, objective, x, noise)
+    weights = make_weights(dtype=torch.float64) if weighted else None
+    loss, expected = by_autograd(network, objective, x, noise, weights)
     flat = FlatParameters(network.train())
     flat.gradient.fill_(torch.nan)
     kind = closed_form_for(network, objective)
     before = x.clone()
-    closed_loss = kind(network, objective, backend)(x, noise)["loss"]
+    closed_loss = kind(network, objective, backend)(x, noise, weights)["loss"]
     assert float(closed_loss) == pytest.approx(loss, rel=1e-12)
     torch.testing.assert_close(
         flat.gradient, expected, rtol=0, atol=1e-12 * float(expected.abs().max())
@@ -280,16 +296,19 @@ def test_closed_form_of_networks_that_predict_targets(estimator, y, backend):
 @each_network
 @each_target
 @pytest.mark.parametrize("backend", [BATCHED_NUMPY, BATCHED_TORCH], ids=["numpy", "torch"])
-def test_closed_form_of_several_networks_that_predict_targets(estimator, y, backend):
+@weighted_or_not
+def test_closed_form_of_several_networks_that_predict_targets(estimator, y, backend, weighted):
     networks, objective, rows, noises = start_predicting(estimator, y, seeds=(0, 1))
     rows[1] = rows[1].flip(0)
     flat = BatchedFlatParameters([copy.deepcopy(network).train() for network in networks])
     joined = flat.joined(flat.detached)
     kind = closed_form_for(networks[0], objective)
     noise = None if noises[0] is None else torch.stack(noises)
-    losses = kind(joined, objective, backend)(torch.stack(rows), noise)["loss"]
+    of_each = [make_weights(dtype=torch.float64, seed=i) if weighted else None for i in (0, 1)]
+    weights = torch.stack(of_each) if weighted else None
+    losses = kind(joined, objective, backend)(torch.stack(rows), noise, weights)["loss"]
     for i, network in enumerate(networks):
-        loss, expected = by_autograd(network, objective, rows[i], noises[i])
+        loss, expected = by_autograd(network, objective, rows[i], noises[i], of_each[i])
         assert float(losses[i]) == pytest.approx(loss, rel=1e-12)
         gradient = torch.cat([p.grad[i].flatten() for p in joined.parameters()])
         torch.testing.assert_close(

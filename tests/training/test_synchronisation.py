@@ -225,7 +225,7 @@ def test_no_step_of_models_in_a_batch_waits(estimator, X):
     for run in runs:
         run.net.module.to("meta")
         run.source = run.source.to("meta")
-    source = BatchedSource([run.source.sample for run in runs], [run.net.seed for run in runs])
+    source = BatchedSource([run.source for run in runs], [run.net.seed for run in runs])
     assert steps(without_data(net, source)) == [{}] * (N_ROWS // BATCH)
 
 
