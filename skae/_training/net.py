@@ -382,7 +382,7 @@ class AutoencoderNet(NeuralNet):
         if self.gradient is not None:
             return self.gradient(self.module_, self.criterion_, self.flat_.gradient)
         if isinstance(self.source_, SparseSource):
-            backend = backend_for(self.flat_.gradient)
+            backend = backend_for(self.module_, self.flat_.gradient)
             return SparseGradient(self.module_, self.criterion_, backend, self.stochastic_depth)
         return make_gradient(
             self.module_,

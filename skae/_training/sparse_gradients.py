@@ -136,8 +136,9 @@ class SparseGradient:
         if self.backend is NUMPY:
             return np.dot(a, b, out=out)
         tensors = torch.from_numpy(a), torch.from_numpy(b)
-        result = torch.mm(*tensors, out=None if out is None else torch.from_numpy(out)).numpy()
-        return result if out is None else out
+        into = None if out is None else torch.from_numpy(out)
+        result: np.ndarray = self.backend.product(*tensors, out=into).numpy()
+        return result
 
     # -- forward -------------------------------------------------------------------
 

@@ -17,10 +17,13 @@ from skae._training.gradients import (
     DERIVATIVES,
     LOSS_GRADIENTS,
     NUMPY,
+    ONEDNN,
     TORCH,
     AutogradGradient,
     ClosedFormGradient,
+    backend_for,
     closed_form_for,
+    has_fast_onednn,
     make_gradient,
 )
 from skae._training.optimizers import BatchedFlatParameters, FlatParameters
@@ -215,6 +218,49 @@ def test_numpy_multiplies_on_one_thread(n_threads, backend):
     finally:
         torch.set_num_threads(before)
     assert chosen.backend is backend
+
+
+needs_onednn = pytest.mark.skipif(
+    not has_fast_onednn(), reason="oneDNN has no faster kernels for this processor"
+)
+
+
+@needs_onednn
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_large_products_are_the_same_in_onednn(loss, anchored, monkeypatch):
+    monkeypatch.setattr("skae._training.gradients.LARGE_PRODUCT", 100)
+    network, x = make_network(anchored=anchored, hidden=(40, 20), d=30), make_rows(64, 30)
+    objective = Objective({"reconstruction": LOSSES[loss]})
+    flat, results = FlatParameters(network), []
+    for backend in (TORCH, ONEDNN):
+        value = ClosedFormGradient(network, objective, backend)(x)["loss"]
+        results.append((float(value), flat.gradient.clone()))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-6)
+
+
+@needs_onednn
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_onednn_multiplies_wide_layers_of_float32(n_threads):
+    wide, narrow = make_network(hidden=(400,), d=300), make_network(hidden=(40,), d=30)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        chosen = [backend_for(net, FlatParameters(net).gradient) for net in (wide, narrow)]
+        double = backend_for(wide.double(), FlatParameters(wide).gradient)
+    finally:
+        torch.set_num_threads(before)
+    others = NUMPY if n_threads == 1 else TORCH
+    assert chosen[0] is ONEDNN
+    assert chosen[1] is others
+    assert double is others
+
+
+def test_processors_and_releases_of_torch_without_onednn_do_without(monkeypatch):
+    wide = make_network(hidden=(400,), d=300)
+    monkeypatch.setattr("skae._training.gradients.has_fast_onednn", lambda: False)
+    assert backend_for(wide, FlatParameters(wide).gradient) is not ONEDNN
 
 
 # -- codes that predict targets ----------------------------------------------------
