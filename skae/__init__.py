@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from skae._data.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from skae import dask as dask
     from skae import densities, displays, export, metrics, noise
     from skae import losses as losses
     from skae import networks as networks
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 # Modules, and modules of names, that are loaded when they are first used, as in the block above.
-_SUBMODULES = "densities", "displays", "export", "losses", "metrics", "networks", "noise"
+_SUBMODULES = "dask", "densities", "displays", "export", "losses", "metrics", "networks", "noise"
 _MODULES = {
     "AutoencoderClassifier": "_estimators.supervised.estimators",
     "AutoencoderRegressor": "_estimators.supervised.estimators",

@@ -13,15 +13,17 @@ import skae
 ROOT = Path(skae.__file__).parent
 # Modules of one line never import each other; a module imports from lines above its own only.
 LAYERS = [
+    "_data.partitions",
     "_data.frames _data.optional_imports _data.estimator_rollback _data.statistics "
-    "_data.threads _data.version _data.warnings",
+    "_data.threads _data.version _data.warnings _data.worker_group",
     "_data.array_api _data.parameter_checks _data.pca",
     "_data.dtypes_and_batch_sizes _data.seeds_and_devices",
     "_data.input_errors",
     "_data.input_checks",
-    "_data.sample_weight _data.units",
+    "_data.sample_weight _data.spooled_rows _data.units",
     "_data.dataset",
     "_data.batches",
+    "_data.shared_rows",
     "_data",
     "densities noise",
     "networks.dense",
@@ -41,7 +43,7 @@ LAYERS = [
     "_training.net",
     "_training.batched",
     "_training.trainer",
-    "_training.supervision",
+    "_training.distributed _training.supervision",
     "_training",
     "_latent.n_components _latent.transform",
     "_latent.region",
@@ -54,8 +56,9 @@ LAYERS = [
     "_estimators.partial_fit _estimators.supervised.fine_tuning",
     "_estimators.dense _estimators.sparse _estimators.vae",
     "_estimators.autoencoder _estimators.denoising _estimators.stacked",
-    "_estimators.supervised.estimators",
+    "_estimators.distributed _estimators.supervised.estimators",
     "_estimators",
+    "dask",
     "_model_selection.candidate_fits _model_selection.html_report "
     "_model_selection.selection_rules _model_selection.significance "
     "_model_selection.table_file",

@@ -13,6 +13,7 @@ from sklearn.utils._array_api import _convert_to_numpy, device, get_namespace
 from torch import Tensor
 
 from skae._data.estimator_rollback import all_or_nothing
+from skae._data.partitions import computed
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -105,6 +106,8 @@ def array_api_fit(method: Method) -> Method:
 
     @wraps(method)
     def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        args = tuple(map(computed, args))
+        kwargs = {k: v if k == "X_val" else computed(v) for k, v in kwargs.items()}
         place = None if isinstance(X, np.ndarray) else place_of(X)
         if place is None and not is_fitted_elsewhere(self):
             return method(self, X, *args, **kwargs)

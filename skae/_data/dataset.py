@@ -250,9 +250,13 @@ class Dataset:
         other.extra = extra
         return other
 
+    def with_center(self, center: np.ndarray) -> Dataset:
+        """Same rows with another center, not scaled and without extra columns."""
+        return type(self)(self.X, center, weights=self.weights)
+
     def with_scale(self, scale: float) -> Dataset:
         """Same rows and center with another scale."""
-        other = Dataset(self.X, self.center, scale, self.weights, self.extra)
+        other = type(self)(self.X, self.center, scale, self.weights, self.extra)
         other.groups = self.groups
         for name in ("scatter", "squares"):
             if name in vars(self) and pca.is_precise(getattr(self, name)):

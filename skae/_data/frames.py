@@ -16,6 +16,8 @@ from sklearn.utils.validation import (
     _get_feature_names,
 )
 
+from skae._data.partitions import by_partition
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -23,6 +25,11 @@ class FramesOut(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Lets `transform` follow `set_output`, and names its columns after the class."""
 
     n_components_: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "transform" in vars(cls):  # scikit-learn has just wrapped it, for `set_output`
+            cls.transform = by_partition(cls.transform)
 
     @property
     def _n_features_out(self) -> int:

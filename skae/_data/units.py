@@ -60,6 +60,8 @@ def exact_copies(X: Any) -> np.ndarray | None:
     direction = np.random.default_rng(0).normal(size=X.shape[1])
     if sparse.issparse(X):
         projections = np.ravel(X @ direction)
+    elif hasattr(X, "project"):
+        projections = X.project(direction)
     else:
         parts = gen_batches(X.shape[0], rows_per_batch(X.shape[1]))
         projections = np.concatenate([read_rows(X, part) @ direction for part in parts])

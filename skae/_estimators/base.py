@@ -365,7 +365,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
             Training rows. Types other than float64 and float32 are converted to float64. Sparse
             rows and memory maps that would need more than 64 MiB as a dense float32 array are
-            made dense or read batch by batch.
+            made dense or read batch by batch. So many rows of a Dask array or frame are written to
+            a temporary file first.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets that codes shall predict if `target_weight` is positive; else ignored. Text,
             booleans, and whole numbers of at most 20 values close together, are classes; other
@@ -575,13 +576,11 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         self, X: Any, weights: np.ndarray | None, *, warns: bool = True
     ) -> Dataset:
         """Set mean, centre, scale (one number) and `n_components_`; return standardized rows."""
-        constant = constant_columns(X)
-        # A rounding error in the mean of a constant column would look like variance.
-        self.mean_ = np.where(constant, read_rows(X, slice(1))[0], weighted_mean(X, weights))
+        rows, constant = self._rows_around_mean(X, weights)
+        self.mean_ = rows.center
         if self._decodes_logits():
-            rows = Dataset(X, np.zeros_like(self.mean_), weights=weights)
+            rows = rows.with_center(np.zeros_like(self.mean_))
         else:
-            rows = Dataset(X, self.mean_, weights=weights)
             rows = rows.with_scale(rows.root_mean_square())
         self._center, self._scale = rows.center, rows.scale
         self.n_components_ = self.n_components or self._n_components_of_none(rows)
@@ -593,11 +592,18 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             )
         return rows
 
+    def _rows_around_mean(self, X: Any, weights: np.ndarray | None) -> tuple[Dataset, np.ndarray]:
+        """Rows around the mean of each column, and which columns are constant."""
+        constant = constant_columns(X)
+        # A rounding error in the mean of a constant column would look like variance.
+        mean = np.where(constant, read_rows(X, slice(1))[0], weighted_mean(X, weights))
+        return Dataset(X, mean, weights=weights), constant
+
     def _centred(self, rows: Dataset) -> Dataset:
         """Rows around their mean, which rows for a decoder of logits are not."""
         if not self._decodes_logits():
             return rows
-        return Dataset(rows.X, self.mean_, weights=rows.weights)
+        return rows.with_center(self.mean_)
 
     def _warn_if_overcomplete(self) -> None:
         warn_if_overcomplete(self.n_components_, self.n_features_in_)

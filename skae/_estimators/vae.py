@@ -18,6 +18,7 @@ from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
 from skae._data.input_checks import check_unit_interval
 from skae._data.parameter_checks import Interval, check_integer
+from skae._data.partitions import by_partition
 from skae._data.statistics import Moments
 from skae._data.warnings import warn
 from skae._estimators.base import DENSE_CONSTRAINTS, BaseAutoencoder
@@ -590,6 +591,7 @@ class VAETransformer(IncrementalAutoencoder):
             return np.diag(mean - squares)
         return np.diag(np.broadcast_to(self.noise_variance_, self.n_features_in_))
 
+    @by_partition
     @array_api_by_numpy
     def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
         """Lower bound on the log-likelihood of each row.

@@ -18,6 +18,7 @@ from skae._data.dataset import Dataset
 from skae._data.frames import wrap_in_frame
 from skae._data.input_checks import as_dense
 from skae._data.parameter_checks import check_integer
+from skae._data.partitions import by_partition
 from skae._data.threads import limited_threads
 from skae._latent.ordering import OrderedTransformer
 from skae.densities import (
@@ -241,6 +242,7 @@ class GenerativeTransformer(OrderedTransformer):
 
     # -- likelihood ----------------------------------------------------------------
 
+    @by_partition
     @array_api_by_numpy
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row.

@@ -19,7 +19,9 @@ from skae._data.array_api import array_api, empty_like, in_type_of, like, produc
 from skae._data.dtypes_and_batch_sizes import SMALLEST_BATCH, rows_per_batch
 from skae._data.frames import FramesOut, check_code_names, wrap_in_frame
 from skae._data.input_checks import as_dense, check_codes, check_rows
+from skae._data.partitions import by_partition, computed, is_lazy, sample_of, sum_of_partitions
 from skae._data.sample_weight import check_weights
+from skae._data.spooled_rows import check_partitions
 from skae._data.statistics import explained_share
 from skae.networks.inference import (
     Affine,
@@ -56,7 +58,8 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         """Validate rows. A kind may accept images or missing values, and return 2-D numbers."""
         if not reset:
             check_is_fitted(self)
-        return check_rows(self, X, reset=reset)
+        check = check_partitions if is_lazy(X) else check_rows
+        return check(self, X, reset=reset)
 
     def _decodes_logits(self) -> bool:
         """Whether rows lie in [0, 1] and the decoder returns logits."""
@@ -153,13 +156,15 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         -------
         Z : ndarray of shape (n_samples, n_components_), dtype of X
             Codes. Over the training rows they are centred, uncorrelated and sorted by
-            decreasing variance, and have variance one if `whiten`.
+            decreasing variance, and have variance one if `whiten`. A Dask collection of the same
+            partitions if X is one; so are the results of other methods for rows.
         """
         X = self._check_rows(X)
         return self._map_batches(
             lambda part: self._codes(self._standardize(part)), X, self.n_components_
         )
 
+    @by_partition
     @wrap_in_frame
     @array_api
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -184,6 +189,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
             lambda part: self._unstandardize(self._decode(part)), codes, self.n_features_in_
         )
 
+    @by_partition
     @wrap_in_frame
     @array_api
     def reconstruct(self, X: Any) -> np.ndarray:
@@ -205,6 +211,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
             self.n_features_in_,
         )
 
+    @by_partition
     @array_api
     def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
         """Squared differences between rows and their reconstructions, for every `loss`.
@@ -256,7 +263,14 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
             1 is perfect. The training mean as reconstruction scores 0. If all rows equal the
             training mean, the score is 1 if they are reconstructed exactly, else 0.
         """
-        X, weights = check_weights(sample_weight, self._check_rows(X))
+        if is_lazy(X):
+            sums = self._sums_over_partitions(X, sample_weight)
+        else:
+            sums = self._sums_of_squares(*check_weights(sample_weight, self._check_rows(X)))
+        return explained_share(*sums.tolist())
+
+    def _sums_of_squares(self, X: Any, weights: Any) -> np.ndarray:
+        """Sums of squared errors, and of squares of distances to the training mean."""
         distances = self._map_batches(
             lambda part: (self._differences(part, like(self.mean_, part)) ** 2).sum(
                 axis=1, keepdims=True
@@ -266,7 +280,16 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
             np.float64,
         )[:, 0]
         errors = in_type_of(self._squared_errors(X)[:, 0], distances)
-        return explained_share(weighted_sum(errors, weights), weighted_sum(distances, weights))
+        return np.array([weighted_sum(errors, weights), weighted_sum(distances, weights)])
+
+    def _sums_over_partitions(self, X: Any, sample_weight: Any) -> np.ndarray:
+        """The same of a Dask collection, whose partitions are not gathered."""
+        self._check_rows(sample_of(X))
+        weights = computed(sample_weight)
+        if weights is not None:
+            weights = np.asarray(weights, dtype=np.float64)
+            check_weights(weights, np.empty((len(weights), 0)))
+        return sum_of_partitions(_sums_of_partition, self, X, weights)
 
     def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
         """The method "transform", "inverse_transform" or "reconstruct" as a module on the CPU.
@@ -297,3 +320,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
 def weighted_sum(values: Any, weights: np.ndarray | None) -> float:
     """Sum of values (n_rows,) or (n_rows, n_columns), each row times its weight."""
     return float(values.sum() if weights is None else (like(weights, values) @ values).sum())
+
+
+def _sums_of_partition(estimator: LatentTransformer, part: Any, weights: Any) -> np.ndarray:
+    return estimator._sums_of_squares(estimator._check_rows(part), weights)

@@ -42,7 +42,6 @@ from skae.networks.dense import (
 )
 from skae.networks.supervised import PredictingNetwork, without_head
 
-
 LARGE_PRODUCT = 16_000_000  # multiplications, from which oneDNN's overhead does not matter
 WIDE_LAYER = 100_000  # weights of a layer whose products are large
 
@@ -356,10 +355,11 @@ class Workspace:
     to their inputs. `ones` (..., 1, n_rows) times an array are the sums of its columns. `linear`
     (..., n_rows, n_outputs) is for the skip connection around the MLP. `kept` is a copy of the
     last result if an activation computed it, because callers overwrite the result; else None.
+    `empty` allocates tensors, as `torch.empty`.
     """
 
-    def __init__(self, mlp: ClosedFormMLP, backend: ArrayBackend, n_rows: int):
-        empty = mlp.weights[0].tensor.new_empty
+    def __init__(self, mlp: ClosedFormMLP, backend: ArrayBackend, n_rows: int, empty: Any = None):
+        empty = empty or mlp.weights[0].tensor.new_empty
         n_models = mlp.weights[0].tensor.shape[:-2]
         shapes = [weight.tensor.shape[-2:] for weight in mlp.weights]
         self.results = [backend.pair(empty(*n_models, n_rows, n_out)) for n_out, _ in shapes]
@@ -421,6 +421,8 @@ class CodecWorkspace(NamedTuple):
 
 class ClosedForm:
     """Parts of the closed forms: two MLPs, the head if there is one, and the stochastic depth."""
+
+    empty: Any = None  # allocates the arrays of workspaces, as `torch.empty`
 
     def __init__(
         self,
@@ -492,8 +494,8 @@ class ClosedFormGradient(ClosedForm):
 
     def _workspace(self, n_rows: int, n_plain: int) -> CodecWorkspace:
         if (n_rows, n_plain) not in self.workspaces:
-            encoder = Workspace(self.encoder, self.backend, n_rows - n_plain)
-            decoder = Workspace(self.decoder, self.backend, n_rows)
+            encoder = Workspace(self.encoder, self.backend, n_rows - n_plain, self.empty)
+            decoder = Workspace(self.decoder, self.backend, n_rows, self.empty)
             like_codes = decoder.input_grads[0].tensor
             codes = encoder.results[-1]
             if self.components is not None:
@@ -609,6 +611,8 @@ class VariationalGradient(ClosedForm):
             of_rows = variance if self.is_per_feature else variance.unsqueeze(-1)
             self.precision = view(torch.empty_like(of_rows.unsqueeze(-2), dtype=dtype))
         self.is_gaussian = objective.terms["reconstruction"] is gaussian_nll
+        # Mean over a batch, given that over the rows that are passed: here, these are all.
+        self.over_batch: Callable[[Any], Any] = lambda mean: mean
         self.workspaces: dict[int, tuple[Workspace, Workspace, ArrayPair]] = {}
 
     @staticmethod
@@ -631,7 +635,8 @@ class VariationalGradient(ClosedForm):
     def _workspaces(self, n_rows: int) -> tuple[Workspace, Workspace, ArrayPair]:
         if n_rows not in self.workspaces:
             encoder, decoder = (
-                Workspace(mlp, self.backend, n_rows) for mlp in (self.encoder, self.decoder)
+                Workspace(mlp, self.backend, n_rows, self.empty)
+                for mlp in (self.encoder, self.decoder)
             )
             codes = self.backend.pair(torch.empty_like(decoder.input_grads[0].tensor))
             self.workspaces[n_rows] = encoder, decoder, codes
@@ -703,6 +708,7 @@ class VariationalGradient(ClosedForm):
             squares = (difference * difference).mean(-2) / mean_weight
         else:
             squares = self.backend.squares(difference) / (n_rows * n_features) / mean_of_all
+        squares = self.over_batch(squares)
         update_noise_variance(variance, squares)
         precision: Any = self.precision
         precision[...] = (1 / (n_rows * variance)).reshape(precision.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -82,6 +82,30 @@ class Trainer:
     stochastic_depth: float = 0.0  # of anchored networks
     standard_errors: float | None = None  # of gains, whatever the number of rows; None: by rules
 
+    net_class: ClassVar[type[AutoencoderNet]] = AutoencoderNet
+
+    def dtype_of(self, rows: Dataset) -> torch.dtype:
+        """Type in which networks are trained on rows."""
+        # Rounding errors of float32 depend on the order of the rows.
+        return torch.float64 if len(rows) < TINY_ROWS else torch.float32
+
+    def source_of(
+        self,
+        rows: Dataset,
+        train: np.ndarray | None,
+        excluded: np.ndarray | None,
+        dtype: torch.dtype,
+        *,
+        scaled: bool = True,
+    ) -> Source:
+        """Source of training rows: in memory, unless the dataset is out of core."""
+        if rows.is_out_of_core:
+            excluded = np.zeros(0, int) if excluded is None else excluded
+            return OutOfCoreSource(rows, excluded, dtype, scaled=scaled)
+        index = np.arange(len(rows)) if train is None else train
+        weights = rows.tensor_of_weights(index, dtype, scaled=scaled)
+        return InMemorySource(rows.tensor(index, dtype), weights)
+
     @property
     def is_careful(self) -> bool:
         """Whether training must be better than PCA even if there are few rows."""
@@ -108,15 +132,14 @@ class Trainer:
         `validation` is a dataset and the indices of its validation rows. Training stops after
         `n_epochs`, even if the learning-rate schedule is longer.
         """
-        # Rounding errors of float32 depend on the order of the rows.
-        dtype = torch.float64 if len(rows) < TINY_ROWS else torch.float32
+        dtype = self.dtype_of(rows)
         is_split = validation is not None and validation[0] is rows
         excluded = validation[1] if validation is not None and is_split else None
         source: Source
         if self._steps_are_sparse(network, rows):
             source = SparseSource(rows, _training_index(rows, train, excluded), dtype)
         else:
-            source = _source(rows, train, excluded, dtype)
+            source = self.source_of(rows, train, excluded, dtype)
         n_copies = rows.n_copies if self._counts_rows() else 1
         # A fold of a small table is trained like the table.
         n_rows = max(len(source), min(len(rows), FEW_UNITS * n_copies))
@@ -179,7 +202,7 @@ class Trainer:
             "verbose": int(p["verbose"]),
             **changes,
         }
-        return AutoencoderNet(network.to(self.device), self.objective, **options)
+        return self.net_class(network.to(self.device), self.objective, **options)
 
     def standard_errors_of(self, by_rule: float) -> float:
         """Standard errors by which weights must be better than the initial ones."""
@@ -216,7 +239,7 @@ class Trainer:
         not scaled.
         """
         batch_size, dtype = self.partial_fit_batch_size(), torch.float32
-        source = _source(rows, None, None, dtype, scaled=False)
+        source = self.source_of(rows, None, None, dtype, scaled=False)
         net = self._net(
             in_precision(network, dtype),
             batch_size,
@@ -244,23 +267,6 @@ def _training_index(
         return train
     index = np.arange(len(rows))
     return index if excluded is None else np.setdiff1d(index, excluded)
-
-
-def _source(
-    rows: Dataset,
-    train: np.ndarray | None,
-    excluded: np.ndarray | None,
-    dtype: torch.dtype,
-    *,
-    scaled: bool = True,
-) -> Source:
-    """Source of training rows: in memory, unless the dataset is out of core."""
-    if rows.is_out_of_core:
-        excluded = np.zeros(0, int) if excluded is None else excluded
-        return OutOfCoreSource(rows, excluded, dtype, scaled=scaled)
-    index = np.arange(len(rows)) if train is None else train
-    weights = rows.tensor_of_weights(index, dtype, scaled=scaled)
-    return InMemorySource(rows.tensor(index, dtype), weights)
 
 
 # -- jobs --------------------------------------------------------------------------
