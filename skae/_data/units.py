@@ -73,17 +73,13 @@ def exact_copies(X: Any) -> np.ndarray | None:
     for part in gen_batches(len(candidates), rows_per_batch(X.shape[1])):
         rows = read_rows(X, candidates[part]) + 0.0  # zero may have a sign
         keys[part] = [hash(row.tobytes()) for row in rows]
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    is_new = np.append(True, keys[1:] != keys[:-1])
-    n_distinct = int(is_new.sum())
-    if n_distinct == len(candidates):
+    _, first, twin = np.unique(keys, return_index=True, return_inverse=True)
+    if len(first) == len(candidates):
         return None
-    labels = np.full(X.shape[0], -1, np.int32)
-    labels[candidates[order]] = np.cumsum(is_new, dtype=np.int32) - 1
-    alone = labels < 0
-    labels[alone] = np.arange(n_distinct, n_distinct + alone.sum(), dtype=np.int32)
-    return labels
+    # Keys differ from process to process; labels are the numbers of the first of equal rows.
+    labels = np.arange(X.shape[0], dtype=np.int32)
+    labels[candidates] = candidates[first[twin]]
+    return np.unique(labels, return_inverse=True)[1].astype(np.int32)
 
 
 def _candidates(projections: np.ndarray) -> np.ndarray:

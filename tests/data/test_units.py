@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -132,3 +136,27 @@ def test_groups_are_checked():
     for missing in ([1.0, np.nan, 2.0], np.array(["a", None, "b"], dtype=object)):
         with pytest.raises(ValueError, match="groups has missing values"):
             check_groups(missing, X)
+
+
+def test_labels_do_not_depend_on_the_process(tmp_path):
+    """Python's hash of bytes differs between processes; labels decide which rows are held out."""
+    X = np.repeat(load_diabetes().data[:60], 3, axis=0)[np.random.default_rng(0).permutation(180)]
+    np.save(tmp_path / "rows.npy", X)
+    code = (
+        "import sys, numpy as np\n"
+        "from skae._data.units import exact_copies\n"
+        "print(exact_copies(np.load(sys.argv[1])).tolist())"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "rows.npy"],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert found[0] == found[1]
+    labels = exact_copies(X)
+    first = np.unique(labels, return_index=True)[1]
+    assert (np.diff(first) > 0).all()  # numbered in the order of their first rows
