@@ -73,8 +73,8 @@ def run_loop(
     rows = rows[torch.randperm(len(rows))]
     n_held_out = len(rows) // 10
     held_out, rows = rows[:n_held_out], rows[n_held_out:]
-    d, batch_size = X.shape[1], auto_batch_size(len(rows))
-    epochs = epochs or auto_max_epochs(len(rows), batch_size, from_pca=True)
+    d, batch_size = X.shape[1], auto_batch_size(len(rows), from_pca=True)
+    epochs = epochs or auto_max_epochs(len(rows), from_pca=True)
     network = nn.Sequential(
         *(nn.Linear(d, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, k)),
         *(nn.Linear(k, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, d)),

@@ -133,10 +133,13 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     weight_decay : float, default=0.05
         Strength with which weights are pulled towards zero. Smaller tables need more of it.
     batch_size : int or "auto", default="auto"
-        Rows per training step. If the last batch had a single row, this row joins the previous
-        batch.
+        Rows per training step. "auto" is about 1 % of the rows, from 32 to 512, and at least 64
+        with stochastic depth; small tables have fewer. If the last batch had a single row, this
+        row joins the previous batch.
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" gives small tables more passes.
+        Passes over the training rows. "auto" is 125 for 10,000 rows, and ten times as many rows
+        have 0.4 times as many passes, within 20 and 300; below 500 rows it is 150 for each fold.
+        It was chosen from learning curves: twice as many lower the error by about 1 %.
     early_stopping : bool, default=True
         Hold out validation rows and keep the weights that reconstruct them best. Tables of
         fewer than 500 rows use cross-validation instead, and keep the best number of epochs
@@ -671,7 +674,10 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         n_parameters = 2 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
         batch_size: Any = self.batch_size
         if batch_size == "auto":
-            batch_size = auto_batch_size(n_rows, from_pca=self._starts_at_pca())
+            depth = self._resolve_stochastic_depth(streams=False)
+            batch_size = auto_batch_size(
+                n_rows, from_pca=self._starts_at_pca(), stochastic_depth=depth
+            )
         return models_per_batch(n_parameters, batch_size, n_rows, n_features)
 
     # -- networks ------------------------------------------------------------------

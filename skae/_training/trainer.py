@@ -43,7 +43,11 @@ from skae._training.validation_split import (
 from skae.losses import Objective
 from skae.networks.dense import in_precision
 
-MAX_STEPS = 30_000
+SMALLEST_BATCH, LARGEST_BATCH = 32, 512
+DEPTH_BATCH = 64  # smallest with stochastic depth, which leaves the encoder a share of each batch
+FEWEST_EPOCHS, MOST_EPOCHS = 20, 300  # of tables that are not small
+EPOCHS, EPOCHS_AT = 125, 10_000  # number of epochs for a number of training rows
+DECAY = 0.4  # ten times as many rows have 0.4 times as many epochs
 PARTIAL_FIT_BATCH, PARTIAL_FIT_RATE = 16, 2.0  # default batch size; factor of lr
 FEW_ROWS = 64  # below, a network that starts at random weights has one batch
 TINY_ROWS = 30  # below, training is in float64, and does not depend on the order of the rows
@@ -222,10 +226,11 @@ class Trainer:
         batch_size, max_epochs = self.params["batch_size"], self.params["max_epochs"]
         n_rows //= n_copies
         if batch_size == "auto":
-            batch_size = n_copies * auto_batch_size(n_rows, from_pca=self.is_careful)
+            batch_size = n_copies * auto_batch_size(
+                n_rows, from_pca=self.is_careful, stochastic_depth=self.stochastic_depth
+            )
         if max_epochs == "auto":
-            of_one_copy = max(1, batch_size // n_copies)
-            max_epochs = auto_max_epochs(n_rows, of_one_copy, from_pca=self.require_gain)
+            max_epochs = auto_max_epochs(n_rows, from_pca=self.require_gain)
         return batch_size, max_epochs
 
     # -- partial_fit ---------------------------------------------------------------
@@ -503,17 +508,22 @@ class Folds:
 # -- batch size, number of epochs, threads -----------------------------------------
 
 
-def auto_batch_size(n_rows: int, *, from_pca: bool) -> int:
-    """Batch size for "auto": about 1 % of the rows, from 32 to 256; small tables have 8 or all."""
+def auto_batch_size(n_rows: int, *, from_pca: bool, stochastic_depth: float = 0.0) -> int:
+    """Batch size for "auto": about 1 % of the rows, from 32 to 512; small tables have 8 or all.
+
+    With stochastic depth it is at least 64, unless cross-validation trains small tables.
+    """
     if from_pca and n_rows < FEW_UNITS:
         return FEW_ROWS_BATCH
     if n_rows < FEW_ROWS:
         return max(n_rows, 2)
-    return int(np.clip(2 ** int(np.log2(n_rows / 100)), 32, 256))
+    is_small = n_rows < MIN_UNITS_TO_TRUST_ONE_SPLIT or not stochastic_depth
+    smallest = SMALLEST_BATCH if is_small else DEPTH_BATCH
+    return int(np.clip(2 ** int(np.log2(n_rows / 100)), smallest, LARGEST_BATCH))
 
 
-def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
-    """Number of epochs for "auto": at most MAX_STEPS steps if that is 20 to 300 epochs.
+def auto_max_epochs(n_rows: int, *, from_pca: bool) -> int:
+    """Number of epochs for "auto": fewer for more rows, see `docs/learning_curves.md`.
 
     Small tables have fixed numbers. If they start at PCA, few epochs suffice.
     """
@@ -521,9 +531,10 @@ def auto_max_epochs(n_rows: int, batch_size: int, *, from_pca: bool) -> int:
         return 600
     if from_pca and n_rows < FEW_UNITS:
         return FEW_ROWS_EPOCHS
-    if from_pca and n_rows < MIN_UNITS_TO_TRUST_ONE_SPLIT:
-        return 150  # for each fold
-    return int(np.clip(MAX_STEPS * batch_size / n_rows, 20, 300))
+    if n_rows < MIN_UNITS_TO_TRUST_ONE_SPLIT:
+        return 150 if from_pca else MOST_EPOCHS  # 150 for each fold
+    n_epochs = EPOCHS * (EPOCHS_AT / n_rows) ** DECAY
+    return int(np.clip(n_epochs, FEWEST_EPOCHS, MOST_EPOCHS))
 
 
 def training_threads(network: nn.Module, batch_size: int, device: torch.device) -> int:
