@@ -26,6 +26,7 @@ LAYERS = [
     "_data.shared_rows",
     "_data",
     "densities noise",
+    "networks.onednn",
     "networks.dense",
     "networks.linear_vae networks.sparse networks.supervised",
     "networks.inference networks.serialization",

@@ -202,13 +202,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fit_skae(X: np.ndarray, size: Size, n_epochs: int, device: str, anchor: Any) -> None:
+def fit_skae(
+    X: np.ndarray, size: Size, n_epochs: int, device: str, anchor: Any, depth: Any = "auto"
+) -> None:
     """skae, training on all rows at a constant rate."""
     AutoencoderTransformer(
         n_components=size.k,
         hidden_layer_sizes=(size.hidden,),
         activation="relu",
         anchor=anchor,
+        stochastic_depth=depth,
         batch_size=size.batch_size,
         max_epochs=n_epochs,
         lr=LR,

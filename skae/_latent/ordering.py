@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from skae._data.dataset import Dataset
 from skae._data.statistics import Moments
-from skae._data.threads import algebra_threads
+from skae._data.threads import algebra_threads, limited_threads
 from skae._latent.region import BoundedTransformer, union
 from skae._latent.transform import weighted_sum
 
@@ -49,10 +50,12 @@ class OrderedTransformer(BoundedTransformer):
 
     def _describe_network(self, rows: Dataset, *, full: bool = True) -> None:
         """Order the code; if `full`, also compute explained ratios and noise variance."""
-        with algebra_threads(rows.shape):
-            if self._is_at_pca():
+        if self._is_at_pca():
+            with algebra_threads(rows.shape):
                 self._set_pca_attributes(rows)
-                return
+            return
+        # Threads of numpy and of torch that take turns would wait for each other.
+        with limited_threads(torch.get_num_threads()):
             some = self._rows_to_describe(rows)
             moments = self._code_moments_of(some)
             self._order(self._mean_jacobian(some), moments)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +27,7 @@ from skae.losses import (
     kl_with_gradient,
     squared_error,
 )
+from skae.networks import onednn
 from skae.networks.dense import (
     LOG_VAR_BOUNDS,
     MLP,
@@ -42,7 +42,6 @@ from skae.networks.dense import (
 )
 from skae.networks.supervised import PredictingNetwork, without_head
 
-LARGE_PRODUCT = 16_000_000  # multiplications, from which oneDNN's overhead does not matter
 WIDE_LAYER = 100_000  # weights of a layer whose products are large
 
 
@@ -177,29 +176,18 @@ def _affine_in_torch(bias: ArrayPair, a: Tensor, b: Tensor, out: ArrayPair) -> N
     torch.addmm(bias.tensor, a, b, out=out.tensor)
 
 
-def _onednn_linear() -> Any:
-    """The product of oneDNN that torch's compiler uses, or None if this torch has none."""
-    try:
-        return torch.ops.mkldnn._linear_pointwise.default
-    except (AttributeError, RuntimeError):
-        return None
-
-
-_ONEDNN_LINEAR = _onednn_linear()
-
-
 def _product_in_onednn(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    if a.shape[0] * a.shape[1] * b.shape[1] < LARGE_PRODUCT:
+    if not onednn.is_large(len(a), *b.shape):
         return torch.mm(a, b, out=out)
-    result: Tensor = _ONEDNN_LINEAR(a, b.T, None, "none", [], "")
+    result = onednn.linear(a, b.T)
     return result if out is None else out.copy_(result)
 
 
 def _affine_in_onednn(bias: ArrayPair, a: Tensor, b: Tensor, out: ArrayPair) -> None:
-    if a.shape[0] * a.shape[1] * b.shape[1] < LARGE_PRODUCT:
-        _affine_in_torch(bias, a, b, out)
+    if onednn.is_large(len(a), *b.shape):
+        out.tensor.copy_(onednn.linear(a, b.T, bias.tensor[0]))
     else:
-        out.tensor.copy_(_ONEDNN_LINEAR(a, b.T, bias.tensor[0], "none", [], ""))
+        _affine_in_torch(bias, a, b, out)
 
 
 def _affine_of_each_in_torch(bias: ArrayPair, a: Tensor, b: Tensor, out: ArrayPair) -> None:
@@ -227,8 +215,6 @@ TORCH = ArrayBackend(
     torch.matmul, _affine_in_torch, _squares, torch.exp, torch.log, lambda tensor: tensor
 )
 
-# oneDNN has kernels for AVX-512 on all processors. numpy's OpenBLAS and torch's MKL have them for
-# processors of Intel only; on others, large products take half the time in oneDNN.
 ONEDNN = TORCH._replace(product=_product_in_onednn, affine=_affine_in_onednn)
 
 # The same for stacks of matrices, (n_models, n_rows, width).
@@ -800,13 +786,6 @@ def backend_for(network: nn.Module, gradient: Tensor) -> ArrayBackend:
     if not gradient.is_cpu:
         return TORCH
     widest = max((p.numel() for p in network.parameters() if p.ndim == 2), default=0)
-    if widest >= WIDE_LAYER and gradient.dtype == torch.float32 and has_fast_onednn():
+    if widest >= WIDE_LAYER and gradient.dtype == torch.float32 and onednn.has_fast_onednn():
         return ONEDNN
     return NUMPY if torch.get_num_threads() == 1 else TORCH
-
-
-@cache
-def has_fast_onednn() -> bool:
-    """Whether oneDNN has faster kernels for this processor than other libraries may have."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return _ONEDNN_LINEAR is not None and capability.startswith("AVX512")

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from skae.networks import onednn
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -158,6 +160,20 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Keep the weights: torch's method draws them from the global generator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x @ weight.T + bias``, of shape (n_rows, n_out)."""
+        if self._is_fast_in_onednn(x):
+            return onednn.linear(x, self.weight, self.bias)
+        return super().forward(x)
+
+    def _is_fast_in_onednn(self, x: Tensor) -> bool:
+        # An exporter must not see that the number of rows decides.
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.ndim != 2:
+            return False
+        is_large = onednn.is_large(*x.shape, len(self.weight))
+        is_plain = is_large and x.is_cpu and x.dtype == self.weight.dtype == torch.float32
+        return is_plain and onednn.has_fast_onednn()
 
 
 class Autoencoder(nn.Module):

@@ -23,12 +23,11 @@ from skae._training.gradients import (
     ClosedFormGradient,
     backend_for,
     closed_form_for,
-    has_fast_onednn,
     make_gradient,
 )
 from skae._training.optimizers import BatchedFlatParameters, FlatParameters
 from skae.losses import LOSSES, Objective, huber, squared_error
-from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder
+from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder, onednn
 
 CLOSED_FORMS = [name for name, make in ACTIVATIONS.items() if type(make()) in DERIVATIVES]
 
@@ -221,7 +220,7 @@ def test_numpy_multiplies_on_one_thread(n_threads, backend):
 
 
 needs_onednn = pytest.mark.skipif(
-    not has_fast_onednn(), reason="oneDNN has no faster kernels for this processor"
+    not onednn.has_fast_onednn(), reason="oneDNN has no faster kernels for this processor"
 )
 
 
@@ -229,7 +228,7 @@ needs_onednn = pytest.mark.skipif(
 @pytest.mark.parametrize("anchored", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_large_products_are_the_same_in_onednn(loss, anchored, monkeypatch):
-    monkeypatch.setattr("skae._training.gradients.LARGE_PRODUCT", 100)
+    monkeypatch.setattr(onednn, "LARGE_PRODUCT", 100)
     network, x = make_network(anchored=anchored, hidden=(40, 20), d=30), make_rows(64, 30)
     objective = Objective({"reconstruction": LOSSES[loss]})
     flat, results = FlatParameters(network), []
@@ -259,7 +258,7 @@ def test_onednn_multiplies_wide_layers_of_float32(n_threads):
 
 def test_processors_and_releases_of_torch_without_onednn_do_without(monkeypatch):
     wide = make_network(hidden=(400,), d=300)
-    monkeypatch.setattr("skae._training.gradients.has_fast_onednn", lambda: False)
+    monkeypatch.setattr(onednn, "has_fast_onednn", lambda: False)
     assert backend_for(wide, FlatParameters(wide).gradient) is not ONEDNN
 
 
