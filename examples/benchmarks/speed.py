@@ -30,8 +30,8 @@ method; the pages that are read count as resident.
 *inference*: one row of float64 at a time, and 100,000 rows of float32 at once beside the
 network's own `encode` on the same rows, whole or in batches of 8,192, whichever is faster.
 
-*fits*: default-constructed fits end to end, float64; how time grows at fixed epochs; and
-the linear autoencoder, which is PCA, beside PCA.
+*growth*: how the time of whole fits grows at fixed epochs. Other figures of whole fits are those of
+``fits.py``.
 
 *search*: a grid search of 5 latent dimensions over 5 folds with two workers, twice (the
 first one starts them), processor time over wall time, and memory over many fits.
@@ -551,32 +551,15 @@ def inference_table(args: argparse.Namespace) -> list[Record]:
     return records
 
 
-def fit_table(args: argparse.Namespace) -> list[Record]:
-    """Measure and print fits end to end."""
-    defaults = [measure_default_fit(*shape, args) for shape in ((1000, 20, 5), (10_000, 30, 8))]
-    print_default_fits(defaults)
+def growth_table(args: argparse.Namespace) -> list[Record]:
+    """Measure and print how the time of fits grows."""
     growth = [
         measure_growth("rows", [(n, 30, 8) for n in (2000, 4000, 8000, 16_000, 32_000)], args),
         measure_growth("columns", [(4000, d, 5) for d in (10, 20, 40, 80, 160)], args),
         measure_growth("components", [(4000, 64, k) for k in (2, 4, 8, 16, 32)], args),
     ]
     print_growth(growth)
-    linear = [
-        measure_linear(*shape, dtype, args)
-        for shape in ((1000, 20, 5), (100_000, 100, 10))
-        for dtype in ("float64", "float32")
-    ]
-    print_linear(linear)
-    return [*defaults, *growth, *linear]
-
-
-def measure_default_fit(n_rows: int, n_columns: int, k: int, args: argparse.Namespace) -> Record:
-    """Time a default-constructed fit."""
-    X = make_rows(n_rows, n_columns).astype(np.float64)
-    model = AutoencoderTransformer(n_components=k, device=args.device)
-    seconds = medians_in_turn({"skae": partial(model.fit, X)}, args.repeats)["skae"]
-    common = {"kind": "default", "n_rows": n_rows, "n_columns": n_columns, "k": k}
-    return common | {"seconds": seconds, "n_epochs": model.n_iter_}
+    return growth
 
 
 def measure_growth(
@@ -595,29 +578,6 @@ def measure_growth(
     grown = [shape[varied] for shape in shapes]
     slope = float(np.polyfit(np.log(grown), np.log(seconds), 1)[0])
     return {"kind": "growth", "of": what, "values": grown, "seconds": seconds, "slope": slope}
-
-
-def measure_linear(
-    n_rows: int, n_columns: int, k: int, dtype: str, args: argparse.Namespace
-) -> Record:
-    """Time the linear autoencoder beside PCA."""
-    X = make_rows(n_rows, n_columns).astype(dtype)
-    linear = AutoencoderTransformer(n_components=k, hidden_layer_sizes=(), device=args.device)
-    seconds = medians_in_turn(
-        {"skae": partial(linear.fit, X), "PCA": partial(PCA(n_components=k).fit, X)},
-        3 * args.repeats,
-    )
-    return {
-        "kind": "linear",
-        "n_rows": n_rows,
-        "n_columns": n_columns,
-        "k": k,
-        "dtype": dtype,
-        "seconds": seconds["skae"],
-        "seconds_pca": seconds["PCA"],
-        "ratio": seconds["skae"] / seconds["PCA"],
-        "excess_ms": 1e3 * (seconds["skae"] - 1.3 * seconds["PCA"]),
-    }
 
 
 def cpu_seconds() -> float:
@@ -808,20 +768,6 @@ def print_inference(records: Sequence[Record]) -> None:
     print_table(f"Inference: transform of one row and of {BULK_ROWS:,}", columns, rows)
 
 
-def print_default_fits(records: Sequence[Record]) -> None:
-    """Print the times of default-constructed fits."""
-    rows = [
-        [
-            f"{r['n_rows']:,} x {r['n_columns']}",
-            f"{r['k']}",
-            f"{r['n_epochs']}",
-            f"{r['seconds']:.2f}",
-        ]
-        for r in records
-    ]
-    print_table("Fits at defaults, end to end", ["table", "k", "epochs", "seconds"], rows)
-
-
 def print_growth(records: Sequence[Record]) -> None:
     """Print how the time of fits grows."""
     columns = ["growing", *(f"x{2**i}" for i in range(5)), "slope"]
@@ -838,24 +784,6 @@ def print_growth(records: Sequence[Record]) -> None:
         "(rows x 30, k = 8; 4,000 x columns, k = 5; 4,000 x 64, k = components)"
     )
     print_table(title, columns, rows)
-
-
-def print_linear(records: Sequence[Record]) -> None:
-    """Print the times of the linear autoencoder and of PCA."""
-    columns = ["table", "k", "dtype", "skae ms", "PCA ms", "ratio", "ms above 1.3 x PCA"]
-    rows = [
-        [
-            f"{r['n_rows']:,} x {r['n_columns']}",
-            f"{r['k']}",
-            r["dtype"],
-            f"{1e3 * r['seconds']:.2f}",
-            f"{1e3 * r['seconds_pca']:.2f}",
-            f"{r['ratio']:.2f}",
-            f"{r['excess_ms']:+.2f}",
-        ]
-        for r in records
-    ]
-    print_table("Linear autoencoder (hidden_layer_sizes=()) and PCA, end to end", columns, rows)
 
 
 def print_search(record: Record) -> None:
@@ -906,7 +834,7 @@ def print_weighted(records: Sequence[Record]) -> None:
 TABLES: dict[str, Callable[[argparse.Namespace], list[Record]]] = {
     "train": train_table,
     "inference": inference_table,
-    "fits": fit_table,
+    "growth": growth_table,
     "search": search_table,
     "sparse": sparse_table,
     "weighted": weighted_table,
@@ -918,7 +846,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tables = ["train", "inference", "fits"]
+    tables = ["train", "inference", "growth"]
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=tables)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["S", "M"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))

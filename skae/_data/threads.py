@@ -37,6 +37,15 @@ def inference_threads(n_products: int) -> AbstractContextManager[Any]:
     return _TORCH_THREADS.at_most(1) if n_products < LITTLE_INFERENCE else nullcontext()
 
 
+def threads_of_batches(n_batches: int) -> AbstractContextManager[Any]:
+    """Use one thread of BLAS inside the block if torch has several, for more than one batch.
+
+    Threads of numpy and of torch that take turns would wait for each other.
+    """
+    together = n_batches > 1 and torch.get_num_threads() > 1
+    return _ONE_BLAS_THREAD if together else nullcontext()
+
+
 class _TorchThreads:
     """Limits torch's threads, and lifts the limit after the block.
 

@@ -23,6 +23,7 @@ from skae._data.partitions import by_partition, computed, is_lazy, sample_of, su
 from skae._data.sample_weight import check_weights
 from skae._data.spooled_rows import check_partitions
 from skae._data.statistics import explained_share
+from skae._data.threads import threads_of_batches
 from skae.networks.inference import (
     Affine,
     Cast,
@@ -138,8 +139,10 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         """
         n_rows = X.shape[0]
         result = empty_like(as_dense(X[:1]), (n_rows, n_columns), dtype)
-        for part in self._batch_slices(n_rows, n_columns_inside):
-            result[part] = function(as_dense(X[part]))
+        parts = list(self._batch_slices(n_rows, n_columns_inside))
+        with threads_of_batches(len(parts)):
+            for part in parts:
+                result[part] = function(as_dense(X[part]))
         return result
 
     # -- public methods --------------------------------------------------------------
