@@ -360,7 +360,8 @@ def measure_threads(args: argparse.Namespace) -> list[Record]:
     rows = [[name, f"{value:.3f}"] for name, value in seconds.items()]
     ratio = seconds["GridSearchCV"] / seconds["LatentDimensionSearch"]
     rows.append(["GridSearchCV / LatentDimensionSearch", f"{ratio:.2f}"])
-    print_table(f"{args.n_cores} cores, seconds", ["task", "seconds"], rows)
+    title = f"Tasks with {args.n_cores} core{'s' * (args.n_cores > 1)}"
+    print_table(title, ["task", "seconds"], rows)
     return [{"n_cores": args.n_cores, "search_ratio": ratio, **seconds}]
 
 
