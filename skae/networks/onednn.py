@@ -65,5 +65,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     -------
     Tensor of shape (n_rows, n_out)
     """
-    result: Tensor = _linear_of_onednn()(x, weight, bias, "none", [], "")
+    result: Tensor = _linear_of_onednn()(packed(x), packed(weight), bias, "none", [], "")
     return result
+
+
+def packed(matrix: Tensor) -> Tensor:
+    """Return a matrix without gaps in memory, itself if it has none.
+
+    For parts of wider matrices, oneDNN has a plain loop only, which is a thousand times slower.
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns)
+    """
+    has_gaps = not (matrix.is_contiguous() or matrix.T.is_contiguous())
+    return matrix.contiguous() if has_gaps else matrix

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,24 @@ def test_float32_rows_are_encoded_in_onednn(dtype, used, calls, cancer):
     codes = fitted.transform(cancer.astype(dtype))
     assert bool(calls) == used
     np.testing.assert_allclose(codes, fitted.transform(cancer), rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+def test_parts_of_wider_matrices_are_packed():
+    """Else a product takes a thousand times longer than that of the same numbers."""
+    wide = torch.rand(400, 900, generator=torch.Generator().manual_seed(0))
+    x, weight = wide[:, :300], wide[:200, 500:800]
+    for each in (x, x.T, weight):
+        assert onednn.packed(each).is_contiguous() or onednn.packed(each).T.is_contiguous()
+        assert torch.equal(onednn.packed(each), each)
+    whole = x.contiguous()
+    assert onednn.packed(whole) is whole
+    assert onednn.packed(whole.T).data_ptr() == whole.data_ptr()
+    expected = x.contiguous() @ weight.contiguous().T
+    start = perf_counter()
+    found = onednn.linear(x, weight)
+    assert perf_counter() - start < 0.5  # 24 million multiplications
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_products_of_many_multiplications_are_large():
