@@ -30,6 +30,19 @@ LARGEST_CENTER = 10.0  # of their features, in units of the scale: rounding erro
 Batch = tuple[Tensor, Tensor | None]  # rows, and weights whose mean over all rows is one
 
 
+def n_ordered_together(batch_size: int, row_bytes: int) -> int:
+    """Number of batches whose rows are put in order at once, which bounds the memory."""
+    return max(1, ORDERED_BYTES // (batch_size * row_bytes))
+
+
+def training_index(n_rows: int, train: np.ndarray | None, left_out: np.ndarray | None) -> Any:
+    """Indices of training rows: those of `train`, or all that are not left out."""
+    if train is not None:
+        return train
+    index = np.arange(n_rows)
+    return index if left_out is None else np.setdiff1d(index, left_out)
+
+
 class Source(Protocol):
     """Training rows that batches are taken from.
 
@@ -73,9 +86,8 @@ class InMemorySource:
         A batch is valid until the next one.
         """
         order = torch.randperm(len(self), generator=generator).to(self.sample.device)
-        # Rows are put in order some batches at a time, in one buffer: new ones would take memory
-        # and time.
-        n_together = max(1, ORDERED_BYTES // (sizes[0] * self.sample[:1].nbytes))
+        # Rows are put in order in one buffer: new ones would take memory and time.
+        n_together = n_ordered_together(sizes[0], self.sample[:1].nbytes)
         n_rows = max(sum(sizes[i : i + n_together]) for i in range(0, len(sizes), n_together))
         buffer = self.sample.new_empty((n_rows, self.sample.shape[1]))
         end = 0
@@ -274,9 +286,8 @@ class SparseSource:
         """Yield all rows once, as `SparseRows`, in the order of `InMemorySource`."""
         order = torch.randperm(len(self), generator=generator)
         batches = order.split(sizes)
-        # Rows are put in order some batches at a time, which bounds the memory.
         row_bytes = 1 + 8 * self.matrix.nnz // self.matrix.shape[0]
-        n_together = max(1, ORDERED_BYTES // (sizes[0] * row_bytes))
+        n_together = n_ordered_together(sizes[0], row_bytes)
         for i in range(0, len(sizes), n_together):
             some = batches[i : i + n_together]
             index = self.index[torch.cat(some).numpy()]

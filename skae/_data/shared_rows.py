@@ -6,7 +6,6 @@ right; those over all rows are sums over the processes, and gather nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor
 
 from skae._data import pca
-from skae._data.batches import Batch
+from skae._data.batches import Batch, n_ordered_together, training_index
 from skae._data.dataset import Dataset
-from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES, ORDERED_BYTES, SAMPLE_ROWS
+from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES, SAMPLE_ROWS
 from skae._data.worker_group import WorkerGroup
 
 
@@ -113,14 +112,6 @@ class SharedDataset(Dataset):
         low, high = self.own.bounds()
         return np.array([self.group.lowest(low), self.group.highest(high)])
 
-    def root_mean_square(self) -> float:
-        """Root of the mean square of all standardized entries; 1 if all are zero."""
-        if self.is_tall and pca.is_precise(self.scatter):
-            return super().root_mean_square()
-        mean = self.own.root_mean_square() ** 2 if self.own.any() else 0.0
-        total = self.group.sum(mean * len(self.own)) / self.count
-        return math.sqrt(total) or 1.0
-
     @property
     def squares(self) -> float:
         """Sum of the squares of all standardized entries."""
@@ -178,9 +169,7 @@ class SharedSource:
         left_out: np.ndarray | None,
         dtype: torch.dtype,
     ):
-        if train is None:
-            train = np.arange(len(rows))
-            train = train if left_out is None else np.setdiff1d(train, left_out)
+        train = training_index(len(rows), train, left_out)
         self.group, places = rows.group, rows.X.places(train)
         is_own = places >= 0
         self.own = rows.own.tensor(places[is_own], dtype)
@@ -197,7 +186,7 @@ class SharedSource:
     def take(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """Yield the own rows of each batch of the given sizes; all rows in a new order."""
         order = torch.randperm(len(self), generator=generator).numpy()
-        n_together = max(1, ORDERED_BYTES // (sizes[0] * self.sample[:1].nbytes))
+        n_together = n_ordered_together(sizes[0], self.sample[:1].nbytes)
         end = 0
         for i in range(0, len(sizes), n_together):
             edges = np.cumsum([0, *sizes[i : i + n_together]])

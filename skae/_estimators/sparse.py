@@ -477,10 +477,12 @@ class SparseAutoencoder(IncrementalAutoencoder):
         k, d = self.components_.shape
         rows = rows.unweighted_subset(max(JACOBIAN_ROWS[1], INCREMENT_PRODUCTS // (k * d)))
         mean, atoms = self.latent_density_.expectation(), self.components_ / self._scale
-        sst, sse = self._sse_and_sst(rows)[1], np.zeros(k)
+        sst, sse = 0.0, np.zeros(k)
         for part in self._batch_slices(len(rows)):
-            codes = self._codes(rows[part])
-            residuals = rows[part] - self._decode(codes) + (codes - mean) @ atoms
+            block = rows[part]
+            sst += self._squares(block, self._standardized_mean())
+            codes = self._codes(block)
+            residuals = block - self._decode(codes) + (codes - mean) @ atoms
             for j in range(k):
                 residuals -= np.outer(codes[:, j] - mean[j], atoms[j])
                 sse[j] += np.square(residuals).sum()

@@ -66,8 +66,7 @@ class FittedAtFirstUse:
         if estimator is None:
             return self
         attributes = vars(estimator)
-        with _FITTING:
-            estimator._fit_densities_to_sample()
+        estimator._fit_densities_to_sample()
         if self.name in attributes:
             return attributes[self.name]
         if self.default:
@@ -118,20 +117,20 @@ class GenerativeTransformer(OrderedTransformer):
 
     def _fit_densities_to_sample(self) -> None:
         """Fit the densities to the sample of codes and residuals, if there is one; drop it."""
-        if (sample := vars(self).get("_density_sample")) is None:
-            return
-        threads = limited_threads(torch.get_num_threads())
-        with threads, config_context(array_api_dispatch=False):  # codes are in numpy
-            density = sample.density
-            self.latent_density_ = density if sample.codes is None else density.fit(sample.codes)
-            if sample.residuals is not None:
-                self._fit_residual(sample.residuals, sample.seed)
-        del self._density_sample
+        with _FITTING:
+            if (sample := vars(self).get("_density_sample")) is None:
+                return
+            threads = limited_threads(torch.get_num_threads())
+            with threads, config_context(array_api_dispatch=False):  # codes are in numpy
+                density, codes = sample.density, sample.codes
+                self.latent_density_ = density if codes is None else density.fit(codes)
+                if sample.residuals is not None:
+                    self._fit_residual(sample.residuals, sample.seed)
+            del self._density_sample
 
     def __getstate__(self) -> dict[str, Any]:
         """State with the densities, and without codes of training rows."""
-        with _FITTING:
-            self._fit_densities_to_sample()
+        self._fit_densities_to_sample()
         return super().__getstate__()
 
     def _prior_covariance(self) -> np.ndarray:

@@ -23,13 +23,16 @@ class ProgressBar(Callback):
         self.bar_.update()
 
 
+def overrides(callback: Any, hook: str) -> bool:
+    """Whether a callback, an object or its class, overrides a hook of skorch."""
+    kind = callback if isinstance(callback, type) else type(callback)
+    return getattr(kind, hook) is not getattr(Callback, hook)
+
+
 def reads_batches(callbacks: Any) -> bool:
     """Whether any of the user's callbacks overrides a hook that is given batches."""
     items = [item[1] if isinstance(item, tuple) else item for item in callbacks or ()]
-    kinds = [item if isinstance(item, type) else type(item) for item in items]
-    return any(
-        getattr(kind, hook) is not getattr(Callback, hook) for kind in kinds for hook in BATCH_HOOKS
-    )
+    return any(overrides(item, hook) for item in items for hook in BATCH_HOOKS)
 
 
 def check_callbacks(callbacks: Any) -> None:

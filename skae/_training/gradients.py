@@ -405,6 +405,11 @@ class CodecWorkspace(NamedTuple):
     linear: Any
 
 
+def pair_of(network: Any) -> Any:
+    """Encoder and decoder of a network, which corrects PCA by them if it is anchored."""
+    return network.network if isinstance(network, Anchored) else network
+
+
 class ClosedForm:
     """Parts of the closed forms: two MLPs, the head if there is one, and the stochastic depth."""
 
@@ -418,11 +423,9 @@ class ClosedForm:
         stochastic_depth: float = 0.0,
     ):
         self.head, self.n_features = _head_of(network, objective)
-        network = without_head(network)
-        anchored = isinstance(network, Anchored)
-        pair: Any = network.network if anchored else network
-        self.network, self.backend = network, backend
-        self.stochastic_depth = stochastic_depth if anchored else 0.0
+        self.network, self.backend = without_head(network), backend
+        pair = pair_of(self.network)
+        self.stochastic_depth = stochastic_depth if pair is not self.network else 0.0
         self.encoder, self.decoder = (
             ClosedFormMLP(pair.encoder, backend),
             ClosedFormMLP(pair.decoder, backend),

@@ -21,7 +21,7 @@ from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source, SparseSource
 from skae._data.threads import inference_threads
 from skae._training.best_weights import BestWeights, StopTraining
-from skae._training.callbacks import BATCH_HOOKS, ProgressBar
+from skae._training.callbacks import BATCH_HOOKS, ProgressBar, overrides
 from skae._training.gradients import Gradient, backend_for, make_gradient
 from skae._training.lr_schedule import cycle_steps, schedule_free_steps
 from skae._training.optimizers import OPTIMIZERS, FlatParameters, to_arrays, to_tensors
@@ -469,8 +469,7 @@ class AutoencoderNet(NeuralNet):
 
     def _is_overridden(self, hook: str) -> bool:
         """Whether any callback overrides a hook."""
-        base = getattr(Callback, hook)
-        return any(getattr(type(cb), hook) is not base for _, cb in self.callbacks_)
+        return any(overrides(callback, hook) for _, callback in self.callbacks_)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call a hook of the net and of all callbacks.

@@ -18,9 +18,9 @@ from skae._training.gradients import (
     ClosedFormMLP,
     Workspace,
     n_uncorrected,
+    pair_of,
 )
 from skae.losses import Objective, squared_error
-from skae.networks.dense import Anchored
 
 
 class SparseWorkspace(NamedTuple):
@@ -59,8 +59,8 @@ class SparseGradient:
         backend: ArrayBackend,
         stochastic_depth: float = 0.0,
     ):
-        anchored = isinstance(network, Anchored)
-        pair: Any = network.network if anchored else network
+        pair = pair_of(network)
+        anchored = pair is not network
         encoder, decoder = list(pair.encoder), list(pair.decoder)
         self.backend, self.stochastic_depth = backend, stochastic_depth if anchored else 0.0
         self.derivative = DERIVATIVES[type(encoder[1]) if len(encoder) > 1 else nn.Identity]
@@ -89,14 +89,13 @@ class SparseGradient:
             return False
         if not ClosedFormGradient.covers(network, objective):
             return False
-        pair = network.network if isinstance(network, Anchored) else network
+        pair = pair_of(network)
         return all(hasattr(layer, "weight") for layer in (pair.encoder[0], pair.decoder[-1]))
 
     @staticmethod
     def stored_by_columns(network: Any) -> list[Tensor]:
         """Parameters whose columns must be contiguous."""
-        pair = network.network if isinstance(network, Anchored) else network
-        return [pair.encoder[0].weight]
+        return [pair_of(network).encoder[0].weight]
 
     def _workspace(self, n_rows: int, n_plain: int) -> SparseWorkspace:
         if (n_rows, n_plain) not in self.workspaces:

@@ -18,6 +18,7 @@ from skae._data.batches import (
     Source,
     SparseSource,
     stays_sparse,
+    training_index,
 )
 from skae._data.dataset import Dataset
 from skae._data.threads import limited_threads
@@ -106,7 +107,7 @@ class Trainer:
         if rows.is_out_of_core:
             excluded = np.zeros(0, int) if excluded is None else excluded
             return OutOfCoreSource(rows, excluded, dtype, scaled=scaled)
-        index = np.arange(len(rows)) if train is None else train
+        index = training_index(len(rows), train, excluded)
         weights = rows.tensor_of_weights(index, dtype, scaled=scaled)
         return InMemorySource(rows.tensor(index, dtype), weights)
 
@@ -141,7 +142,7 @@ class Trainer:
         excluded = validation[1] if validation is not None and is_split else None
         source: Source
         if self._steps_are_sparse(network, rows):
-            source = SparseSource(rows, _training_index(rows, train, excluded), dtype)
+            source = SparseSource(rows, training_index(len(rows), train, excluded), dtype)
         else:
             source = self.source_of(rows, train, excluded, dtype)
         n_copies = rows.n_copies if self._counts_rows() else 1
@@ -262,16 +263,6 @@ class Trainer:
         """Batch size for `partial_fit`, where the total number of rows is not known."""
         batch_size = self.params["batch_size"]
         return PARTIAL_FIT_BATCH if batch_size == "auto" else batch_size
-
-
-def _training_index(
-    rows: Dataset, train: np.ndarray | None, excluded: np.ndarray | None
-) -> np.ndarray:
-    """Indices of training rows: those of `train`, or all but the excluded ones."""
-    if train is not None:
-        return train
-    index = np.arange(len(rows))
-    return index if excluded is None else np.setdiff1d(index, excluded)
 
 
 # -- jobs --------------------------------------------------------------------------
