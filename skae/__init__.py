@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from skae import networks as networks
     from skae._estimators.autoencoder import AutoencoderTransformer
     from skae._estimators.denoising import DenoisingAutoencoder
+    from skae._estimators.imputer import AutoencoderImputer
     from skae._estimators.sparse import SparseAutoencoder
     from skae._estimators.stacked import StackedAutoencoder
     from skae._estimators.supervised.estimators import AutoencoderClassifier, AutoencoderRegressor
+    from skae._estimators.table import TableAutoencoder
     from skae._estimators.vae import VAETransformer
     from skae._model_selection.compare import compare
     from skae._model_selection.comparison_result import Comparison, ComparisonDisplay
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoencoderClassifier",
+    "AutoencoderImputer",
     "AutoencoderRegressor",
     "AutoencoderTransformer",
     "Comparison",
@@ -32,6 +35,7 @@ __all__ = [
     "LatentDimensionSearch",
     "SparseAutoencoder",
     "StackedAutoencoder",
+    "TableAutoencoder",
     "VAETransformer",
     "compare",
     "densities",
@@ -45,6 +49,7 @@ __all__ = [
 _SUBMODULES = "dask", "densities", "displays", "export", "losses", "metrics", "networks", "noise"
 _MODULES = {
     "AutoencoderClassifier": "_estimators.supervised.estimators",
+    "AutoencoderImputer": "_estimators.imputer",
     "AutoencoderRegressor": "_estimators.supervised.estimators",
     "AutoencoderTransformer": "_estimators.autoencoder",
     "Comparison": "_model_selection.comparison_result",
@@ -53,6 +58,7 @@ _MODULES = {
     "LatentDimensionSearch": "_model_selection.latent_dimension_search",
     "SparseAutoencoder": "_estimators.sparse",
     "StackedAutoencoder": "_estimators.stacked",
+    "TableAutoencoder": "_estimators.table",
     "VAETransformer": "_estimators.vae",
     "compare": "_model_selection.compare",
 }

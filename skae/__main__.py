@@ -6,7 +6,6 @@ import argparse
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from skae._data.version import __version__
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.denoising import DenoisingAutoencoder
 from skae._estimators.stacked import StackedAutoencoder
+from skae._estimators.table import TableAutoencoder
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.column_types import Table, prepare_table
 from skae._model_selection.compare import compare, default_predictor
@@ -23,7 +23,13 @@ from skae._model_selection.comparison_result import Comparison
 from skae._model_selection.html_report import write_report
 from skae._model_selection.table_file import TableError, read_frame
 
-CLASSES = (AutoencoderTransformer, DenoisingAutoencoder, StackedAutoencoder, VAETransformer)
+CLASSES = (
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    StackedAutoencoder,
+    TableAutoencoder,
+    VAETransformer,
+)
 ESTIMATORS = {each.__name__: each for each in CLASSES}
 FAILED, INTERRUPTED = 2, 130
 
@@ -108,14 +114,13 @@ def _compare_file(options: argparse.Namespace, command: str) -> None:
     frame = read_frame(options.table, options.separator, options.decimal)
     table = prepare_table(frame, options.target, options.drop, options.groups)
     comparison = _compare_table(table, options)
+    comparison.preparation = table.notes
     print(comparison)
     if options.output is None:
         return
     title = f"PCA or an autoencoder? {options.table.name}"
     try:
-        write_report(
-            comparison, options.output, title=title, preparation=table.notes, command=command
-        )
+        write_report(comparison, options.output, title=title, command=command)
     except OSError as error:
         raise TableError(f"{options.output} cannot be written: {error.strerror}.") from error
     print(f"report: {options.output}", file=sys.stderr)
@@ -123,7 +128,6 @@ def _compare_file(options: argparse.Namespace, command: str) -> None:
 
 def _compare_table(table: Table, options: argparse.Namespace) -> Comparison:
     y, downstream = _target_and_predictor(table, options)
-    warnings.filterwarnings("ignore", "Found unknown categories")  # encoded as rare ones
     try:
         return compare(
             table.X,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_sample_weight, check_array
 
 from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES
@@ -25,7 +26,7 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     SSE is the sum of squared errors of the reconstruction. SST is the sum of squared distances
     to the mean. Pass the function as ``scoring=reconstruction_score``. Errors are in the units
     of X; in a Pipeline they include the errors of all steps. For an estimator of skae the result
-    is that of its `score`.
+    is that of its `score`. So `TableAutoencoder` is scored on frames with categories and gaps.
 
     Parameters
     ----------
@@ -51,7 +52,8 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     TypeError
         If the estimator lacks `transform` or `inverse_transform`.
     ValueError
-        If X holds NaN or infinity, or has another number of features than in `fit`.
+        If X holds infinity, or NaN (`TableAutoencoder` takes NaN), or has another number of
+        features than in `fit`; or if there are weights for a `TableAutoencoder`.
 
     Examples
     --------
@@ -76,6 +78,10 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
                 f"{estimator!r} lacks; KernelPCA has it with fit_inverse_transform=True, a "
                 "Pipeline has it if all of its steps have it."
             )
+    if _takes_text(estimator) and hasattr(estimator, "score"):
+        if sample_weight is not None:
+            raise ValueError(f"sample_weight must be None, since {estimator!r} takes no weights.")
+        return float(estimator.score(X))
     reconstructed = np.asarray(estimator.inverse_transform(estimator.transform(X)))
     rows = as_dense(check_array(X, dtype=FLOAT_DTYPES, accept_sparse="csr"))
     weights = None if sample_weight is None else _check_sample_weight(sample_weight, rows)
@@ -85,6 +91,11 @@ def reconstruction_score(estimator: Any, X: Any, y: Any = None, sample_weight: A
     errors = np.square(rows - reconstructed).sum(axis=1, dtype=np.float64)
     total = np.square(rows - mean).sum(axis=1, dtype=np.float64)
     return explained_share(weighted_average(errors, weights), weighted_average(total, weights))
+
+
+def _takes_text(estimator: Any) -> bool:
+    """Whether rows may hold text, so that their errors are those of the estimator's own scale."""
+    return hasattr(estimator, "__sklearn_tags__") and get_tags(estimator).input_tags.string
 
 
 def _training_mean(estimator: Any) -> np.ndarray | None:

@@ -17,6 +17,7 @@ import pytest
 from conftest import ESTIMATORS, make_fast, name_of
 
 import skae
+from skae import AutoencoderImputer, TableAutoencoder
 
 ROOT = Path(__file__).parents[1]
 MODULES = ["skae", *(module.name for module in walk_packages(skae.__path__, "skae."))]
@@ -144,7 +145,7 @@ def test_every_result_is_explained():
     assert [label_of(f) for f in functions if not explains_its_result(f)] == []
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, TableAutoencoder()], ids=name_of)
 def test_every_method_of_an_estimator_is_explained(estimator):
     methods = {
         label: function
@@ -167,7 +168,9 @@ def test_every_fitted_attribute_is_explained(estimator, wine):
     assert {"Examples", "References", "See Also"} <= text.keys()
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+@pytest.mark.parametrize(
+    "estimator", [*ESTIMATORS, TableAutoencoder(), AutoencoderImputer()], ids=name_of
+)
 def test_documented_defaults_are_the_defaults(estimator):
     text = sections(type(estimator))["Parameters"]
     documented = dict(re.findall(r"^(\w+) : .*default=(\S+)$", text, flags=re.MULTILINE))

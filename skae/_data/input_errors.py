@@ -26,12 +26,12 @@ LARGEST_SUM = {
 MAX_NAMES = 5  # of columns in a message
 REMEDIES = {
     "NaN": "impute them, for example with SimpleImputer or KNNImputer as the step before in a "
-    "Pipeline, or drop these rows or columns",
+    "Pipeline, or drop these rows or columns; or use TableAutoencoder(), which takes them",
     "infinity": "replace such values, or drop these rows or columns",
     "large": "scale these columns before, for example with MaxAbsScaler",
     "text": "encode strings and categories as numbers, for example with OneHotEncoder in a "
     "ColumnTransformer; turn dates and durations into numbers, for example days since the first "
-    "date; or drop these columns",
+    "date; or drop these columns; or use TableAutoencoder(), which takes them",
 }
 
 

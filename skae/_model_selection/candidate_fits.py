@@ -23,6 +23,8 @@ from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
 from skae._data.statistics import explained_share
 from skae._estimators.base import BaseAutoencoder
+from skae._estimators.table import TableAutoencoder
+from skae._estimators.table_coordinates import coordinates_of
 from skae._training.trainer import Trained, train_networks
 from skae.metrics import reconstruction_score
 
@@ -244,13 +246,20 @@ def mean_over_seeds(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pca_scores(
-    estimator: Any, sizes: np.ndarray, X: Any, y: Any, splits: list[Any], scorer: CandidateScorer
+    estimator: Any,
+    sizes: np.ndarray,
+    X: Any,
+    y: Any,
+    splits: list[Any],
+    scorer: CandidateScorer,
+    seed: int | None,
 ) -> np.ndarray | None:
     """Scores of PCA on the held-out rows, of shape (n_splits, n_candidates).
 
-    One PCA serves all sizes; the first steps of a Pipeline come before it too. The scores are
-    those of the downstream estimator on its codes or, without one, explained variance ratios.
-    None if the rows are sparse, or nothing that PCA takes.
+    One PCA serves all sizes; the first steps of a Pipeline come before it too. If the last one
+    is a `TableAutoencoder`, it is the PCA of its coordinates, which is FAMD. The scores are those
+    of the downstream estimator on its codes or, without one, explained variance ratios. None if
+    the rows are sparse, or nothing that PCA takes.
     """
     scores = []
     for train, test in splits:
@@ -262,15 +271,41 @@ def pca_scores(
         if sparse.issparse(rows):
             return None
         try:
+            observed = None
+            if isinstance(last_step(estimator), TableAutoencoder):
+                famd = _famd_of(last_step(estimator), seed).fit(rows)
+                rows = coordinates_of(famd, rows)[0]
+                others, observed = coordinates_of(famd, others)
             pca = PCA(min(sizes.max(), *np.shape(rows)), svd_solver="full").fit(rows)
-            if scorer.downstream is None:
-                scores.append(_explained_ratios(pca, sizes, np.asarray(others, dtype=float)))
-            else:
+            if scorer.downstream is not None:
                 parts = (pca.transform(rows), y_train), (pca.transform(others), y_test)
                 scores.append([_downstream_score(scorer, int(size), *parts) for size in sizes])
+            elif observed is not None:
+                scores.append(_observed_ratios(pca, sizes, others, observed))
+            else:
+                scores.append(_explained_ratios(pca, sizes, np.asarray(others, dtype=float)))
         except (TypeError, ValueError):
             return None
     return np.array(scores)
+
+
+def _famd_of(table: TableAutoencoder, seed: int | None) -> TableAutoencoder:
+    """Linear estimator with the same columns and expectations of gaps as another one."""
+    famd = clone(table).set_params(n_components=1, hidden_layer_sizes=(), target_weight=0.0)
+    return famd if seed is None else famd.set_params(random_state=seed)
+
+
+def _observed_ratios(
+    pca: PCA, sizes: np.ndarray, coordinates: np.ndarray, observed: np.ndarray
+) -> list[float]:
+    """Explained shares of the first components, as `TableAutoencoder.score` measures them."""
+    total = float(np.square(coordinates[observed]).sum())
+    codes, ratios = pca.transform(coordinates), []
+    for size in sizes:
+        kept = np.where(np.arange(codes.shape[1]) < size, codes, 0.0)
+        errors = np.square(coordinates - pca.inverse_transform(kept))
+        ratios.append(explained_share(float(errors[observed].sum()), total))
+    return ratios
 
 
 def _explained_ratios(pca: PCA, sizes: np.ndarray, rows: np.ndarray) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -10,23 +12,21 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import _safe_indexing, check_consistent_length
 
 from skae._data.optional_imports import import_optional
 from skae._model_selection.table_file import TableError
+from skae._model_selection.table_preprocessor import MAX_CATEGORIES, MISSING, TablePreprocessor
 
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
-MAX_CATEGORIES, MIN_FREQUENCY = 20, 0.01
 MAX_NAMES = 40  # listed in an error or a note
-MISSING = "(missing)"  # category of missing values
+ROWS_DROPPED = "rows dropped"
 KEPT = {
     "numeric": "numbers, standardised",
     "boolean": "booleans, as 0 and 1, standardised",
     "date": "dates, as days, standardised",
-    "category": f"categories, one-hot (at most {MAX_CATEGORIES} each, rare ones as one)",
+    "category": "categories, one-hot over the root of their frequency (at most "
+    f"{MAX_CATEGORIES} each, rare ones as one)",
 }
 DROPPED = {
     "missing": "no values",
@@ -52,18 +52,38 @@ class Table:
     notes: list[tuple[str, str]] = field(default_factory=list)
     groups: Any = None  # of the rows
 
-    def preprocessor(self) -> ColumnTransformer:
-        """Impute medians and standardise numbers; encode categories one-hot."""
-        numbers = make_pipeline(
-            SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
-        )
-        categories = OneHotEncoder(
-            max_categories=MAX_CATEGORIES,
-            min_frequency=MIN_FREQUENCY,
-            handle_unknown="infrequent_if_exist",
-            sparse_output=False,
-        )
-        return make_column_transformer((numbers, self.numeric), (categories, self.categorical))
+    def preprocessor(self) -> TablePreprocessor:
+        """The preprocessor of these columns, not fitted."""
+        return TablePreprocessor(self.numeric, self.categorical)
+
+
+def table_of(X: Any, y: Any = None, groups: Any = None) -> Table | None:
+    """Table of a frame and its target; None if X is no frame, or needs no preparation.
+
+    It needs none if all columns are finite numbers or booleans, and the target has no gaps.
+    """
+    frame = _to_pandas(X)
+    if frame is None:
+        return None
+    known = np.ones(len(frame), dtype=bool)
+    if y is not None:
+        check_consistent_length(frame, y)
+        y = _target_of(y)
+        known = y.notna().all(axis=1).to_numpy()
+    if known.all() and _is_finite(frame):
+        return None
+    notes: list[tuple[str, str]] = []
+    if y is not None and y.shape[1] == 1:
+        name = y.columns[0]
+        known, y = _known_target(y[name], str(name), notes)
+    elif y is not None:
+        _note_unknown(known, "a target", notes)
+        y = y[known].to_numpy()
+    frame = frame[known].reset_index(drop=True)
+    if groups is not None and not known.all():
+        check_consistent_length(known, groups)
+        groups = _safe_indexing(groups, np.flatnonzero(known))
+    return replace(_convert_columns(frame, y, notes), groups=groups)
 
 
 def prepare_table(
@@ -80,7 +100,8 @@ def prepare_table(
     notes = [("dropped as requested", _join_names(drop))] if drop else []
     y = None
     if target is not None:
-        frame, y = _split_target(frame, target, notes)
+        known, y = _known_target(frame[target], target, notes)
+        frame = frame[known]
     if groups is not None:
         if frame[groups].isna().any():
             raise TableError(f"the groups {groups!r} have missing values; each row needs a group.")
@@ -103,9 +124,9 @@ def _check_column(frame: Any, name: str) -> None:
     raise TableError(f"the table has no column {name!r}: {hint}")
 
 
-def _split_target(frame: Any, target: str, notes: list[tuple[str, str]]) -> tuple[Any, Any]:
-    """Rows that have a target, and the target: numbers, days or text."""
-    column = _objects_to_numbers(frame[target])
+def _known_target(column: Any, name: str, notes: list[tuple[str, str]]) -> tuple[np.ndarray, Any]:
+    """Mask of the rows that have a target, and their target: numbers, days or text."""
+    column = _objects_to_numbers(column)
     if _is_number(column):
         y = _to_float(column)
     else:
@@ -113,12 +134,16 @@ def _split_target(frame: Any, target: str, notes: list[tuple[str, str]]) -> tupl
         y = column if days is None else days
     known = y.notna().to_numpy()
     if not known.any():
-        raise TableError(f"the target {target!r} has no value.")
+        raise TableError(f"the target {name!r} has no value.")
+    _note_unknown(known, repr(name), notes)
+    y = y[known]
+    return known, y if _is_number(y) else y.astype(str)
+
+
+def _note_unknown(known: np.ndarray, name: str, notes: list[tuple[str, str]]) -> None:
     if not known.all():
         n_dropped = int((~known).sum())
-        notes.append(("rows dropped", f"{n_dropped} of {len(y)}, because {target!r} is missing"))
-    y = y[known]
-    return frame[known], y if _is_number(y) else y.astype(str)
+        notes.append((ROWS_DROPPED, f"{n_dropped} of {len(known)}, because {name} is missing"))
 
 
 def _convert_columns(frame: Any, y: Any, notes: list[tuple[str, str]]) -> Table:
@@ -147,6 +172,51 @@ def _no_column_left(names_by_kind: dict[str, list[str]]) -> str:
     message = "the table has no column that can be compressed."
     reasons = [f"{_join_names(names)} ({DROPPED[k]})" for k, names in names_by_kind.items()]
     return f"{message} Dropped: {'; '.join(reasons)}." if reasons else message
+
+
+# -- frames of other libraries -----------------------------------------------------
+
+
+def _to_pandas(X: Any) -> Any:
+    """Frame of any library with text as names, rows counted from 0; None if X is no frame."""
+    pandas, polars, pyarrow = map(sys.modules.get, ("pandas", "polars", "pyarrow"))
+    if polars is not None and isinstance(X, polars.DataFrame):
+        pandas = import_optional("pandas", extra="compare")
+        frame = pandas.DataFrame({column.name: column.to_numpy() for column in X})
+    elif pyarrow is not None and isinstance(X, pyarrow.Table | pyarrow.RecordBatch):
+        frame = X.to_pandas()
+    elif pandas is not None and isinstance(X, pandas.DataFrame):
+        frame = X
+    else:
+        return None
+    names = list(map(str, frame.columns))
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise TableError(f"X has several columns named {repeated[0]!r}: rename or drop them.")
+    return frame.set_axis(names, axis=1).reset_index(drop=True)
+
+
+def _target_of(y: Any) -> Any:
+    """Target as a pandas frame of one or several columns."""
+    frame = _to_pandas(y)
+    if frame is not None:
+        return frame
+    pandas = import_optional("pandas", extra="compare")
+    name = getattr(y, "name", None)
+    if not isinstance(y, pandas.Series):
+        values = np.asarray(y, dtype=None if hasattr(y, "dtype") else object)
+        if values.ndim == 2:
+            return pandas.DataFrame(values).infer_objects()
+        y = pandas.Series(values).infer_objects()
+    return y.reset_index(drop=True).to_frame(str("y" if name is None else name))
+
+
+def _is_finite(frame: Any) -> bool:
+    """Whether all columns are numbers or booleans without gaps."""
+    is_boolean = import_optional("pandas", extra="compare").api.types.is_bool_dtype
+    if not all(_is_number(dtype) or is_boolean(dtype) for dtype in frame.dtypes):
+        return False
+    return bool(np.isfinite(frame.to_numpy(dtype=float, na_value=np.nan)).all())
 
 
 # -- types of columns --------------------------------------------------------------
@@ -191,7 +261,7 @@ def _objects_to_numbers(column: Any) -> Any:
     return column.astype(float) if types <= {int, float, Decimal} else column
 
 
-def _is_number(column: Any) -> bool:
+def _is_number(column: Any) -> bool:  # or dtype
     pandas = import_optional("pandas", extra="compare")
     return pandas.api.types.is_any_real_numeric_dtype(column)
 
@@ -241,7 +311,7 @@ def _note_row_numbers(table: Table, names: Sequence[str]) -> None:
     X = table.X
     counts = [name for name in names if np.ptp(X[name].to_numpy() - X.index) == 0]
     if counts and len(X) > 2:
-        text = f"{_join_names(counts)}; if so, leave it out with --drop"
+        text = f"{_join_names(counts)}; if so, leave it out"
         table.notes.append(("looks like a row number", text))
 
 

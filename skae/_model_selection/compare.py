@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
 
 from skae._data.optional_imports import import_optional
@@ -30,6 +31,7 @@ from skae._data.seeds_and_devices import derive_seeds
 from skae._data.statistics import explained_share
 from skae._data.units import check_groups
 from skae._estimators.autoencoder import AutoencoderTransformer
+from skae._estimators.table import TableAutoencoder
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.baselines import (
     CLASSES,
@@ -40,12 +42,15 @@ from skae._model_selection.baselines import (
     with_target,
 )
 from skae._model_selection.candidate_fits import folds_of, groups_for, last_step, uses_target
+from skae._model_selection.column_types import table_of
 from skae._model_selection.comparison_result import Comparison
+from skae._model_selection.table_preprocessor import TablePreprocessor
 from skae._training.targets import is_quantity
 
 DEFAULT_SIZES = (2, 4, 8)
 TRUSTWORTHINESS_ROWS = 1000  # its time and memory are quadratic in the number of rows
 N_NEIGHBORS = 5
+REMEDY_WITHOUT_SCALE = "set preprocessor='scale' and pass X as a frame"
 PENALTIES = tuple(np.logspace(-3, 3, 13))
 
 
@@ -87,17 +92,51 @@ class _Data:
     seed: int
     groups: np.ndarray | None = None
 
-    def fold(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Training and held-out rows of a fold, behind the preprocessor."""
+    def fold(self, i: int) -> _Fold:
+        """Training and held-out rows of a fold."""
         train, test = (_safe_indexing(self.X, part) for part in self.folds[i])
-        if self.preprocessor is not None:
-            fitted = clone(self.preprocessor)
-            train, test = fitted.fit_transform(train), fitted.transform(test)
-        return check_array(train), check_array(test)
+        if self.preprocessor is None:
+            return _Fold(check_array(train), check_array(test))
+        fitted = clone(self.preprocessor)
+        rows, held_out = fitted.fit_transform(train), fitted.transform(test)
+        tables = (train, test) if isinstance(fitted, TablePreprocessor) else None
+        return _Fold(check_array(rows), check_array(held_out), fitted, tables)
 
     def shape(self) -> tuple[int, int]:
         """Number of training rows in the smallest fold, and of columns behind the preprocessor."""
-        return min(len(train) for train, _ in self.folds), self.fold(0)[0].shape[1]
+        return min(len(train) for train, _ in self.folds), self.fold(0).rows.shape[1]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Rows and held-out rows behind the fitted preprocessor; of a prepared frame, before it too."""
+
+    rows: np.ndarray
+    held_out: np.ndarray
+    preprocessor: Any = None
+    tables: tuple[Any, Any] | None = None
+
+    def rows_for(self, estimator: Any) -> tuple[Any, Any]:
+        """Rows and held-out rows that an estimator is given."""
+        if self.tables is None or not isinstance(estimator, TableAutoencoder):
+            return self.rows, self.held_out
+        train, test = map(self.preprocessor.with_gaps, self.tables)
+        return train, test
+
+    def restored(self, estimator: Any, codes: np.ndarray) -> np.ndarray:
+        """Held-out rows that a fitted estimator restores from their codes."""
+        if self.tables is None or not isinstance(estimator, TableAutoencoder):
+            return np.asarray(estimator.inverse_transform(codes))
+        return self.preprocessor.restored(estimator, codes)
+
+    def explained_share(self, restored: np.ndarray) -> float:
+        """Share of the variance of held-out rows that is restored, over observed cells."""
+        errors = np.square(self.held_out - restored)
+        distances = np.square(self.held_out - self.rows.mean(axis=0))
+        if self.tables is not None:
+            observed = self.preprocessor.observed(self.tables[1])
+            errors, distances = errors[observed], distances[observed]
+        return explained_share(float(errors.sum()), float(distances.sum()))
 
 
 @dataclass(frozen=True)
@@ -132,12 +171,13 @@ def compare(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Rows without missing values, unless `preprocessor` imputes them.
+        Rows. With ``preprocessor="scale"``, a pandas, polars or pyarrow frame may hold text,
+        categories, booleans, dates and missing values; see Notes.
     y : array-like of shape (n_samples,), default=None
         Target to predict from the codes. Numbers with fractions are a regression, everything
         else is a classification. So are integers, unless they have more than 20 distinct
         values with fewer than ten rows each on average. `fit` of the estimators gets it too,
-        as in a Pipeline.
+        as in a Pipeline. If X is a frame, rows whose target is missing are dropped.
     n_components : int or sequence of int, default=None
         Numbers of components. None is those of 2, 4 and 8 that are smaller than the number of
         features.
@@ -145,7 +185,8 @@ def compare(
         Estimators with `transform`, `inverse_transform` and a parameter `n_components`, or
         Pipelines whose last step has it. The others are compared with the first PCA; one is
         added if there is none. None is PCA, `AutoencoderTransformer` and `VAETransformer`.
-        Every `random_state` that is None is set.
+        Every `random_state` that is None is set. `TableAutoencoder` is given the columns of a
+        prepared frame before they are scaled, with their missing values.
     cv : int, splitter or iterable, default=5
         An int is the number of shuffled folds, stratified for classes. Time series need a
         splitter, such as `sklearn.model_selection.TimeSeriesSplit`. At least two folds are
@@ -154,8 +195,9 @@ def compare(
         Predicts y from codes. None is a `LogisticRegression` (accuracy) or a `RidgeCV` (R²)
         behind a `StandardScaler`.
     preprocessor : "scale", None or transformer, default="scale"
-        Applied before every estimator: a `StandardScaler`, nothing, or a transformer such as
-        a `ColumnTransformer`. Explained variance is measured in the units of its output.
+        Applied before every estimator: a `StandardScaler`, or the preparation of a frame (see
+        Notes); nothing; or a transformer such as a `ColumnTransformer`. Explained variance is
+        measured in the units of its output.
     groups : array-like of shape (n_samples,), default=None
         Label of the group of each row, such as a person. The rows of a group are in one fold,
         and estimators of skae hold them out together.
@@ -175,17 +217,33 @@ def compare(
     Returns
     -------
     comparison : Comparison
-        `verdict`, `pca_suffices`, frames `results`, `summary` and `differences`, `plot` and
-        `to_html`.
+        `verdict`, `pca_suffices`, frames `results`, `summary` and `differences`,
+        `preparation`, `plot` and `to_html`.
 
     Raises
     ------
     ValueError
-        If `n_components`, `cv` or y are invalid.
+        If `n_components`, `cv` or y are invalid, if X holds values that the preprocessor does
+        not take, or if no column of a frame can be compressed.
     TypeError
         If an estimator lacks `transform` or `inverse_transform`.
     ImportError
         If pandas is absent: ``pip install 'skae[compare]'``.
+
+    Notes
+    -----
+    Frames of numbers without gaps are scaled as arrays are. Other frames are prepared as on the
+    command line: a column becomes a number or a category, or is dropped; `preparation` of the
+    result says which. Behind the preparation, numbers are standard scores, with medians in gaps,
+    and categories are indicators over the root of their frequency, so that PCA is the factor
+    analysis of mixed data (FAMD) [1]_. Explained variance is that of observed cells: the
+    restored values of gaps count nothing. Of `TableAutoencoder` the restored numbers and the
+    restored shares of categories are measured on the same scale.
+
+    References
+    ----------
+    .. [1] Pagès (2004). Analyse factorielle de données mixtes. Revue de statistique appliquée 52.
+       http://www.numdam.org/item/RSA_2004__52_4_93_0/
 
     Examples
     --------
@@ -202,6 +260,10 @@ def compare(
     ['raw columns', 'always the most frequent']
     """
     import_optional("pandas", extra="compare")
+    table = table_of(X, y, groups) if _scales(preprocessor) else None
+    if table is not None:
+        _check_splits(cv, table.X, X)
+        X, y, groups, preprocessor = table.X, table.y, table.groups, table.preprocessor()
     X = _check_table(X, preprocessor)
     seed = _to_int_seed(random_state)
     target = _check_target(y, X, downstream)
@@ -226,6 +288,7 @@ def compare(
         settings=_settings(data, sizes),
         supervised=list(dict.fromkeys(c.name for c in candidates if uses_target(c.estimator))),
         baselines=[each.name for each in others],
+        preparation=[] if table is None else table.notes,
     )
 
 
@@ -287,7 +350,8 @@ def _fit_all(
 
 def _score_reducer(candidate: _Candidate, data: _Data, i: int) -> dict[str, Any]:
     """Fit one candidate to the training part of fold i and score the held-out part."""
-    rows, held_out = data.fold(i)
+    fold = data.fold(i)
+    rows, held_out = fold.rows_for(candidate.estimator)
     index = data.folds[i][0]
     start = time.perf_counter()
     fitted = clone(candidate.estimator)
@@ -297,13 +361,16 @@ def _score_reducer(candidate: _Candidate, data: _Data, i: int) -> dict[str, Any]
     start = time.perf_counter()
     codes = np.asarray(fitted.transform(held_out))
     transform_time = time.perf_counter() - start
+    explained = np.nan
+    if hasattr(fitted, "inverse_transform"):
+        explained = fold.explained_share(fold.restored(fitted, codes))
     return {
         "estimator": candidate.name,
         "n_components": candidate.size,
         "fold": i,
-        "explained_variance": _explained_variance(fitted, codes, rows, held_out),
+        "explained_variance": explained,
         **_downstream_score(data, i, lambda: np.asarray(fitted.transform(rows)), codes),
-        "trustworthiness": _trustworthiness(held_out, codes, data.seed),
+        "trustworthiness": _trustworthiness(fold.held_out, codes, data.seed),
         "fit_time": fit_time,
         "transform_time": transform_time,
     }
@@ -311,28 +378,17 @@ def _score_reducer(candidate: _Candidate, data: _Data, i: int) -> dict[str, Any]
 
 def _score_baseline(baseline: Baseline, data: _Data, i: int) -> dict[str, Any]:
     """Fit a predictor to the columns of fold i and score it; nothing is reduced or restored."""
-    rows, held_out = data.fold(i)
+    fold = data.fold(i)
     return {
         "estimator": baseline.name,
         "n_components": baseline.n_columns,
         "fold": i,
         "explained_variance": np.nan,
-        **_downstream_score(data, i, lambda: rows, held_out, baseline.predictor),
+        **_downstream_score(data, i, lambda: fold.rows, fold.held_out, baseline.predictor),
         "trustworthiness": np.nan,
         "fit_time": np.nan,
         "transform_time": np.nan,
     }
-
-
-def _explained_variance(
-    fitted: Any, codes: np.ndarray, rows: np.ndarray, held_out: np.ndarray
-) -> float:
-    """Share of the variance of held-out rows that is restored; NaN if codes cannot be restored."""
-    if not hasattr(fitted, "inverse_transform"):
-        return np.nan
-    reconstructed = np.asarray(fitted.inverse_transform(codes))
-    sse = float(np.square(held_out - reconstructed).sum())
-    return explained_share(sse, float(np.square(held_out - rows.mean(axis=0)).sum()))
 
 
 def _downstream_score(
@@ -366,10 +422,34 @@ def _trustworthiness(rows: np.ndarray, codes: np.ndarray, seed: int) -> float:
 # -- parameters --------------------------------------------------------------------
 
 
+def _scales(preprocessor: Any) -> bool:
+    """Whether the preprocessor is the default."""
+    return isinstance(preprocessor, str) and preprocessor == "scale"
+
+
 def _check_table(X: Any, preprocessor: Any) -> Any:
-    if preprocessor is None or isinstance(preprocessor, str):
+    if preprocessor is not None and not isinstance(preprocessor, str):
+        return X if hasattr(X, "shape") else np.asarray(X)
+    try:
         return check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=4)
-    return X if hasattr(X, "shape") else np.asarray(X)
+    except ValueError as error:
+        if "contains NaN" not in str(error) and "could not convert" not in str(error):
+            raise
+        remedy = "pass X as a pandas, polars or pyarrow frame" * _scales(preprocessor)
+        raise ValueError(
+            f"{str(error).splitlines()[0].rstrip('.')}: {remedy or REMEDY_WITHOUT_SCALE}, so that "
+            "gaps, text and dates are prepared."
+        ) from error
+
+
+def _check_splits(cv: Any, kept: Any, X: Any) -> None:
+    """Refuse splits of all rows if some are dropped."""
+    if isinstance(cv, Integral) or hasattr(cv, "split") or len(kept) == _num_samples(X):
+        return
+    raise ValueError(
+        f"cv holds indices of rows, but {_num_samples(X) - len(kept)} rows without a target are "
+        "dropped: drop them from X and y before, or pass a splitter."
+    )
 
 
 def _to_int_seed(random_state: Any) -> int:

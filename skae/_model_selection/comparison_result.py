@@ -128,6 +128,8 @@ class Comparison:
         Estimators that are fitted with the target.
     baselines : sequence of str, default=()
         Rows of `results` without a reducer.
+    preparation : sequence of tuple of two str, default=()
+        What was done to the columns and rows of a frame: terms and explanations.
 
     Attributes
     ----------
@@ -151,7 +153,7 @@ class Comparison:
     pca_suffices : bool
         Whether no estimator is better than PCA, neither in explained variance nor downstream.
         Estimators that are fitted with the target count downstream only.
-    supervised, baselines : list of str
+    supervised, baselines, preparation : list
         As passed.
     """
 
@@ -167,12 +169,14 @@ class Comparison:
         settings: dict[str, Any],
         supervised: Sequence[str] = (),
         baselines: Sequence[str] = (),
+        preparation: Sequence[tuple[str, str]] = (),
     ):
         pandas = import_optional("pandas", extra="compare")
         self.results = pandas.DataFrame(results)
         self.reference = reference
         self.settings = settings
         self.supervised, self.baselines = list(supervised), list(baselines)
+        self.preparation = list(preparation)
         names = self.results.columns.drop([*KEYS, "fold"])
         self.labels = {name: LABELS.get(name, score_label) for name in names}
         self.summary = self._summarize()
@@ -269,4 +273,15 @@ class Comparison:
         return notebook_html(self)
 
     def __repr__(self) -> str:
-        return f"{self.verdict}\n\n{self.readable().to_string(index=False)}"
+        dropped = "".join(f"\n{line}" for line in self.dropped())
+        return f"{self.verdict}\n\n{self.readable().to_string(index=False)}{dropped}"
+
+    def dropped(self) -> list[str]:
+        """Say which rows and columns of the table were left out, and why.
+
+        Returns
+        -------
+        lines : list of str
+            One for each reason.
+        """
+        return [f"{term}: {text}" for term, text in self.preparation if "dropped" in term]

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -45,7 +45,8 @@ def notebook_html(comparison: Any) -> str:
     """Verdict and summary as an HTML fragment; each line of the verdict is a line."""
     return (
         f'<div><p style="white-space: pre-line"><strong>{escape(comparison.verdict)}</strong></p>'
-        f"{_table(comparison.readable())}</div>"
+        f"{_table(comparison.readable())}"
+        f"{''.join(f'<p>{escape(line)}</p>' for line in comparison.dropped())}</div>"
     )
 
 
@@ -54,12 +55,11 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     title: str = "PCA or an autoencoder?",
-    preparation: Sequence[tuple[str, str]] = (),
     command: str | None = None,
 ) -> None:
-    """Write the report to a file; `preparation` lists what was done to columns and rows."""
+    """Write the report to a file."""
     import_optional("matplotlib", extra="compare")
-    _write_atomically(_page(comparison, title, preparation, command), Path(path))
+    _write_atomically(_page(comparison, title, command), Path(path))
 
 
 def _write_atomically(text: str, path: Path) -> None:
@@ -78,9 +78,8 @@ def _write_atomically(text: str, path: Path) -> None:
 # -- the page ----------------------------------------------------------------------
 
 
-def _page(
-    comparison: Any, title: str, preparation: Sequence[tuple[str, str]], command: str | None
-) -> str:
+def _page(comparison: Any, title: str, command: str | None) -> str:
+    preparation = comparison.preparation
     sections = {
         "Summary": f"{_table(comparison.readable())}"
         '<p class="note">Means over folds ± standard deviations between folds.</p>',

@@ -32,6 +32,7 @@ from skae._data.parameter_checks import Interval, integers_in
 from skae._data.seeds_and_devices import derive_seeds
 from skae._data.units import check_groups
 from skae._estimators.base import BaseAutoencoder
+from skae._estimators.table_coordinates import reference_of
 from skae._model_selection.candidate_fits import (
     CandidateFit,
     CandidateScorer,
@@ -102,7 +103,8 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     ----------
     estimator : estimator or Pipeline
         An estimator of skae, or a Pipeline that ends with one. Any other estimator with
-        `n_components`, such as `PCA`, is fitted candidate by candidate.
+        `n_components`, such as `PCA`, is fitted candidate by candidate. So is
+        `TableAutoencoder`, for frames with categories, dates and gaps.
     n_components : sequence of int, int or "auto", default="auto"
         Candidates. "auto" is the powers of two from 2 to 64 that are smaller than the number
         of features.
@@ -148,9 +150,11 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     cv_results_ : dict of str to ndarray
         As in `GridSearchCV`. The fit time of a candidate is its share of the time of its batch.
         If scores are shares of variance or those of `downstream`, and rows are dense,
-        "mean_pca_score" and "std_pca_score" have the scores of PCA on the same rows.
+        "mean_pca_score" and "std_pca_score" have the scores of PCA on the same rows; of a
+        `TableAutoencoder`, those of the factor analysis of mixed data (FAMD), which is its
+        linear kind.
     verdict_ : str or None
-        Whether the best candidate or the PCA of its size is better, by the rule of
+        Whether the best candidate or the PCA (or FAMD) of its size is better, by the rule of
         `skae.compare`, with the interval of their difference. None without scores of PCA, with
         one split, or if a fit failed.
     best_index_, best_score_, best_params_ : int, float, dict
@@ -259,6 +263,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
+            Or a frame, if the estimator takes its columns.
         y : array-like of shape (n_samples,), default=None
             For `downstream`, `scoring`, an estimator with a `target_weight` and the other steps
             of a Pipeline.
@@ -296,7 +301,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         common = scorer, X, y, splits, params, groups, self.together, self.error_score
         outcomes = self._evaluate(tasks, list(self._jobs(tasks, X)), common)
         self._set_results(sizes, outcomes, len(splits))
-        pca = self._add_pca_scores(sizes, X, y, splits, scorer)
+        pca = self._add_pca_scores(sizes, X, y, splits, scorer, seeds[0])
         self._choose(sizes)
         self.verdict_ = None if pca is None else self._compare_with_pca(pca, splits)
         if self.refit:
@@ -397,7 +402,13 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         self.n_splits_ = n_splits
 
     def _add_pca_scores(
-        self, sizes: np.ndarray, X: Any, y: Any, splits: list[Any], scorer: CandidateScorer
+        self,
+        sizes: np.ndarray,
+        X: Any,
+        y: Any,
+        splits: list[Any],
+        scorer: CandidateScorer,
+        seed: int | None,
     ) -> np.ndarray | None:
         """Add the scores of PCA and return them, of shape (n_splits, n_candidates).
 
@@ -405,7 +416,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         """
         if scorer.scorer is not None and scorer.downstream is None:
             return None
-        scores = pca_scores(self.estimator, sizes, X, y, splits, scorer)
+        scores = pca_scores(self.estimator, sizes, X, y, splits, scorer, seed)
         if scores is not None:
             self.cv_results_["mean_pca_score"] = scores.mean(axis=0)
             self.cv_results_["std_pca_score"] = scores.std(axis=0)
@@ -423,16 +434,17 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
         if self.downstream is not None:
             measure, label = "downstream_score", self._score_label()
         bounds = BOUNDS[measure] if self.scoring is None else (TINY, TINY)
+        reference = reference_of(self.estimator)
         row = {
             "measure": measure,
             "estimator": type(last_step(self.estimator)).__name__,
             "n_components": self.n_components_,
-            "reference": "PCA",
+            "reference": reference,
             "reference_n_components": self.n_components_,
             "uses_target": uses_target(self.estimator),
             **paired_difference(theirs, own, ratio, ALPHA / pca.shape[1], bounds),
         }
-        return verdict_of([row], "PCA", {measure: label})[0]
+        return verdict_of([row], reference, {measure: label})[0]
 
     def _score_label(self) -> str:
         """Name of the score of `downstream`."""

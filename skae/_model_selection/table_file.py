@@ -10,7 +10,7 @@ from skae._data.optional_imports import import_optional
 PARQUET_SUFFIXES = {".parquet", ".pq"}
 
 
-class TableError(Exception):
+class TableError(ValueError):
     """An error in a file, a table or the command line, which the user can correct."""
 
 
@@ -22,6 +22,8 @@ def read_frame(path: Path, separator: str = ",", decimal: str = ".") -> Any:
         if path.suffix.lower() in PARQUET_SUFFIXES:
             return _read_parquet(path)
         return _read_csv(path, separator, decimal)
+    except TableError:
+        raise
     except (OSError, ValueError, EOFError) as error:  # those of pandas and pyarrow are among them
         raise TableError(f"{path} cannot be read: {_first_line(error)}") from error
 

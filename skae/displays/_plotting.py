@@ -12,6 +12,8 @@ from sklearn.utils.validation import _get_feature_names, check_array, check_is_f
 
 from skae._data.array_api import to_numpy
 from skae._data.parameter_checks import integers_in
+from skae._estimators.table import TableAutoencoder
+from skae._estimators.table_coordinates import column_names, features_of
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
@@ -57,6 +59,30 @@ def split_last(estimator: Any) -> tuple[Any, Any]:
     if not isinstance(estimator, Pipeline):
         return None, estimator
     return estimator[:-1], estimator[-1]
+
+
+def split_table(estimator: Any, X: Any) -> tuple[TableAutoencoder | None, Any]:
+    """The `TableAutoencoder` at the end of an estimator, and the rows that it is given.
+
+    None, and X, if there is another one at the end.
+    """
+    before, last = split_last(estimator)
+    if not isinstance(last, TableAutoencoder):
+        return None, X
+    if not len(features_of(last)):
+        raise ValueError("All columns were constant or empty in fit, so there is nothing to draw.")
+    return last, X if before is None else before.transform(X)
+
+
+def check_numbers(table: TableAutoencoder) -> None:
+    """Refuse a table with other columns than numbers, which are no pixels."""
+    kinds = zip(column_names(table), table.columns_, strict=True)
+    others = [name for name, column in kinds if column["kind"] not in ("number", "constant")]
+    if others:
+        raise ValueError(
+            f"image_shape needs rows of numbers, which column {others[0]!r} does not hold; leave "
+            "image_shape out."
+        )
 
 
 def as_float_array(X: Any) -> np.ndarray:
@@ -241,8 +267,8 @@ def pixel_limits(rows: np.ndarray, image_shape: tuple[int, ...]) -> tuple[float,
     For colours they are 0 and 1, or 0 and 255 if any value is greater than 1.
     """
     if len(image_shape) == 3:
-        return 0.0, 255.0 if rows.max() > 1 else 1.0
-    low, high = float(rows.min()), float(rows.max())
+        return 0.0, 255.0 if np.nanmax(rows) > 1 else 1.0
+    low, high = float(np.nanmin(rows)), float(np.nanmax(rows))
     return (low, high) if low < high else (low, low + 1)
 
 

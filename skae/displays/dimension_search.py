@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from skae._estimators.table_coordinates import reference_of
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import COLORS, GREY, LINE_STYLES, MARKERS, VERMILLION, Keywords
 
@@ -41,6 +42,8 @@ class DimensionSearchDisplay:
         The same for PCA.
     score_name : str, default="score"
     parameter : str, default="n_components"
+    pca_name : str, default="PCA"
+        Name of PCA in the legend.
 
     Attributes
     ----------
@@ -81,6 +84,7 @@ class DimensionSearchDisplay:
     pca_errors: Any = None
     score_name: str = "score"
     parameter: str = "n_components"
+    pca_name: str = "PCA"
 
     @classmethod
     def from_estimator(
@@ -153,6 +157,7 @@ class DimensionSearchDisplay:
             rule=getattr(search, "rule", None),
             pca_scores=pca_scores,
             pca_errors=pca_errors,
+            pca_name=reference_of(search.estimator),
             score_name=_score_name(search, key),
             parameter=parameter,
         )
@@ -343,7 +348,7 @@ def _draw_pca(
     """Draw the curve of PCA: one point for each size, for all values of other parameters."""
     errors = np.zeros(len(x)) if display.pca_errors is None else display.pca_errors
     first = np.sort(np.unique(x, return_index=True)[1])
-    style = {"label": "PCA", "color": VERMILLION, "marker": "s", "linestyle": "--"}
+    style = {"label": display.pca_name, "color": VERMILLION, "marker": "s", "linestyle": "--"}
     options = plotting.with_defaults(errorbar_kw, "line", capsize=3, **style)
     return _draw_curve(ax, x, first, (display.pca_scores, errors), options)
 

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from skae._data.statistics import explained_share
+from skae._estimators.table_coordinates import coordinates_of
 from skae.densities import SpikeAndSlab
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import BLUE, VERMILLION, Keywords
@@ -22,8 +23,8 @@ class ExplainedVarianceDisplay:
         What each component adds to the explained share of variance.
     pca_explained_ratios : array-like of shape (n_pca_components,), default=None
         The same for PCA. None draws none.
-    name : str, default="estimator"
-        Name of the estimator in the legend.
+    name, pca_name : str, default="estimator" and "PCA"
+        Names of the estimator and of PCA in the legend.
 
     Attributes
     ----------
@@ -48,10 +49,18 @@ class ExplainedVarianceDisplay:
 
     __module__ = "skae.displays"
 
-    def __init__(self, shares: Any, pca_explained_ratios: Any = None, *, name: str = "estimator"):
+    def __init__(
+        self,
+        shares: Any,
+        pca_explained_ratios: Any = None,
+        *,
+        name: str = "estimator",
+        pca_name: str = "PCA",
+    ):
         self.shares = shares
         self.pca_explained_ratios = pca_explained_ratios
         self.name = name
+        self.pca_name = pca_name
 
     @classmethod
     def from_estimator(
@@ -77,7 +86,9 @@ class ExplainedVarianceDisplay:
         well. By default it is fitted to X itself. That is fair if X are the training rows. If
         they are new rows, it favours PCA: pass the training rows as `X_train`.
 
-        In a Pipeline all shares are measured on the input of its last step.
+        In a Pipeline all shares are measured on the input of its last step. Those of a
+        `TableAutoencoder` are measured on its coordinates, over observed cells, beside the factor
+        analysis of mixed data (FAMD), which is their PCA.
 
         Parameters
         ----------
@@ -106,9 +117,21 @@ class ExplainedVarianceDisplay:
             If matplotlib is absent.
         """
         plotting.check_estimator(cls, estimator)
+        train = X if X_train is None else X_train
+        table, rows = plotting.split_table(estimator, X)
+        if table is not None:
+            X, observed = coordinates_of(table, rows)
+            if X_train is not None:
+                train = coordinates_of(table, plotting.split_table(estimator, X_train)[1])[0]
+            else:
+                train = X
+            shares = _explained_shares(table.autoencoder_, X, observed)
+            pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
+            pca_shares = _explained_shares(pca, X, observed)
+            display = cls(shares, pca_shares, name=type(table).__name__, pca_name="FAMD")
+            return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
         before, last = plotting.split_last(estimator)
         plotting.check_methods(cls, last, "transform", "inverse_transform", "mean_")
-        train = X if X_train is None else X_train
         X, train = (before.transform(rows) if before else rows for rows in (X, train))
         shares, train = _explained_shares(last, X), plotting.as_float_array(train)
         pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
@@ -134,7 +157,7 @@ class ExplainedVarianceDisplay:
         self.bars_, self.line_ = _draw_shares(ax, self.shares, self.name, False, bar_kw, line_kw)
         if self.pca_explained_ratios is not None:
             self.pca_bars_, self.pca_line_ = _draw_shares(
-                ax, self.pca_explained_ratios, "PCA", True, bar_kw, line_kw
+                ax, self.pca_explained_ratios, self.pca_name, True, bar_kw, line_kw
             )
         ax.set(xlabel="components kept", ylabel="explained share of variance")
         plotting.integer_ticks(ax.xaxis, min_n_ticks=1)
@@ -144,15 +167,19 @@ class ExplainedVarianceDisplay:
         return self
 
 
-def _explained_shares(estimator: Any, X: Any) -> np.ndarray:
-    """What each component adds to the explained share of variance of rows."""
+def _explained_shares(estimator: Any, X: Any, observed: Any = None) -> np.ndarray:
+    """What each component adds to the explained share of variance of rows.
+
+    With a mask of observed cells, X are coordinates, whose distances are those to zero.
+    """
     codes = plotting.as_float_array(estimator.transform(X))
     rows, mean = plotting.as_float_array(X), _mean_code(estimator)
-    total = np.square(rows - estimator.mean_).sum()
+    total = np.square(rows - estimator.mean_ if observed is None else rows[observed]).sum()
     explained = [0.0]
     for n_kept in range(1, codes.shape[1] + 1):
         kept = np.where(np.arange(codes.shape[1]) < n_kept, codes, mean)
-        sse = np.square(rows - plotting.as_float_array(estimator.inverse_transform(kept))).sum()
+        errors = rows - plotting.as_float_array(estimator.inverse_transform(kept))
+        sse = np.square(errors if observed is None else errors[observed]).sum()
         explained.append(explained_share(sse, total))
     return np.diff(explained)
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
+from skae._estimators.table import TableAutoencoder
+from skae._estimators.table_coordinates import (
+    cells_of,
+    coordinate_names,
+    coordinates_of,
+    in_order_of_columns,
+)
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import Keywords
 
@@ -93,6 +101,9 @@ class LatentGridDisplay:
     ) -> Self:
         """Decode a grid of codes in two components, the others at their mean.
 
+        Of a `TableAutoencoder` there is a map of each number, and one of the share of each
+        category.
+
         Parameters
         ----------
         estimator : estimator with `transform` and `inverse_transform`
@@ -130,17 +141,27 @@ class LatentGridDisplay:
             If it lacks `transform` or `inverse_transform`.
         ValueError
             If there are no such components, or more than two; if `n_steps`, `spacing` or
-            `image_shape` are out of bounds.
+            `image_shape` are out of bounds; or if a table with categories shall be images.
         ImportError
             If matplotlib is absent.
         """
         plotting.check_estimator(cls, estimator, "transform", "inverse_transform")
         plotting.check_count("n_steps", n_steps, at_least=2)
+        table, of_table = plotting.split_table(estimator, X)
+        if table is not None and image_shape is not None:
+            plotting.check_numbers(table)
         codes = plotting.as_float_array(estimator.transform(X))
         shown = plotting.check_components(components, codes.shape[1], at_most=2)
         values = [_grid_values(codes[:, component], n_steps, spacing) for component in shown]
-        decoded = _decode_grid(estimator, codes.mean(axis=0), shown, values)
-        rows = plotting.as_float_array(X)
+        if table is not None and image_shape is None:
+            order = in_order_of_columns(table)
+            names = [coordinate_names(table)[i] for i in order]
+            rows = cells_of(table, coordinates_of(table, of_table)[0])[:, order]
+            decode = partial(_decode_cells, table)
+        else:
+            rows, decode = plotting.as_float_array(X), estimator.inverse_transform
+            names = plotting.feature_names(estimator, X, rows.shape[1])
+        decoded = _decode_grid(decode, codes.mean(axis=0), shown, values)
         limits = None
         if image_shape is not None:
             image_shape = plotting.check_image_shape(image_shape, rows.shape[1])
@@ -153,7 +174,7 @@ class LatentGridDisplay:
             limits=limits,
             mean=rows.mean(axis=0),
             std=rows.std(axis=0),
-            feature_names=plotting.feature_names(estimator, X, rows.shape[1]),
+            feature_names=names,
             max_features=plotting.check_count("max_features", max_features),
         )
         return display.plot(ax, image_kw=image_kw)
@@ -198,15 +219,24 @@ def _grid_values(codes: np.ndarray, n_steps: int, spacing: str) -> np.ndarray:
     raise ValueError(f"{spacing=} is unknown; choose 'quantiles' or 'range'.")
 
 
+def _decode_cells(table: TableAutoencoder, codes: np.ndarray) -> np.ndarray:
+    """Numbers, and shares of categories, of codes."""
+    cells = cells_of(table, np.asarray(table.autoencoder_.inverse_transform(codes)))
+    return cells[:, in_order_of_columns(table)]
+
+
 def _decode_grid(
-    estimator: Any, mean: np.ndarray, shown: Sequence[int], values: Sequence[np.ndarray]
+    decode: Callable[[Any], Any],
+    mean: np.ndarray,
+    shown: Sequence[int],
+    values: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Decode codes of the grid, other components at their mean: (n_up, n_across, n_features)."""
     shape = (len(values[1]) if len(values) > 1 else 1, len(values[0]))
     grid = np.tile(mean, (*shape, 1))
     for component, along in zip(shown, np.meshgrid(*values), strict=True):
         grid[..., component] = along.reshape(shape)
-    decoded = plotting.as_float_array(estimator.inverse_transform(grid.reshape(-1, len(mean))))
+    decoded = plotting.as_float_array(decode(grid.reshape(-1, len(mean))))
     return decoded.reshape(*shape, -1)
 
 

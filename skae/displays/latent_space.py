@@ -18,6 +18,7 @@ N_BINS = 8, 40  # of histograms: at least, at most
 MARKER_AREAS = 5, 24  # square points: at least, at most
 LEGEND_AREA = 30  # of a marker in the legend
 PANEL = 2.1  # inches
+DAY = np.timedelta64(1, "D")  # matplotlib counts days since 1970, too
 
 
 class LatentSpaceDisplay:
@@ -89,8 +90,9 @@ class LatentSpaceDisplay:
             Rows to encode.
         y : array-like of shape (n_samples,), default=None
             Classes or numbers that colour the rows. Strings, booleans and integers of at most
-            20 distinct values are classes, with a legend. Other numbers are continuous, with a
-            colour bar. Missing values are grey. ``y.astype(str)`` turns numbers into classes.
+            20 distinct values are classes, with a legend. Other numbers, and dates, are
+            continuous, with a colour bar. Missing values are grey. ``y.astype(str)`` turns
+            numbers into classes.
         components : int or sequence of int, default=None
             Which components to show, counted from 0. None is the first two, or the only one.
         ax : matplotlib Axes or array of Axes, default=None
@@ -181,6 +183,8 @@ def _make_groups(y: Any, n_rows: int) -> list[_Group]:
         return [_Group("", np.ones(n_rows, dtype=bool))]
     y = column_or_1d(np.asarray(y, dtype=None if hasattr(y, "dtype") else object))
     check_consistent_length(np.empty(n_rows), y)
+    if y.dtype.kind == "M":
+        y = np.where(np.isnat(y), np.nan, (y - np.datetime64(0, "D")) / DAY)
     known = ~np.array([_is_missing(value) for value in y], dtype=bool)
     values = np.array(y[known].tolist())  # objects get the dtype that they have in common
     if values.dtype.kind in "iuf" and _is_continuous(values):
@@ -191,7 +195,8 @@ def _make_groups(y: Any, n_rows: int) -> list[_Group]:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or is_scalar_nan(value) or is_pandas_na(value)
+    # The last holds for NaT.
+    return value is None or is_scalar_nan(value) or is_pandas_na(value) or value != value
 
 
 def _is_continuous(values: np.ndarray) -> bool:
@@ -309,8 +314,13 @@ def _column_name(y: Any) -> str | None:
 
 def _add_colorbar(display: LatentSpaceDisplay) -> Any:
     axes = list(display.axes_.flat)
-    label = _column_name(display.y)
-    return display.figure_.colorbar(display.scatters_[0], ax=axes, label=label)
+    options: dict[str, Any] = {"label": _column_name(display.y)}
+    if np.asarray(display.y).dtype.kind == "M":
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        options["ticks"] = AutoDateLocator()
+        options["format"] = ConciseDateFormatter(options["ticks"])
+    return display.figure_.colorbar(display.scatters_[0], ax=axes, **options)
 
 
 def _add_legend(display: LatentSpaceDisplay, *, is_new_figure: bool) -> Any:

@@ -7,10 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from skae._estimators.table_base import TableModel
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import BLUE, GREY, VERMILLION, Keywords
 
 LOG_SCALE_RATIO = 10.0  # of the largest loss to the smallest, above which the axis is logarithmic
+PER_ROW, PER_CELL = "mean loss per row", "negative log-likelihood of a hidden cell, nats"
 MAX_MARKERS = 15  # longer curves are drawn without markers
 
 
@@ -28,6 +30,8 @@ class LossCurveDisplay:
         Epoch whose weights are kept; 0 is before the first. None draws no mark.
     start : str, default="at random"
         Where the weights are before the first epoch.
+    unit : str, default="mean loss per row"
+        Label of the vertical axis.
 
     Attributes
     ----------
@@ -60,6 +64,7 @@ class LossCurveDisplay:
     validation_loss_curve: Any = field(default=None, kw_only=False)
     kept_epoch: int | None = None
     start: str = "at random"
+    unit: str = PER_ROW
 
     @classmethod
     def from_estimator(
@@ -78,6 +83,10 @@ class LossCurveDisplay:
         that number is 0, there is no such curve. An epoch with a lower loss than the start is
         not kept unless it is significantly better. After `partial_fit`, each call that trained
         is one epoch, and no epoch is marked.
+
+        The curves of a `TableAutoencoder` are those of its networks that predict columns: mean
+        negative log-likelihoods of hidden cells, in nats. Those of its codes are drawn for its
+        `autoencoder_`.
 
         Parameters
         ----------
@@ -115,6 +124,7 @@ class LossCurveDisplay:
             getattr(last, "validation_loss_curve_", None),
             kept_epoch=_kept_epoch(last),
             start="at PCA" if getattr(last, "anchor", None) == "pca" else "at random",
+            unit=PER_CELL if isinstance(last, TableModel) else PER_ROW,
         )
         return display.plot(ax, line_kw=line_kw, mark_kw=mark_kw)
 
@@ -147,7 +157,7 @@ class LossCurveDisplay:
         )
         if self.kept_epoch is not None:
             self.mark_ = _draw_kept_epoch(ax, self.kept_epoch, self.start, mark_kw)
-        _finish_axes(ax, np.concatenate([train, validation]))
+        _finish_axes(ax, np.concatenate([train, validation]), self.unit)
         return self
 
 
@@ -185,11 +195,11 @@ def _write_untrained(ax: Any, start: str) -> Any:
     return ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
 
 
-def _finish_axes(ax: Any, losses: np.ndarray) -> None:
+def _finish_axes(ax: Any, losses: np.ndarray, unit: str) -> None:
     """Label the axes; the scale is logarithmic if losses are positive and span a wide range."""
     finite = losses[np.isfinite(losses)]
     is_wide = len(finite) and 0 < finite.min() < finite.max() / LOG_SCALE_RATIO
-    ax.set(xlabel="epoch", ylabel="mean loss per row", yscale="log" if is_wide else "linear")
+    ax.set(xlabel="epoch", ylabel=unit, yscale="log" if is_wide else "linear")
     plotting.integer_ticks(ax.xaxis)
     plotting.style_axes(ax)
     ax.legend()

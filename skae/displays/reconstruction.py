@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils import check_consistent_length
 
+from skae._estimators.table import TableAutoencoder
+from skae._estimators.table_coordinates import column_names, coordinates_of, features_of
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import BLUE, VERMILLION, Keywords
 
@@ -34,6 +36,9 @@ class ReconstructionDisplay:
     max_features : int, default=30
         Largest number of features; those with the largest errors are shown.
     feature_names : sequence of str of shape (n_features,), default=None
+    features : array-like of int of shape (n_columns,), default=None
+        Feature that each column of the rows belongs to, if a feature has several columns, such as
+        the indicators of its categories. Cells of X that are NaN are then not counted.
 
     Attributes
     ----------
@@ -71,6 +76,7 @@ class ReconstructionDisplay:
     n_rows: int = 8
     max_features: int = 30
     feature_names: Sequence[str] | None = None
+    features: Any = None
 
     @classmethod
     def from_estimator(
@@ -88,12 +94,15 @@ class ReconstructionDisplay:
     ) -> Self:
         """Encode and decode rows, and draw the reconstructions or their errors.
 
+        Errors of a `TableAutoencoder` are those of its coordinates, so that columns of categories
+        have one too; gaps count nothing.
+
         Parameters
         ----------
         estimator : estimator with `transform` and `inverse_transform`
             Fitted: of skae, PCA, or a Pipeline of steps that can all be inverted.
         X : array-like or sparse matrix or array of shape (n_samples, n_features)
-            Original rows.
+            Original rows; of a `TableAutoencoder`, a table.
         X_corrupted : array-like or sparse matrix or array of shape (n_samples, n_features), \
 default=None
             Corrupted copies of the same rows, which the estimator is given. None gives it X.
@@ -121,8 +130,8 @@ default=None
         TypeError
             If it lacks `transform` or `inverse_transform`.
         ValueError
-            If `image_shape`, `n_rows` or `max_features` are out of bounds, or if the corrupted
-            rows are of another shape.
+            If `image_shape`, `n_rows` or `max_features` are out of bounds, if the corrupted
+            rows are of another shape, or if a table with categories shall be images.
         ImportError
             If matplotlib is absent.
         """
@@ -130,6 +139,23 @@ default=None
         plotting.check_count("n_rows", n_rows)
         plotting.check_count("max_features", max_features)
         given = X if X_corrupted is None else X_corrupted
+        table, rows = plotting.split_table(estimator, X)
+        if table is not None and image_shape is None:
+            rows, corrupted, reconstructed = _table_rows(
+                table, rows, plotting.split_table(estimator, given)[1]
+            )
+            display = cls(
+                rows,
+                reconstructed,
+                X_corrupted=None if X_corrupted is None else corrupted,
+                n_rows=n_rows,
+                max_features=max_features,
+                feature_names=column_names(table),
+                features=features_of(table),
+            )
+            return display.plot(ax, image_kw=image_kw, bar_kw=bar_kw)
+        if table is not None:
+            plotting.check_numbers(table)
         if image_shape is not None:
             X, given = plotting.first_rows(X, n_rows), plotting.first_rows(given, n_rows)
         reconstructed = estimator.inverse_transform(estimator.transform(given))
@@ -165,20 +191,53 @@ default=None
         if self.image_shape is not None:
             self.images_ = _draw_stages(self, ax, image_kw)
         else:
-            self.errors_ = _relative_errors(self.X, self.X_reconstructed)
+            self.errors_ = _relative_errors(self, self.X_reconstructed)
             if self.X_corrupted is not None:
-                self.corrupted_errors_ = _relative_errors(self.X, self.X_corrupted)
+                self.corrupted_errors_ = _relative_errors(self, self.X_corrupted)
             self.bars_, self.points_ = _draw_errors(self, ax, bar_kw)
         return self
 
 
-def _relative_errors(X: Any, X_reconstructed: Any) -> np.ndarray:
+def _table_rows(
+    table: TableAutoencoder, X: Any, X_given: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates of rows, NaN in gaps; of the rows given; and of their reconstructions."""
+    coordinates, observed = coordinates_of(table, X)
+    given = coordinates if X_given is X else coordinates_of(table, X_given)[0]
+    check_consistent_length(coordinates, given)
+    restored = np.asarray(table.autoencoder_.reconstruct(given))
+    return np.where(observed, coordinates, np.nan), given, restored
+
+
+def _relative_errors(display: ReconstructionDisplay, X_reconstructed: Any) -> np.ndarray:
     """Squared error of each feature divided by its squared distance to its mean."""
-    rows = np.asarray(X, dtype=np.float64)
+    rows = np.asarray(display.X, dtype=np.float64)
+    if display.features is not None:
+        return _relative_errors_of_features(display, rows, np.asarray(X_reconstructed))
     sse = np.square(rows - np.asarray(X_reconstructed)).sum(axis=0)
     total = np.square(rows - rows.mean(axis=0)).sum(axis=0)
     varies = np.ptp(rows, axis=0) > 0
     return np.where(varies, sse / np.where(varies, total, 1.0), np.nan)
+
+
+def _relative_errors_of_features(
+    display: ReconstructionDisplay, rows: np.ndarray, reconstructed: np.ndarray
+) -> np.ndarray:
+    """The same, summed over the columns of each feature and over cells that are not NaN."""
+    features, names = np.asarray(display.features), display.feature_names
+    n_features = features.max() + 1 if names is None else len(names)
+    known = ~np.isnan(rows)
+    means = np.nansum(rows, axis=0) / np.maximum(1, known.sum(axis=0))
+    varies = np.fmax.reduce(rows, axis=0) > np.fmin.reduce(rows, axis=0)
+    sums = [
+        np.bincount(features, weights=values, minlength=n_features)
+        for values in (
+            np.nansum(np.square(rows - reconstructed), axis=0),
+            np.nansum(np.square(rows - means), axis=0),
+            varies,
+        )
+    ]
+    return np.where(sums[2] > 0, sums[0] / np.where(sums[2] > 0, sums[1], 1.0), np.nan)
 
 
 def _draw_stages(display: ReconstructionDisplay, ax: Any, image_kw: Keywords) -> np.ndarray:
