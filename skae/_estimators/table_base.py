@@ -60,8 +60,8 @@ class TableModel(PicklingMixin, BaseEstimator):
     batch_size : int or "auto", default="auto"
         Rows per training step; "auto" is 128 for these networks.
     max_epochs : int or "auto", default="auto"
-        Largest number of passes over the training rows. "auto" is 4,500 training steps of these
-        networks, and 10 to 500 passes; they stop if 15 % of the passes bring no progress.
+        Largest number of passes over the training rows. "auto" is 4,000 training steps of these
+        networks, and 10 to 450 passes; they stop if 15 % of the passes bring no progress.
     validation_fraction : float, default=0.1
         Share of the rows that are held out to choose the best weights. Copies of a row are held
         out together.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.stats import norm
@@ -16,6 +18,9 @@ MOST_CELLS = 1000  # of a column of numbers
 EDGE = 1e3  # score beyond the outermost cells
 EXTREME = 1e-4  # smallest distance of a rank from 0 and 1, whose score is finite
 MOST_DECIMALS = 8
+# Contrasts: correlations of scores, numbers of rows and of pairs.
+CLOSE, EQUAL = 0.8, 1 - 1e-9
+FEWEST_PAIRS, MOST_CONTRASTS = 20, 24
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,9 @@ def _decimals(values: np.ndarray) -> int | None:
     return None
 
 
-def layout_of(columns: list[ColumnCells], n_logistic: int) -> CellLayout:
+def layout_of(
+    columns: list[ColumnCells], n_logistic: int, contrasts: Sequence[tuple[int, int, float]] = ()
+) -> CellLayout:
     """Layout of a network for columns, of which those of many values come last."""
     are_numbers = [column.kind == "number" for column in columns]
     if are_numbers != sorted(are_numbers):
@@ -202,7 +209,28 @@ def layout_of(columns: list[ColumnCells], n_logistic: int) -> CellLayout:
         tuple(column.kind != "category" or bool(column.score.any()) for column in columns),
         sum(are_numbers),
         n_logistic,
+        tuple(contrasts),
     )
+
+
+def find_contrasts(
+    columns: list[ColumnCells], layout: CellLayout, values: np.ndarray
+) -> list[tuple[int, int, float]]:
+    """Pairs of scored columns whose scores are closely correlated, the closest ones."""
+    scores = np.full(values.shape, np.nan)
+    for j in layout.scored:
+        known = ~np.isnan(values[:, j])
+        scores[known, j] = columns[j].scores_of(values[known, j])
+    found = []
+    for one, other in combinations(layout.scored, 2):
+        both = scores[:, [one, other]]
+        both = both[~np.isnan(both).any(axis=1)]
+        if len(both) < FEWEST_PAIRS or (both == both[0]).all(axis=0).any():
+            continue
+        correlation = float(np.corrcoef(both.T)[0, 1])
+        if CLOSE <= abs(correlation) < EQUAL:
+            found.append((one, other, correlation))
+    return sorted(found, key=lambda pair: -abs(pair[2]))[:MOST_CONTRASTS]
 
 
 def to_cells(columns: list[ColumnCells], layout: CellLayout, values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ the density is the mean over orders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,13 @@ from scipy.special import expit, logsumexp, softmax
 
 from skae._data.batches import InMemorySource
 from skae._data.threads import inference_threads, limited_threads
-from skae._latent.column_cells import ColumnCells, layout_of, to_cells
+from skae._latent.column_cells import ColumnCells, find_contrasts, layout_of, to_cells
 from skae._training.column_gradients import ColumnGradient
 from skae._training.net import AutoencoderNet
 from skae._training.trainer import AVERAGING, training_threads
 from skae.losses import Objective
 from skae.networks.columns import (
     LOG_SCALES,
-    N_RAMPS,
     CellLayout,
     ColumnLikelihood,
     ColumnNetwork,
@@ -41,8 +40,8 @@ ROWS_AT_ONCE = 4096
 SMALLEST_LIKELIHOOD = 1e-300
 QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # whose mean is the mean of a distribution
 WIDTHS = (128, 128)
-BATCH_SIZE, STEPS = 128, 4500
-FEWEST_EPOCHS, MOST_EPOCHS = 10, 500
+BATCH_SIZE, STEPS = 128, 4000
+FEWEST_EPOCHS, MOST_EPOCHS = 10, 450
 PATIENCE = 0.15  # share of the epochs without progress after which training stops
 PARTIAL_FIT_BATCH = 32
 CLIPPING = 10.0  # largest norm of the gradient
@@ -66,9 +65,10 @@ class ColumnTraining:
     seeds: tuple[int, ...]
     verbose: int = 0
 
-    def make_network(self, columns: list[ColumnCells]) -> ColumnNetwork:
-        """Build networks at their initial weights."""
+    def make_network(self, columns: list[ColumnCells], values: np.ndarray) -> ColumnNetwork:
+        """Build networks at their initial weights, for columns with values."""
         layout = layout_of(columns, N_LOGISTIC)
+        layout = replace(layout, contrasts=tuple(find_contrasts(columns, layout, values)))
         frequencies = np.concatenate([np.zeros(0), *(c.frequencies for c in columns)])
         generator = torch.Generator().manual_seed(self.seeds[0])
         widths = self.widths or WIDTHS
@@ -150,7 +150,7 @@ class ColumnModel:
         `held_out` are the indices of validation rows. Without any, nothing is trained, and the
         columns are independent.
         """
-        network = training.make_network(columns)
+        network = training.make_network(columns, values)
         if not len(held_out) or len(columns) < 2:
             return cls(columns, network.eval().requires_grad_(False))
         cells = torch.from_numpy(to_cells(columns, network.layout, values))
@@ -388,6 +388,7 @@ class ColumnModel:
         return {
             "columns": [dict(vars(column)) for column in self.columns],
             "n_logistic": self.layout.n_logistic,
+            "contrasts": [list(pair) for pair in self.layout.contrasts],
             "widths": list(network.widths),
             "n_networks": network.n_networks,
             "weights": [p.detach().numpy() for p in network.parameters()],
@@ -399,7 +400,8 @@ class ColumnModel:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         columns = [ColumnCells(**column) for column in state["columns"]]
-        layout = layout_of(columns, state["n_logistic"])
+        contrasts = [(one, other, r) for one, other, r in state["contrasts"]]
+        layout = layout_of(columns, state["n_logistic"], contrasts)
         frequencies = torch.ones(sum(layout.n_entries))
         network = ColumnNetwork(layout, frequencies, state["widths"], state["n_networks"])
         for parameter, values in zip(network.parameters(), state["weights"], strict=True):
@@ -442,6 +444,7 @@ class _Conditioning:
         self.width, self.first = parts.widths[0], self.weights[0]
         self.sums = np.zeros((len(values), self.first.shape[1]), np.float32)
         self.sums[:, : self.width] = self.biases[0]
+        self.scores = np.full((len(values), layout.n_columns), np.nan, np.float32)
         for j in range(layout.n_columns):
             known = np.flatnonzero(~np.isnan(values[:, j]))
             if len(known):
@@ -453,14 +456,25 @@ class _Conditioning:
         layout, column = self.layout, self.columns[j]
         added = self.first[layout.first_seen + j]
         if layout.is_scored[j]:
-            scores = column.scores_of(values).astype(np.float32)[:, None]
-            added = added + scores * self.first[layout.first_score + layout.scored.index(j)]
+            scores = column.scores_of(values).astype(np.float32)
+            self.scores[rows, j] = scores
+            added = added + np.outer(
+                scores, self.first[layout.first_score + layout.scored.index(j)]
+            )
         if layout.is_number(j):
-            first = layout.n_indicators + N_RAMPS * (j - layout.n_discrete)
-            added = added + ramps(scores).astype(np.float32) @ self.first[first : first + N_RAMPS]
+            own = ramps(scores[:, None]).astype(np.float32)
+            added = added + own @ self.first[layout.ramps_of(j - layout.n_discrete)]
         else:
             added = added + self.first[layout.starts[j] + column.entry[cells]]
         self.sums[rows] += added
+        for i, (one, other, _) in enumerate(layout.contrasts):
+            if j in (one, other):
+                is_known = ~np.isnan(self.scores[rows, other if j == one else one])
+                both = rows[is_known]
+                contrast = layout.contrast(self.scores[both], i)[:, None].astype(np.float32)
+                slopes = self.first[layout.ramps_of(layout.n_numbers + i)]
+                added = ramps(contrast).astype(np.float32) @ slopes
+                self.sums[both] += added + contrast * self.first[layout.first_contrast + i]
 
     def outputs(self, j: int, rows: np.ndarray) -> Outputs:
         """Outputs for a column of some rows, given what is known."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from skae._training.gradients import DERIVATIVES
 from skae.losses import Objective
 from skae.networks import onednn
 from skae.networks.columns import ColumnLikelihood, ColumnNetwork
@@ -65,7 +66,7 @@ class ColumnGradient:
             self._product(below.transpose(1, 2), grad, out=weight.grad)
             if i:
                 grad = self._product(grad, weight.transpose(1, 2))
-                grad.masked_fill_(below == 0, 0.0)
+                DERIVATIVES[nn.ReLU].backward(grad, below)
 
     def _product(self, a: Tensor, b: Tensor, out: Any = None) -> Tensor:
         """Matrix products of each network."""

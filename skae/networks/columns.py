@@ -55,12 +55,17 @@ class CellLayout:
         Number of columns of numbers with many values: their distribution is a mixture of their
         entries and of `n_logistic` logistic distributions of the score.
     n_logistic : int
+    contrasts : tuple of (int, int, float), default=()
+        Pairs of scored columns that are closely related, with the correlation of their scores. The
+        standardized difference of the scores, as the correlation predicts one from the other, is
+        an input with ramps of its own where both are seen.
     """
 
     n_entries: tuple[int, ...]
     is_scored: tuple[bool, ...]
     n_numbers: int
     n_logistic: int
+    contrasts: tuple[tuple[int, int, float], ...] = ()
 
     @property
     def n_columns(self) -> int:
@@ -96,12 +101,28 @@ class CellLayout:
     @property
     def first_score(self) -> int:
         """First input of the scores, which come after indicators and ramps."""
-        return self.n_indicators + N_RAMPS * self.n_numbers
+        return self.n_indicators + N_RAMPS * (self.n_numbers + len(self.contrasts))
+
+    @property
+    def first_contrast(self) -> int:
+        """First input of the contrasts."""
+        return self.first_score + len(self.scored)
 
     @property
     def first_seen(self) -> int:
         """First input of those that say which columns are seen."""
-        return self.first_score + len(self.scored)
+        return self.first_contrast + len(self.contrasts)
+
+    def ramps_of(self, i: int) -> slice:
+        """Inputs of the ramps of a number or, after all numbers, of a contrast."""
+        first = self.n_indicators + N_RAMPS * i
+        return slice(first, first + N_RAMPS)
+
+    def contrast(self, scores: Any, i: int) -> Any:
+        """Standardized difference of two scores, of scores (..., n_columns)."""
+        one, other, correlation = self.contrasts[i]
+        difference = scores[..., one] - correlation * scores[..., other]
+        return (difference / math.sqrt(1 - correlation**2)).clip(-3, 3)
 
     @property
     def n_inputs(self) -> int:
@@ -228,10 +249,16 @@ class ColumnNetwork(SelfRunning):
         shown = seen[..., :n]
         index = entry[:, :n].long() + torch.tensor(layout.starts[:n], device=cells.device)
         x.scatter_(-1, index.expand(shown.shape), shown)
-        if layout.n_numbers:
-            own = ramps(score[:, n:, None]) * seen[..., n:, None]
-            x[..., layout.n_indicators : layout.first_score] = own.flatten(-2)
-        x[..., layout.first_score : layout.first_seen] = (score * seen)[..., layout.scored]
+        x[..., layout.first_score : layout.first_contrast] = (score * seen)[..., layout.scored]
+        ramped, shown = score[:, n:], seen[..., n:]
+        if layout.contrasts:
+            one, other = ([pair[i] for pair in layout.contrasts] for i in (0, 1))
+            several = [layout.contrast(score, i) for i in range(len(one))]
+            contrasts, both = torch.stack(several, dim=-1), seen[..., one] * seen[..., other]
+            x[..., layout.first_contrast : layout.first_seen] = contrasts * both
+            ramped, shown = torch.cat([ramped, contrasts], -1), torch.cat([shown, both], -1)
+        own = ramps(ramped[..., None]) * shown[..., None]
+        x[..., layout.n_indicators : layout.first_score] = own.flatten(-2)
         x[..., layout.first_seen :] = seen
         return x
 
