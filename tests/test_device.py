@@ -33,6 +33,7 @@ from skae import (
     LatentDimensionSearch,
     SparseAutoencoder,
     StackedAutoencoder,
+    TableAutoencoder,
     VAETransformer,
 )
 
@@ -194,6 +195,55 @@ def test_a_regressor_agrees_with_the_cpu(device):
         for place in ("cpu", device)
     )
     assert_close(there.predict(X), here.predict(X), 10 * FITS)
+
+
+# -- tables --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed():
+    """178 rows of numbers and a category, a tenth of the cells gaps."""
+    X, y = load_wine(return_X_y=True)
+    cells = np.column_stack([X[:, :4], y])
+    return np.where(np.random.default_rng(0).random(cells.shape) < 0.1, np.nan, cells)
+
+
+def make_table(device, **params):
+    return TableAutoencoder(
+        **{"categorical_features": [4], "max_epochs": 3, "random_state": 0, **params}, device=device
+    )
+
+
+def test_a_table_is_trained_on_the_device(mixed, device):
+    table = make_table(device, max_epochs=60).fit(mixed)
+    assert np.mean(table.loss_curve_[-10:]) < np.mean(table.loss_curve_[:10])
+    weight = next(table.autoencoder_.net_.module_.parameters())
+    assert weight.device.type == torch.device(device).type
+    assert not np.isnan(table.impute(mixed)).any()
+    assert np.isfinite(table.transform(mixed)).all()
+    assert np.isfinite(table.score_samples(mixed)).all()
+    assert not np.isnan(table.sample(50, random_state=0)).any()
+
+
+def test_fits_of_a_table_repeat(mixed, device):
+    once, again = (make_table(device).fit(mixed) for _ in range(2))
+    np.testing.assert_array_equal(once.transform(mixed), again.transform(mixed))
+    np.testing.assert_array_equal(once.sample(20, random_state=0), again.sample(20, random_state=0))
+
+
+def test_a_pickled_table_keeps_the_device(mixed, device):
+    table = make_table(device).fit(mixed)
+    loaded = pickle.loads(pickle.dumps(table))
+    np.testing.assert_array_equal(loaded.transform(mixed), table.transform(mixed))
+    np.testing.assert_array_equal(loaded.impute(mixed), table.impute(mixed))
+
+
+def test_a_table_is_trained_in_parts_on_the_device(mixed, device):
+    table = make_table(device)
+    for part in np.array_split(mixed, 2):
+        table.partial_fit(part)
+    assert table.n_samples_ == len(mixed)
+    assert np.isfinite(table.transform(mixed)).all()
 
 
 # -- methods of fitted estimators ------------------------------------------------------

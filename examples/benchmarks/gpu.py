@@ -21,6 +21,9 @@ Sections, each with its own time limit:
 *compare* and *search*: `skae.compare`, and `skae.LatentDimensionSearch`, which trains its folds in
 one batch.
 
+*tables*: a fit of `skae.TableAutoencoder` to 50,000 rows with a category and gaps, and
+``sample(10_000)``, which is computed on the processor in both columns.
+
 Every measurement is made on the processor and on the device, once each, after a small fit that is
 not timed. The device is synchronised before the clock starts and before it stops. With
 ``--device cpu`` both columns are the processor. A section that takes too long is ended; what it
@@ -52,7 +55,7 @@ from sklearn.datasets import load_breast_cancer
 from skorch.callbacks import Callback
 from speed import Record, make_rows, print_table, seconds_of, shown, usable_cores
 
-from skae import AutoencoderTransformer, LatentDimensionSearch, compare
+from skae import AutoencoderTransformer, LatentDimensionSearch, TableAutoencoder, compare
 from skae._data.seeds_and_devices import resolve_device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +63,8 @@ LIMIT = 465  # seconds of all sections; imports and output take some more
 IMAGE_SECONDS = 30  # of training, on each device
 N_COMPONENTS = 30  # of images
 HIDDEN = 1000, 500, 250
+TABLE_ROWS = 50_000
+DRAWN_ROWS = 10_000
 QUICK_TEST = "test_the_network_is_on_the_device"
 
 
@@ -303,13 +308,48 @@ def run_search(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record | {"quality_is": "best score"})
 
 
+def mixed_rows(n_rows: int) -> np.ndarray:
+    """Numbers, a category of ten values in the last column, and a tenth of the cells gaps."""
+    X = make_rows(n_rows, 16).astype(np.float64)
+    X[:, -1] = np.digitize(X[:, 0], np.quantile(X[:, 0], np.arange(0.1, 1, 0.1)))
+    return np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+
+
+def run_tables(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit a table with a category and gaps, and draw rows, which is done on the processor."""
+    X = mixed_rows(200 if args.quick else TABLE_ROWS)
+    n_epochs, n_drawn = (2, 20) if args.quick else ("auto", DRAWN_ROWS)
+
+    def make(device: str) -> Callable[[], Any]:
+        model = TableAutoencoder(
+            8, categorical_features=[15], max_epochs=n_epochs, device=device, random_state=0
+        )
+        return partial(model.fit, X)
+
+    record = measure_both(f"TableAutoencoder: {len(X):,} x {X.shape[1]}, k = 8", make, args)
+    models, some = record.pop("results"), X[:2000]
+    for where, model in models.items():
+        record[f"{where}_quality"] = float(model.score_samples(some).mean())
+    n_epochs = len(models["device"].loss_curve_)
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "log-likelihood, nats"})
+
+    def draw(device: str) -> Callable[[], Any]:
+        model = models["cpu" if device == "cpu" else "device"]
+        return partial(model.sample, n_drawn, random_state=0)
+
+    record = measure_both(f"sample({n_drawn:,}) of it", draw, args)
+    del record["results"]
+    records.append(record)
+
+
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
     "tests": (75, run_tests),
-    "fits": (150, run_fits),
-    "defaults": (90, run_defaults),
-    "images": (90, run_images),
+    "fits": (130, run_fits),
+    "defaults": (80, run_defaults),
+    "images": (80, run_images),
     "compare": (30, run_compare),
     "search": (30, run_search),
+    "tables": (40, run_tables),
 }
 
 

@@ -80,7 +80,7 @@ class AutoencoderImputer(TransformerMixin, TableModel):
         column_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
         n_networks: int = 2,
         lr: float = 2e-3,
-        weight_decay: float = 0.3,
+        weight_decay: float = 0.1,
         batch_size: int | Literal["auto"] = "auto",
         max_epochs: int | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,

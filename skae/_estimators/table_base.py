@@ -55,7 +55,7 @@ class TableModel(PicklingMixin, BaseEstimator):
         averaged.
     lr : float, default=2e-3
         Largest learning rate of these networks.
-    weight_decay : float, default=0.3
+    weight_decay : float, default=0.1
         Strength with which their weights are pulled towards zero.
     batch_size : int or "auto", default="auto"
         Rows per training step; "auto" is 128 for these networks.
@@ -321,7 +321,7 @@ class TableModel(PicklingMixin, BaseEstimator):
         n_imputations : int, default=None
             None fills each gap with its mean (numbers and dates) or its likeliest category, given
             the rest of the row. An int draws all gaps of a row together, so many times: multiple
-            imputation [1]_.
+            imputation [2]_.
         random_state : int, RandomState instance or None, default=None
             Of the draws.
 
@@ -332,7 +332,7 @@ class TableModel(PicklingMixin, BaseEstimator):
 
         References
         ----------
-        .. [1] Rubin (1987). Multiple imputation for nonresponse in surveys.
+        .. [2] Rubin (1987). Multiple imputation for nonresponse in surveys.
            https://doi.org/10.1002/9780470316696
         """
         table = self._open(X)
