@@ -88,13 +88,14 @@ class TableAutoencoder(FramesOut, TableModel):
     The model has two parts.
 
     *Columns.* Networks predict each column from any other columns. They are trained on rows of
-    which a random set of columns is hidden; gaps are hidden too, and count nothing: the objective
-    is the mean negative log-likelihood of the hidden cells that were observed, each with the same
-    weight. A category has a softmax. A number is mapped to a normal scale by its ranks; its
-    distribution is a mixture of four logistic distributions and of eight intervals of equal
-    frequency, over the distinct training values (or 1,000 intervals between them). So rounding,
-    repeated values and bounds are kept. A number of at most 30 distinct values has a
-    probability for each value. `sample`, `impute` and `score_samples` use this part.
+    which a random set of columns is hidden; gaps are hidden too, and count nothing: the loss of a
+    row is the sum of the negative log-likelihoods of its hidden cells that were observed, divided
+    by the number of its hidden columns. A category has a softmax. A number is mapped to a normal
+    scale by its ranks; its distribution is a mixture of four logistic distributions and of eight
+    intervals of equal frequency, over the distinct training values (or 1,000 intervals between
+    them). So rounding, repeated values and bounds are kept. A number of at most 30 distinct values
+    has a probability for each value. Where two numbers determine each other closely, their
+    difference is an input, too. `sample`, `impute` and `score_samples` use this part.
 
     *Codes.* Each number becomes its standard score, each category an indicator over the root of
     its frequency. Principal components of these coordinates are the factor analysis of mixed

@@ -78,7 +78,7 @@ def frame():
 @pytest.fixture(scope="module")
 def fitted(frame):
     """Fitted once: no test changes it."""
-    return TableAutoencoder(random_state=0, max_epochs=30, n_networks=2).fit(frame)
+    return TableAutoencoder(random_state=0, max_epochs=100, n_networks=2).fit(frame)
 
 
 def equal(one, other):
