@@ -35,6 +35,9 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     computes in `dtype`; centring, scaling and all linear maps are computed in float64, so that
     raw columns of different units keep their precision. Rows are not checked: NaN stays NaN.
 
+    Of a `TableAutoencoder`, "transform" is exported. Its input are the numbers that `to_numbers`
+    returns: categories as codes, NaN in gaps, which the model fills as the estimator does.
+
     Parameters
     ----------
     estimator : estimator of skae
@@ -55,9 +58,9 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If there is no such method or dtype.
+        If there is no such method or dtype, or if the method of a table is not exported.
     TypeError
-        If the estimator is not one of skae.
+        If the estimator is not one of skae, or has no codes.
     ImportError
         If onnx is absent: ``pip install 'skae[export]'``. Your own networks and activations are
         exported by torch, which also needs onnxscript.
@@ -92,8 +95,8 @@ def _check(estimator: Any, method: str, dtype: str) -> None:
             raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}.")
     if not hasattr(estimator, "_as_module"):
         raise TypeError(
-            f"{estimator!r} is no estimator of skae; skl2onnx exports scikit-learn's, and "
-            "onnx.compose.merge_models joins models."
+            f"{estimator!r} is no estimator of skae with codes, which alone can be exported; "
+            "skl2onnx exports scikit-learn's, and onnx.compose.merge_models joins models."
         )
     check_is_fitted(estimator)
 
@@ -126,8 +129,10 @@ def _write(onnx: Any, steps: nn.Sequential, dtype: str, n_in: int, n_out: int) -
     """Write the graph of steps that skae knows."""
     graph = _Graph(onnx)
     last = "X"
+    step: Any
     for step in steps:
-        last = WRITERS[type(step)](graph, last, step)
+        writer = WRITERS.get(type(step))
+        last = writer(graph, last, step) if writer else step.write(graph, last)
     graph.nodes[-1].output[:] = ["Y"]
     helper = onnx.helper
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

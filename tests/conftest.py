@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side share the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave the core to others
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -18,10 +19,12 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
+    AutoencoderImputer,
     AutoencoderTransformer,
     DenoisingAutoencoder,
     SparseAutoencoder,
     StackedAutoencoder,
+    TableAutoencoder,
     VAETransformer,
 )
 from skae._data.seeds_and_devices import resolve_device
@@ -34,6 +37,8 @@ ESTIMATORS = [
     SparseAutoencoder(random_state=0),
     StackedAutoencoder(random_state=0),
 ]
+# Those that take tables with categories and gaps.
+TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]
 # For tests in which the quality of the fit does not matter.
 FAST = {"max_epochs": 3}
 
@@ -50,6 +55,25 @@ def make_fast(**params):
 
 def name_of(estimator):
     return type(estimator).__name__
+
+
+def table_of_wine():
+    """178 rows of numbers, categories, booleans and dates, with gaps. Kept pickles rely on it."""
+    X = load_wine().data
+    days = np.datetime64("2020-01-01") + X[:, 12].astype(int)
+    frame = pd.DataFrame(
+        {
+            "alcohol": X[:, 0],
+            "ash": pd.array(X[:, 4].round().astype(int), dtype="Int64"),
+            "colour": np.where(X[:, 9] > 5, "deep", np.where(X[:, 9] > 3, "medium", "pale")),
+            "hue": pd.cut(X[:, 10], [0, 0.8, 1.1, 2], labels=["low", "middle", "high"]),
+            "strong": pd.array(X[:, 0] > 13, dtype="boolean"),
+            "day": pd.to_datetime(days).tz_localize("Europe/Berlin"),
+        }
+    )
+    for j, name in enumerate(frame):
+        frame.loc[j :: 7 + j, name] = None
+    return frame
 
 
 class Fail(Callback):

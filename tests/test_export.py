@@ -6,9 +6,10 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from conftest import OwnModule, assert_close, fast, make_fast, suited
+from conftest import OwnModule, assert_close, fast, make_fast, suited, table_of_wine
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -16,7 +17,7 @@ from sklearn.preprocessing import minmax_scale
 from torch import nn
 
 import skae
-from skae import AutoencoderTransformer, VAETransformer
+from skae import AutoencoderImputer, AutoencoderTransformer, TableAutoencoder, VAETransformer
 from skae.export import METHODS, to_onnx
 from skae.networks import ACTIVATIONS
 
@@ -141,6 +142,129 @@ def test_own_modules(kind, params, method, wine):
     estimator = fast(kind(random_state=0), early_stopping=False)
     estimator.set_params(**suited(estimator, params)).fit(wine)
     assert_runs_as(estimator, method, wine)
+
+
+# -- tables ------------------------------------------------------------------------
+
+TABLES = {
+    "default": {},
+    "infrequent categories": {"max_categories": 2, "handle_unknown": "infrequent_if_exist"},
+    "numbers as categories": {"categorical_features": ["ash"]},
+    "networks": {"n_networks": 3, "column_layer_sizes": (8, 5)},
+    "linear": {"hidden_layer_sizes": (), "n_components": 4},
+    "whitened": {"whiten": True},
+    "all columns": {"n_components": None},
+    "untrained": {"max_epochs": 1},
+}
+
+
+def fit_table(X, **params):
+    settings = {"random_state": 0, "max_epochs": 5, "column_layer_sizes": 8, **params}
+    return TableAutoencoder(**settings).fit(X)
+
+
+def assert_table_runs_as(table, X, gaps=1e-4, complete=1e-5):
+    """One model answers as `transform` does, whatever the number of rows."""
+    numbers, expected = table.to_numbers(X), table.transform(X)
+    is_complete = ~np.isnan(numbers[:, table._modelled]).any(axis=1)
+    scale = np.sqrt(table.explained_variance_.max()) or 1.0
+    for dtype, factor in (("float32", 1), ("float64", 1e-2)):
+        model = to_onnx(table, dtype=dtype)
+        Z = run(model, numbers.astype(dtype))
+        assert Z.dtype == dtype
+        assert Z.shape == expected.shape
+        errors = np.abs(Z - expected).max(axis=1)
+        assert errors.max() <= gaps * factor * scale
+        assert errors[is_complete].max(initial=0) <= complete * factor * scale
+        np.testing.assert_allclose(run(model, numbers[:1].astype(dtype)), Z[:1], atol=gaps * scale)
+
+
+@pytest.mark.parametrize("variant", TABLES)
+def test_codes_of_tables(variant):
+    X = table_of_wine()
+    table = fit_table(X, **TABLES[variant])
+    assert np.isnan(table.to_numbers(X)).any(axis=1).mean() > 0.3
+    assert_table_runs_as(table, X)
+    assert_table_runs_as(table, X.dropna())
+    assert_table_runs_as(table, pd.DataFrame({name: [None] for name in X}))
+
+
+def test_a_table_of_many_values_and_networks_that_have_learnt(cancer):
+    X = pd.DataFrame(np.vstack([cancer[:, :6], cancer[:, :6] + 0.013])).round(3)
+    X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1)
+    X["kind"] = np.where(X[0] > 0, "large", "small")
+    X.columns = X.columns.astype(str)
+    table = fit_table(X, column_layer_sizes=32, max_epochs=15)
+    assert max(column.n_cells for column in table._column_model.columns) > 700
+    assert_table_runs_as(table, X)
+    beyond = X.assign(**{"0": 1e3, "1": -1e3})
+    assert_table_runs_as(table, beyond)
+
+
+ODD_TABLES = {
+    "one number": lambda: pd.DataFrame({"a": np.arange(60.0) ** 2}),
+    "one category": lambda: pd.DataFrame({"a": ["x", "y", None] * 20}),
+    "categories": lambda: pd.DataFrame({"a": ["x", "y"] * 30, "b": ["u", "v", None] * 20}),
+    "few values": lambda: pd.DataFrame({"a": [1, 2, None] * 20, "b": [0.5, 2, 3, 4] * 15}),
+    "constant and empty": lambda: pd.DataFrame({"a": [7] * 60, "b": [None] * 60, "c": range(60)}),
+    "all constant": lambda: pd.DataFrame({"a": [7.5] * 60}),
+    "equal ranks": lambda: pd.DataFrame(
+        {"a": [*range(35), *[40] * 30_000, None], "b": [*range(30_000), *[5] * 36]}
+    ),
+    "an array": lambda: np.where(np.eye(60)[:, :4] > 0, np.nan, np.arange(240.0).reshape(60, 4)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("case", ODD_TABLES)
+def test_codes_of_odd_tables(case):
+    X = ODD_TABLES[case]()
+    assert_table_runs_as(fit_table(X, n_components=1, max_epochs=1), X)
+
+
+def test_numbers_can_be_made_without_skae():
+    """Of what `columns_` says."""
+    X = table_of_wine()
+    table = fit_table(X, max_categories=2)
+    columns = {column["name"]: column for column in table.columns_}
+    numbers = pd.DataFrame(index=X.index)
+    for name, column in columns.items():
+        if "categories" in column:
+            codes = dict(zip(column["categories"], column["codes"], strict=True))
+            numbers[name] = X[name].map(codes, na_action="ignore").astype("float64")
+        elif column["kind"] == "date":
+            days = X[name].dt.tz_convert("UTC").dt.tz_localize(None)
+            numbers[name] = (days - column["origin"]) / column["step"]
+        else:
+            numbers[name] = X[name].astype("float64")
+    assert max(columns["colour"]["codes"]) == 1
+    assert len(columns["colour"]["categories"]) == 3
+    np.testing.assert_array_equal(numbers, table.to_numbers(X))
+    assert_close(run(to_onnx(table), numbers.to_numpy(np.float32)), table.transform(X), 1e-4)
+
+
+def test_export_leaves_a_table_alone_and_repeats():
+    table = fit_table(table_of_wine())
+    before = joblib.hash(table)
+    models = [to_onnx(table) for _ in range(2)]
+    assert models[0] == models[1]
+    assert joblib.hash(table) == before
+    assert models[0].doc_string == "TableAutoencoder.transform"
+    (given,) = models[0].graph.input
+    assert given.type.tensor_type.shape.dim[1].dim_value == 6
+
+
+def test_what_is_not_exported_of_tables_is_refused():
+    X = table_of_wine()
+    table = fit_table(X)
+    for method in ("inverse_transform", "reconstruct"):
+        with pytest.raises(ValueError, match=f"method='{method}' of a Table.*only 'transform'"):
+            to_onnx(table, method)
+    imputer = AutoencoderImputer(max_epochs=1, column_layer_sizes=4).fit(X)
+    with pytest.raises(TypeError, match=r"AutoencoderImputer\(.*no estimator of skae with codes"):
+        to_onnx(imputer)
+    with pytest.raises(NotFittedError):
+        TableAutoencoder().to_numbers(X)
 
 
 # -- the model ---------------------------------------------------------------------

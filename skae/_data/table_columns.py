@@ -11,18 +11,22 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from skae._data.table_cells import (
     CATEGORICAL,
+    DATES,
     DURATIONS,
     LARGEST_TICK,
     PER_DAY,
     TIMES,
+    ZONED,
     Cells,
     Form,
     has_several_number_types,
     read_objects,
 )
 from skae._data.table_frames import Table, fill_column, open_table, write_column, write_table
+from skae._data.table_state import describe, put_off, restore
 
 MAX_VALUES = 5  # of a column in a message
+LAZY = ("dtype", "declared")  # parts of a form that only tables of its library need
 STEPS_PER_DAY = (1, 24, 1440, 86_400, 86_400 * 10**3, 86_400 * 10**6, 86_400 * 10**9)
 
 
@@ -51,7 +55,17 @@ class Column:
     @property
     def dtype(self) -> Any:
         """Dtype of the column in its library."""
-        return self.form.dtype
+        return restore(self.form.dtype)
+
+    @property
+    def ticks(self) -> tuple[Any, Any]:
+        """Offset and step of dates as values of numpy; integers for periods."""
+        unit: Any = self.form.unit
+        offset, step = int(self.offset), self.step
+        if unit not in PER_DAY:
+            return offset, step
+        kind: Any = np.datetime64 if self.form.span in (DATES, ZONED) else np.timedelta64
+        return kind(offset, unit), np.timedelta64(step, unit)
 
     @property
     def is_category(self) -> bool:
@@ -129,6 +143,7 @@ class TableColumns:
         error, too, if decoding gives another value: that of an infrequent category, or one
         between those that the dtype or the dates of the column can have.
         """
+        self._restore_dtypes()
         column = self.columns[i]
         label = f"condition on column {column.name!r}"
         cells = read_objects([value], column.form, label, column.sort in CATEGORICAL)
@@ -179,6 +194,7 @@ class TableColumns:
             Its index is used, if it has one.
         """
         values = self._check_values(values)
+        self._restore_dtypes()
         if index is None and self.library == "pandas" and hasattr(template, "iloc"):
             index = template.index
         written = [
@@ -191,6 +207,8 @@ class TableColumns:
         """X with its gaps decoded from values; all other cells are those of X."""
         table = self._open(X)
         values = self._check_values(values)
+        if table.library == self.library:
+            self._restore_dtypes()
         filled = []
         for i, column in enumerate(self.columns):
             native = table.columns[i]
@@ -216,12 +234,30 @@ class TableColumns:
         return mask
 
     def __getstate__(self) -> dict[str, Any]:
-        columns = [{**vars(c), "form": dict(vars(c.form))} for c in self.columns]
-        return {**vars(self), "columns": columns}
+        columns = [
+            {name: describe(part) for name, part in vars(column).items()}
+            | {"form": {name: describe(part) for name, part in vars(column.form).items()}}
+            for column in self.columns
+        ]
+        return {**vars(self), "columns": columns, "header": describe(self.header)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        columns = [Column(**{**c, "form": Form(**c["form"])}) for c in state["columns"]]
-        vars(self).update({**state, "columns": columns})
+        columns = []
+        for plain in state["columns"]:
+            form = {
+                name: put_off(part) if name in LAZY else restore(part)
+                for name, part in plain["form"].items()
+            }
+            parts = {name: restore(part) for name, part in plain.items() if name != "form"}
+            columns.append(Column(**parts, form=Form(**form)))
+        vars(self).update({**state, "columns": columns, "header": put_off(state["header"])})
+
+    def _restore_dtypes(self) -> None:
+        """Make the dtypes and the header, of which a loaded model has descriptions only."""
+        for column in self.columns:
+            made = {name: restore(getattr(column.form, name)) for name in LAZY}
+            column.form = replace(column.form, **made)
+        self.header = restore(self.header)
 
     def _open(self, X: Any) -> Table:
         table = open_table(X)

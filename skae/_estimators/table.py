@@ -12,6 +12,7 @@ import torch
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from skae._data.estimator_rollback import all_or_nothing
 from skae._data.frames import FramesOut, check_code_names
@@ -23,8 +24,10 @@ from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._estimators.table_base import TableModel
+from skae._latent.column_graph import ToCoordinates
 from skae._latent.column_model import ColumnModel
 from skae._latent.famd import FamdCoordinates
+from skae.networks.inference import Cast
 
 CODE_PARAMETERS = (
     "n_components",
@@ -323,6 +326,34 @@ class TableAutoencoder(FramesOut, TableModel):
         """
         coordinates = self._to_coordinates(self._values(X))
         return self.autoencoder_.transform(coordinates)
+
+    def to_numbers(self, X: Any) -> np.ndarray:
+        """Encode the cells of a table as numbers, which is what an ONNX model takes.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_samples, n_features), float64
+            Numbers as they are; categories and booleans as the "codes" of `columns_`; dates,
+            durations and times as ``(date - origin) / step``; 0 in constant columns; NaN in gaps
+            and where a category is unknown.
+        """
+        table = self._open(X)
+        return self._columns.encode(table)
+
+    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+        """`transform` of the result of `to_numbers`, as steps of an ONNX model."""
+        if method != "transform":
+            raise ValueError(
+                f"method={method!r} of a TableAutoencoder cannot be exported, only 'transform' "
+                "can: an ONNX model returns no frame. Use the estimator itself."
+            )
+        columns = ToCoordinates(self._column_model, self._coordinates, self._modelled, dtype)
+        codes = self.autoencoder_._as_module(method, dtype)
+        return nn.Sequential(Cast(torch.float64), columns, *codes)
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode codes.

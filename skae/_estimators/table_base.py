@@ -78,8 +78,10 @@ class TableModel(PicklingMixin, BaseEstimator):
     columns_ : list of dict
         What was learnt of each column: its "name", which is its position in an array; its
         "kind", which is "number", "category", "ordered", "boolean", "date" (also times and
-        durations), "constant" or "empty"; and the "categories" of those that have some, in the
-        order of their codes, infrequent ones included.
+        durations), "constant" or "empty"; of those that have categories, the "categories", each
+        with its number in "codes", which infrequent ones share; and of dates the "origin", which
+        is the earliest, and the "step" in which they are counted, as values of numpy (those with
+        a time zone in UTC, periods as integers).
     n_samples_ : int
         Number of training rows.
     n_features_in_ : int
@@ -293,8 +295,11 @@ class TableModel(PicklingMixin, BaseEstimator):
         columns = []
         for column in self._columns.columns:
             learnt = {"name": column.name, "kind": column.kind}
-            if column.is_category:
+            if column.codes is not None and column.is_category:
                 learnt["categories"] = list(column.categories or [])
+                learnt["codes"] = column.codes.tolist()
+            elif column.kind == "date":
+                learnt["origin"], learnt["step"] = column.ticks
             columns.append(learnt)
         return columns
 

@@ -33,6 +33,7 @@ SMALLEST = 1e-30  # probability
 N_RAMPS = 16
 EDGES = [-3.0, *(NormalDist().inv_cdf(i / N_RAMPS) for i in range(1, N_RAMPS)), 3.0]
 RAMPS = EDGES[:-1], [b - a for a, b in pairwise(EDGES)]
+LARGEST_CONTRAST = 3.0
 FAR = 60.0  # differences of logits beyond which a probability is zero
 
 
@@ -122,7 +123,8 @@ class CellLayout:
         """Standardized difference of two scores, of scores (..., n_columns)."""
         one, other, correlation = self.contrasts[i]
         difference = scores[..., one] - correlation * scores[..., other]
-        return (difference / math.sqrt(1 - correlation**2)).clip(-3, 3)
+        scale = math.sqrt(1 - correlation**2)
+        return (difference / scale).clip(-LARGEST_CONTRAST, LARGEST_CONTRAST)
 
     @property
     def n_inputs(self) -> int:

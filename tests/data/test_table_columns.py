@@ -204,6 +204,35 @@ def test_columns_can_be_pickled(make):
     assert_same(restored.decode(columns.encode(X), template=X), X)
 
 
+def is_plain(part):
+    """Whether it consists of what any library reads."""
+    if isinstance(part, dict):
+        return all(type(key) is str for key in part) and all(map(is_plain, part.values()))
+    if type(part) is list:
+        return all(map(is_plain, part))
+    is_array = type(part) is np.ndarray and not part.dtype.hasobject
+    return is_array or part is None or type(part) in (str, int, float, bool)
+
+
+@each_table
+def test_the_state_is_plain_and_gives_the_same_table(make):
+    X = make()
+    columns = TableColumns.learn(X)
+    state = columns.__getstate__()
+    assert is_plain(state)
+    loaded = TableColumns.__new__(TableColumns)
+    loaded.__setstate__(state)
+    assert repr(loaded.__getstate__()) == repr(state)  # also of dtypes that are not made yet
+    encoded = columns.encode(X)
+    np.testing.assert_array_equal(loaded.encode(X), encoded)
+    assert_same(loaded.decode(encoded, template=X), X)
+    assert repr(loaded.__getstate__()) == repr(state)
+    filled = columns.with_gaps_filled(X, np.nan_to_num(encoded))
+    loaded.__setstate__(state)
+    assert_same(loaded.with_gaps_filled(X, np.nan_to_num(encoded)), filled)
+    assert [column.dtype for column in loaded.columns] == [c.dtype for c in columns.columns]
+
+
 @each_table
 def test_the_table_is_left_alone(make):
     X = make()
@@ -741,6 +770,12 @@ def test_odd_tables(make, kinds):
         assert got.index.equals(X.index)
         assert (got.dtypes == X.dtypes).all()
     np.testing.assert_array_equal(columns.encode(columns.with_gaps_filled(X, encoded)), encoded)
+    assert is_plain(columns.__getstate__())
+    np.testing.assert_array_equal(copy.deepcopy(columns).encode(got), encoded)
+    again = copy.deepcopy(columns).decode(encoded, template=X)
+    np.testing.assert_array_equal(columns.encode(again), encoded)
+    if isinstance(X, pd.DataFrame):
+        pd.testing.assert_frame_equal(again, got)
 
 
 @pytest.mark.parametrize(

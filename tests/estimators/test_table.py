@@ -191,7 +191,63 @@ def test_columns_say_what_was_learnt(fitted):
     ]
     assert columns["size"]["categories"] == ["small", "middle", "large"]
     assert columns["colour"]["categories"] == ["blue", "red"]
+    assert columns["size"]["codes"] == [0, 1, 2]
     assert "categories" not in columns["day"]
+    assert columns["day"]["step"] == np.timedelta64(1, "D")
+
+
+def test_cells_as_numbers(fitted, frame):
+    numbers = fitted.to_numbers(frame)
+    assert numbers.dtype == np.float64
+    assert np.array_equal(np.isnan(numbers), frame.isna())
+    columns = {column["name"]: column for column in fitted.columns_}
+    at = dict(zip(frame, numbers.T, strict=True))
+    np.testing.assert_array_equal(at["weight"], frame["weight"])
+    np.testing.assert_array_equal(at["size"], frame["size"].cat.codes.replace(-1, np.nan))
+    assert set(at["same"]) == {0.0}
+    since = (frame["day"] - columns["day"]["origin"]) / columns["day"]["step"]
+    np.testing.assert_array_equal(at["day"], since)
+    assert np.isnan(fitted.to_numbers(frame.assign(colour="green"))[:, 3]).all()
+
+
+def test_infrequent_categories_share_a_code(frame):
+    X = frame.assign(colour=np.resize(["a", "b", "c", "a", "d", "a"], len(frame)))
+    table = quick(max_categories=2, handle_unknown="infrequent_if_exist").fit(X)
+    (column,) = [each for each in table.columns_ if each["name"] == "colour"]
+    assert dict(zip(column["categories"], column["codes"], strict=True)) == {
+        "a": 0,
+        "b": 1,
+        "c": 1,
+        "d": 1,
+    }
+    assert table.to_numbers(X.assign(colour="new"))[0, 3] == 1
+
+
+DATES = {
+    "moments": ([dt.datetime(2020, 1, 1, i % 24) for i in range(30)], "datetime64"),
+    "zones": ([dt.datetime(2020, 1, 1, i % 24, tzinfo=ZONE) for i in range(30)], "datetime64"),
+    "durations": ([dt.timedelta(hours=i) for i in range(30)], "timedelta64"),
+    "times": ([dt.time(i % 24) for i in range(30)], "timedelta64"),
+    "periods": (pd.period_range("2020-01", periods=30, freq="M"), "int"),
+}
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_have_an_origin_and_a_step(kind):
+    values, name = DATES[kind]
+    X = pd.DataFrame({"t": values, "b": range(30)})
+    table = quick(n_components=1).fit(X)
+    origin, step = (table.columns_[0][key] for key in ("origin", "step"))
+    assert type(origin).__name__ == name
+    ticks = origin + table.to_numbers(X)[:, 0].astype(int) * step
+    if kind == "moments":
+        np.testing.assert_array_equal(ticks, X["t"].to_numpy())
+    if kind == "zones":
+        assert origin == np.datetime64("2019-12-31T23:00")
+    if kind == "times":
+        assert ticks[3] == np.timedelta64(3, "h")
+    if kind == "periods":
+        assert ticks.tolist() == [period.ordinal for period in values]
 
 
 # -- Pipelines, searches, pickles --------------------------------------------------
@@ -459,7 +515,12 @@ def test_whole_numbers_are_categories_where_listed():
     by_default = quick().fit(X)
     listed = quick(categorical_features=["code"]).fit(X)
     assert [c["kind"] for c in by_default.columns_] == ["number", "number"]
-    assert listed.columns_[0] == {"name": "code", "kind": "category", "categories": [10, 20, 30]}
+    assert listed.columns_[0] == {
+        "name": "code",
+        "kind": "category",
+        "categories": [10, 20, 30],
+        "codes": [0, 1, 2],
+    }
     assert set(listed.reconstruct(X)["code"]) <= {10, 20, 30}
     assert listed.reconstruct(X)["code"].dtype == X["code"].dtype
 

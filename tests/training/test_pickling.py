@@ -8,14 +8,28 @@ import io
 import pickle
 import pickletools
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from zipfile import BadZipFile
 
 import joblib
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
-from conftest import ESTIMATORS, OwnModule, assert_close, fast, name_of, suited
+from conftest import (
+    ESTIMATORS,
+    TABLE_ESTIMATORS,
+    OwnModule,
+    assert_close,
+    fast,
+    name_of,
+    suited,
+    table_of_wine,
+)
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KernelDensity
@@ -287,13 +301,17 @@ KEPT = sorted((Path(__file__).parents[1] / "pickles").glob("*/*.pkl"))
 def test_pickles_of_earlier_releases_load(path):
     answers = np.load(path.with_suffix(".npz"))
     estimator = pickle.loads(path.read_bytes())
+    X = answers["X"] if "X" in answers else table_of_wine()[::20]
     for method in answers.keys() - {"X"}:
-        assert_close(getattr(estimator, method)(answers["X"]), answers[method], 1e-5)
+        assert_close(getattr(estimator, method)(X), answers[method], 1e-5)
+    if "X" not in answers:
+        assert (estimator.impute(X).dtypes == X.dtypes).all()
 
 
 def test_a_pickle_of_every_estimator_is_kept():
     """Otherwise run `python tests/pickles/make.py`."""
-    assert {path.stem for path in KEPT} >= {name_of(estimator) for estimator in ESTIMATORS}
+    every = {name_of(estimator) for estimator in [*ESTIMATORS, *TABLE_ESTIMATORS]}
+    assert {path.stem for path in KEPT} >= every
 
 
 def refused(estimator, state):
@@ -538,3 +556,169 @@ def test_what_callbacks_record_survives(quick, wine):
     assert len(loaded.net_.history[0, "batches"]) > 0
     assert loaded.loss_curve_ == quick.loss_curve_
     assert isinstance(loaded.loss_curve_, list)
+
+
+# -- tables ------------------------------------------------------------------------
+
+AS_FRAMES = {
+    "pandas": lambda frame: frame,
+    "polars": lambda frame: pl.from_pandas(frame).with_columns(
+        pl.col("hue").cast(pl.String).cast(pl.Enum(["low", "middle", "high"]))
+    ),
+    "pyarrow": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
+}
+each_library = pytest.mark.parametrize("library", AS_FRAMES)
+
+
+@pytest.fixture(scope="module", params=TABLE_ESTIMATORS, ids=name_of)
+def of_table(request):
+    """Every estimator of tables, fitted once: no test changes it."""
+    return fast_table(request.param).fit(table_of_wine())
+
+
+def fast_table(estimator):
+    return clone(estimator).set_params(max_epochs=2, column_layer_sizes=(4,))
+
+
+def assert_same_of_tables(one, other, X):
+    assert one.columns_ == other.columns_
+    assert np.array_equal(one.score_samples(X), other.score_samples(X))
+    for method in ("impute", "reconstruct"):
+        if hasattr(one, method):
+            assert getattr(one, method)(X).equals(getattr(other, method)(X))
+    assert one.sample(5, 0).equals(other.sample(5, 0))
+
+
+@each_library
+@pytest.mark.parametrize("form", FORMATS)
+def test_models_of_tables_answer_with_the_same_bits(of_table, library, form):
+    X = AS_FRAMES[library](table_of_wine())
+    table = of_table if library == "pandas" else clone(of_table).fit(X)
+    dump, load = FORMATS[form]
+    assert_same_of_tables(load(dump(table)), table, X)
+
+
+@each_library
+def test_files_of_equal_fits_of_tables_are_equal(of_table, library):
+    X = AS_FRAMES[library](table_of_wine())
+    once, again = (clone(of_table).fit(X) for _ in range(2))
+    once.sample(3, 0)  # leaves no trace in the file
+    restored = through_pickle(once)
+    restored.sample(3, 0)
+    copies = [again, through_pickle(once), restored, copy.deepcopy(once)]
+    copies.append(load_skops(dump_skops(once)))
+    assert {joblib.hash(copied) for copied in copies} == {joblib.hash(once)}
+
+
+def modules_imported(blob):
+    """Modules of the classes and functions that loading a pickle imports."""
+    modules = set()
+
+    class Recorder(pickle.Unpickler):
+        def find_class(self, module, name):
+            modules.add(module)
+            return super().find_class(module, name)
+
+    Recorder(io.BytesIO(blob)).load()
+    return modules
+
+
+@each_library
+def test_files_of_tables_name_public_paths_and_no_library(of_table, library):
+    table = clone(of_table).fit(AS_FRAMES[library](table_of_wine()))
+    if hasattr(table, "partial_fit"):
+        table.partial_fit(AS_FRAMES[library](table_of_wine()))
+    modules = modules_imported(pickle.dumps(table))
+    assert {module.partition(".")[0] for module in modules} <= {"skae", "sklearn", "numpy"}
+    assert all(map(is_public, (name for name in modules if name.startswith("skae"))))
+    skops_io = pytest.importorskip("skops.io")
+    assert all(map(is_public, skops_io.get_untrusted_types(data=dump_skops(table))))
+
+
+@each_library
+def test_loaded_models_draw_under_conditions(library):
+    X = AS_FRAMES[library](table_of_wine().assign(same=pd.Series([7] * 178, dtype="Int64")))
+    table = fast_table(TABLE_ESTIMATORS[0]).fit(X)
+    for condition in ({"same": 7}, {"ash": 20}, {"hue": ("low", "middle")}, {"colour": "deep"}):
+        drawn = through_pickle(table).sample(3, 0, condition=condition)
+        assert drawn.equals(table.sample(3, 0, condition=condition))
+
+
+@pytest.mark.parametrize("newer", ["99.0.0"])
+def test_a_newer_release_of_a_table_is_refused(of_table, newer):
+    state = with_checksum({**state_of_release(of_table), VERSION: newer})
+    assert newer in refused(of_table, state)
+
+
+def test_parameters_of_tables_that_came_later_have_their_defaults(of_table):
+    state = state_of_release(of_table)
+    del state["verbose"]
+    loaded = type(of_table).__new__(type(of_table))
+    loaded.__setstate__(with_checksum(state))
+    assert loaded.get_params() == of_table.get_params()
+    assert_same_of_tables(loaded, of_table, table_of_wine())
+
+
+CHANGES = {
+    "a category": lambda columns: columns["columns"][2]["categories"].__setitem__(0, "red"),
+    "a dtype": lambda columns: columns["columns"][1]["form"]["dtype"].update(text="Int32"),
+    "a name": lambda columns: columns["header"]["values"].__setitem__(0, "water"),
+    "an offset": lambda columns: columns["columns"][5].update(offset=0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_what_columns_are_is_noticed(of_table, change):
+    state = copy.deepcopy(of_table.__getstate__())
+    CHANGES[change](state["_columns"])
+    assert "checksum" in refused(of_table, state)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_flipped_bit_in_a_table_is_an_error(of_table, form):
+    dump, load = FORMATS[form]
+    blob = dump(of_table)
+    model = of_table._column_model
+    arrays = [p.numpy() for p in model.network.parameters()] + [c.mean for c in model.columns]
+    n_flipped = 0
+    for array in arrays:
+        start = blob.find(array.tobytes())
+        if start >= 0 and array.nbytes > 40:
+            damaged = bytearray(blob)
+            damaged[start + array.nbytes // 2] ^= 4
+            n_flipped += 1
+            with pytest.raises(Exception, match=r"damaged|Bad CRC"):
+                load(bytes(damaged))
+    assert n_flipped >= 4
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_truncated_file_of_a_table_is_an_error(of_table, form):
+    dump, load = FORMATS[form]
+    blob = dump(of_table)
+    for end in np.linspace(0, len(blob) - 1, 10).astype(int):
+        with pytest.raises(OF_TRUNCATION):
+            load(blob[:end])
+
+
+def test_a_file_loads_without_the_library_of_its_table(tmp_path):
+    """Which is imported when a table of it is asked for; if it is absent, an error names it."""
+    frame = AS_FRAMES["polars"](table_of_wine())
+    table = fast_table(TABLE_ESTIMATORS[0]).fit(frame)
+    joblib.dump(table, tmp_path / "table.joblib")
+    code = (
+        "import sys, joblib, numpy as np\n"
+        f"table = joblib.load({str(tmp_path / 'table.joblib')!r})\n"
+        "rows = np.empty((2, 6), dtype=object)\nrows[:] = None\nrows[:, 0] = 13.0\n"
+        "assert table.transform(rows).shape == (2, 2)\n"
+        "assert table.impute(rows).shape == (2, 6)\n"
+        "assert table.columns_[2]['categories'] == ['deep', 'medium', 'pale']\n"
+        "assert 'polars' not in sys.modules\n"
+        "assert type(table.sample(2, 0)).__module__.startswith('polars')\n"
+        f"again = joblib.load({str(tmp_path / 'table.joblib')!r})\n"
+        "sys.modules['polars'] = None\n"
+        "try:\n    again.sample(2, 0)\n"
+        "except ImportError as error:\n    assert 'one of polars, which is not' in str(error)\n"
+        "else:\n    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
