@@ -88,7 +88,7 @@ def through_text(plain):
     return plain if isinstance(plain, np.ndarray) else json.loads(json.dumps(plain))
 
 
-@pytest.mark.parametrize("part", OBJECTS, ids=repr)
+@pytest.mark.parametrize("part", OBJECTS, ids=lambda part: type(part).__name__)
 def test_objects_come_back(part):
     back = restore(through_text(describe(part)))
     assert type(back) is type(part)
