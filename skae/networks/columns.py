@@ -34,6 +34,9 @@ N_RAMPS = 16
 EDGES = [-3.0, *(NormalDist().inv_cdf(i / N_RAMPS) for i in range(1, N_RAMPS)), 3.0]
 RAMPS = EDGES[:-1], [b - a for a, b in pairwise(EDGES)]
 LARGEST_CONTRAST = 3.0
+# At first the logistic distributions of a number have 95 % of its probability: intervals, which
+# know other columns coarsely only, gain from training what they need.
+LOGISTIC_LOGIT = 3.0
 FAR = 60.0  # differences of logits beyond which a probability is zero
 
 
@@ -330,7 +333,7 @@ def _initial_outputs(layout: CellLayout, frequencies: Tensor) -> Tensor:
     for j in range(layout.n_discrete, layout.n_columns):
         locations, logits, log_scales = layout.distributions_of(j)
         outputs[locations] = torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1)
-        outputs[logits] = -1 - math.log(n)  # together they have about a quarter
+        outputs[logits] = LOGISTIC_LOGIT - math.log(n)
         outputs[log_scales] = -1
     return outputs
 
