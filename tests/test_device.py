@@ -299,7 +299,9 @@ def live_bytes(device):
     gc.collect()
     if torch.device(device).type == "cuda":
         return torch.cuda.memory_allocated(device)
-    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    # Other subclasses, such as those that torch's exporter traces with, have no memory.
+    kinds = torch.Tensor, torch.nn.Parameter
+    tensors = [each for each in gc.get_objects() if type(each) in kinds]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
