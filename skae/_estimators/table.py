@@ -20,7 +20,6 @@ from skae._data.input_checks import check_codes
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.statistics import explained_share
 from skae._estimators.autoencoder import AutoencoderTransformer
-from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._estimators.table_base import TableModel
@@ -29,12 +28,9 @@ from skae._latent.column_model import ColumnModel
 from skae._latent.famd import FamdCoordinates
 from skae.networks.inference import Cast
 
+OF_CODES = "n_components", "hidden_layer_sizes", "target_weight", "stochastic_depth", "whiten"
 CODE_PARAMETERS = (
-    "n_components",
-    "hidden_layer_sizes",
-    "target_weight",
-    "stochastic_depth",
-    "whiten",
+    *OF_CODES,
     "batch_size",
     "max_epochs",
     "validation_fraction",
@@ -143,12 +139,7 @@ class TableAutoencoder(FramesOut, TableModel):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TableModel._parameter_constraints,
-        **{
-            name: BaseAutoencoder._parameter_constraints[name]
-            for name in ("n_components", "hidden_layer_sizes", "whiten")
-        },
-        "target_weight": AutoencoderTransformer._parameter_constraints["target_weight"],
-        "stochastic_depth": AutoencoderTransformer._parameter_constraints["stochastic_depth"],
+        **{name: AutoencoderTransformer._parameter_constraints[name] for name in OF_CODES},
     }
     _state_classes: ClassVar[dict[str, type]] = {
         **TableModel._state_classes,
@@ -374,15 +365,7 @@ class TableAutoencoder(FramesOut, TableModel):
         check_code_names(self, X)
         codes = check_codes(X, self.n_components_)
         coordinates = np.asarray(self.autoencoder_.inverse_transform(codes))
-        return self._decode(self._from_coordinates(coordinates), like=X)
-
-    def _from_coordinates(self, coordinates: np.ndarray) -> np.ndarray:
-        """Values (n_rows, n_modelled), whole where those of training were."""
-        values = self._coordinates.to_values(coordinates)
-        for i, column in enumerate(self._coordinates.columns):
-            if column.kind != "category" and column.decimals == 0:
-                values[:, i] = np.rint(values[:, i])
-        return values
+        return self._decode(self._coordinates.to_values(coordinates), like=X)
 
     def reconstruct(self, X: Any) -> Any:
         """Encode and decode rows.
@@ -398,7 +381,7 @@ class TableAutoencoder(FramesOut, TableModel):
         """
         coordinates = self._to_coordinates(self._values(X))
         restored = self.autoencoder_.reconstruct(coordinates)
-        return self._decode(self._from_coordinates(restored), like=X)
+        return self._decode(self._coordinates.to_values(restored), like=X)
 
     def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
         """Squared differences between the coordinates of rows and their reconstructions.

@@ -20,6 +20,7 @@ from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.table_columns import Column, TableColumns
 from skae._data.table_frames import Table, open_table
 from skae._data.units import check_groups
+from skae._estimators.base import BaseAutoencoder
 from skae._latent.column_cells import ColumnCells
 from skae._latent.column_model import ColumnModel, ColumnTraining
 from skae._training.pickling import PicklingMixin
@@ -28,6 +29,17 @@ from skae._training.validation_split import hold_out
 CANDIDATES = 8  # rows drawn for each row of a sample with several conditions on ranges
 FEWEST_ROWS = 10  # below, columns are taken as independent
 UNMODELLED = ("constant", "empty")
+SEVERAL = (tuple, list, set, frozenset, np.ndarray)  # containers of a condition's values
+OF_TRAINING = (  # parameters that take the same values as those of `BaseAutoencoder`
+    "lr",
+    "weight_decay",
+    "batch_size",
+    "max_epochs",
+    "validation_fraction",
+    "device",
+    "random_state",
+    "verbose",
+)
 
 
 class TableModel(PicklingMixin, BaseEstimator):
@@ -100,20 +112,9 @@ class TableModel(PicklingMixin, BaseEstimator):
             None,
         ],
         "max_categories": [Interval(Integral, 2, None, closed="left"), None],
-        "column_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
+        "column_layer_sizes": BaseAutoencoder._parameter_constraints["hidden_layer_sizes"],
         "n_networks": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        **{name: BaseAutoencoder._parameter_constraints[name] for name in OF_TRAINING},
     }
     _state_classes: ClassVar[dict[str, type]] = {
         "_columns": TableColumns,
@@ -469,7 +470,7 @@ class TableModel(PicklingMixin, BaseEstimator):
             column = self._columns.columns[j]
             if column.kind in UNMODELLED:
                 self._check_constant(j, column, wanted)
-            elif isinstance(wanted, tuple | list | set | frozenset | np.ndarray):
+            elif isinstance(wanted, SEVERAL):
                 cells = self._column_model.columns[positions[j]]
                 allowed[positions[j]] = self._admitted(j, wanted, cells.low, cells.high)
             else:
@@ -513,7 +514,7 @@ class TableModel(PicklingMixin, BaseEstimator):
     def _check_constant(self, j: int, column: Column, wanted: Any) -> None:
         """Refuse a condition on a constant or empty column that does not hold."""
         if column.kind == "constant":
-            if not isinstance(wanted, tuple | list | set | frozenset | np.ndarray):
+            if not isinstance(wanted, SEVERAL):
                 wanted = [wanted]
             self._admitted(j, wanted, np.zeros(1), np.zeros(1))
             return

@@ -23,8 +23,6 @@ def coordinates_of(table: TableAutoencoder, X: Any) -> tuple[np.ndarray, np.ndar
     """
     values = table._values(X)
     coordinates = table._to_coordinates(values)
-    if not table._coordinates.n_coordinates:
-        return coordinates, np.ones(coordinates.shape, bool)
     return coordinates, ~np.isnan(values)[:, table._coordinates.owners]
 
 

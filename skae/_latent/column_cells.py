@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -106,19 +108,41 @@ class ColumnCells:
         return int(self.entry[-1]) + 1
 
     @property
+    def is_scored(self) -> bool:
+        """Whether the cells have an order, and so scores."""
+        return self.kind != "category" or bool(self.score.any())
+
+    @property
     def frequencies(self) -> np.ndarray:
         """Frequency of each entry, (n_entries,); of a category without rows as of half a row."""
         count = np.maximum(np.bincount(self.entry, self.count), 0.5)
         return count / count.sum()
 
-    @property
+    # Of what follows, drawing rows needs the same for every few rows.
+
+    @cached_property
     def shares(self) -> np.ndarray:
         """Frequency of each cell in its entry, (n_cells,)."""
         if self.kind != "number":
             return np.ones(self.n_cells)
         return self.count / np.bincount(self.entry, self.count)[self.entry]
 
-    @property
+    @cached_property
+    def rows_up_to_cells(self) -> np.ndarray:
+        """Number of rows up to the end of each cell, (n_cells,)."""
+        return np.cumsum(self.count)
+
+    @cached_property
+    def rows_up_to_entries(self) -> np.ndarray:
+        """Number of rows up to the end of each entry, (n_entries,)."""
+        return np.cumsum(np.bincount(self.entry, self.count))
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """Values halfway between neighbouring cells, (n_cells - 1,)."""
+        return (self.high[:-1] + self.low[1:]) / 2
+
+    @cached_property
     def edges(self) -> np.ndarray:
         """Scores between the cells, and beyond the outermost, (n_cells + 1,)."""
         return np.r_[-EDGE, (self.score[1:] + self.score[:-1]) / 2, EDGE]
@@ -134,9 +158,7 @@ class ColumnCells:
 
         A value between two cells belongs to the nearer one.
         """
-        if self.n_cells == 1:
-            return np.zeros(len(values), int)
-        return np.searchsorted((self.high[:-1] + self.low[1:]) / 2, values, side="right")
+        return np.searchsorted(self.bounds, values, side="right")
 
     def scores_of(self, values: np.ndarray) -> np.ndarray:
         """Score of each value that is not missing."""
@@ -156,12 +178,22 @@ class ColumnCells:
             values = np.clip(np.round(values, self.decimals), low, high)
         return np.where(low == high, low, values)
 
+    def to_state(self) -> dict[str, Any]:
+        """Values and arrays from which the cells can be made again."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
 
 def _moments(values: np.ndarray, count: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of values that occur so many times."""
+    """Mean and standard deviation, also of numbers whose squares over- or underflow."""
     with np.errstate(over="ignore"):
         mean = np.average(values, weights=count)
-        return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=count)))
+        deviation = np.sqrt(np.average((values - mean) ** 2, weights=count))
+    if (np.isfinite(mean) and 0 < deviation < np.inf) or (values == values[0]).all():
+        return float(mean), float(deviation)
+    size, share = np.abs(values).max(), count / count.sum()
+    center = share @ (values / size)
+    deviation = np.sqrt(share @ (values / size - center) ** 2) * size
+    return float(center * size), float(max(deviation, np.finfo(float).smallest_subnormal))
 
 
 def _normal_scores(count: np.ndarray) -> np.ndarray:
@@ -200,29 +232,31 @@ def _decimals(values: np.ndarray) -> int | None:
 def layout_of(
     columns: list[ColumnCells], n_logistic: int, contrasts: Sequence[tuple[int, int, float]] = ()
 ) -> CellLayout:
-    """Layout of a network for columns, of which those of many values come last."""
+    """Layout of a network for columns, of which those of many values come last.
+
+    `contrasts` are as of `find_contrasts`.
+    """
     are_numbers = [column.kind == "number" for column in columns]
     if are_numbers != sorted(are_numbers):
         raise ValueError("columns of numbers must come after all others")
     return CellLayout(
         tuple(column.n_entries for column in columns),
-        tuple(column.kind != "category" or bool(column.score.any()) for column in columns),
+        tuple(column.is_scored for column in columns),
         sum(are_numbers),
         n_logistic,
         tuple(contrasts),
     )
 
 
-def find_contrasts(
-    columns: list[ColumnCells], layout: CellLayout, values: np.ndarray
-) -> list[tuple[int, int, float]]:
+def find_contrasts(columns: list[ColumnCells], values: np.ndarray) -> list[tuple[int, int, float]]:
     """Pairs of scored columns whose scores are closely correlated, the closest ones."""
     scores = np.full(values.shape, np.nan)
-    for j in layout.scored:
+    scored = [j for j, column in enumerate(columns) if column.is_scored]
+    for j in scored:
         known = ~np.isnan(values[:, j])
         scores[known, j] = columns[j].scores_of(values[known, j])
     found = []
-    for one, other in combinations(layout.scored, 2):
+    for one, other in combinations(scored, 2):
         both = scores[:, [one, other]]
         both = both[~np.isnan(both).any(axis=1)]
         if len(both) < FEWEST_PAIRS or (both == both[0]).all(axis=0).any():

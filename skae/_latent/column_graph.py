@@ -54,7 +54,7 @@ class ToCoordinates(nn.Module):
         layout, parts = self.layout, []
         if layout.n_discrete:
             discrete = self.columns[: layout.n_discrete]
-            ends = [np.r_[-np.inf, (c.high[:-1] + c.low[1:]) / 2, np.inf] for c in discrete]
+            ends = [np.r_[-np.inf, column.bounds, np.inf] for column in discrete]
             lower, upper = (
                 _double(np.concatenate(side))
                 for side in ([each[:-1] for each in ends], [each[1:] for each in ends])

@@ -7,7 +7,7 @@ the density is the mean over orders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,9 +67,8 @@ class ColumnTraining:
 
     def make_network(self, columns: list[ColumnCells], values: np.ndarray) -> ColumnNetwork:
         """Build networks at their initial weights, for columns with values."""
-        layout = layout_of(columns, N_LOGISTIC)
-        layout = replace(layout, contrasts=tuple(find_contrasts(columns, layout, values)))
-        frequencies = np.concatenate([np.zeros(0), *(c.frequencies for c in columns)])
+        layout = layout_of(columns, N_LOGISTIC, find_contrasts(columns, values))
+        frequencies = np.concatenate([column.frequencies for column in columns])
         generator = torch.Generator().manual_seed(self.seeds[0])
         widths = self.widths or WIDTHS
         given = torch.from_numpy(frequencies).float()
@@ -168,8 +167,6 @@ class ColumnModel:
 
     def partial_fit(self, values: np.ndarray, training: ColumnTraining) -> None:
         """Train for one pass over values (n_rows, n_columns), after the passes of earlier calls."""
-        if not len(self.columns):
-            return
         network = self.network.requires_grad_(True)
         net = training.make_net(
             network,
@@ -290,22 +287,21 @@ class ColumnModel:
     ) -> tuple[np.ndarray, Any]:
         """Draw a cell of a column for each row; with the log-probability of the admitted ones."""
         column = self.columns[j]
-        shares = softmax(outputs.logits, axis=1)
         if allowed is not None:
             masses = self._masses(j, outputs) * allowed
             total = masses.sum(axis=1)
             masses = np.where(total[:, None] > 0, masses, allowed * np.maximum(column.count, 0.5))
             return _draw_each(masses, random_state), np.log(np.maximum(total, SMALLEST_LIKELIHOOD))
-        chosen = _draw_each(shares, random_state)
+        chosen = _draw_each(softmax(outputs.logits, axis=1), random_state)
         if column.kind != "number":
             return chosen, 0.0
         cells = np.empty(len(chosen), int)
         is_entry = chosen < column.n_entries
-        ends = np.cumsum(np.bincount(column.entry, column.count))
+        ends = column.rows_up_to_entries
         entry = chosen[is_entry]
         counts = np.diff(ends, prepend=0)[entry]
         position = ends[entry] - counts * (1 - random_state.random_sample(len(entry)))
-        cells[is_entry] = np.searchsorted(np.cumsum(column.count), position, side="right")
+        cells[is_entry] = np.searchsorted(column.rows_up_to_cells, position, side="right")
         others = np.flatnonzero(~is_entry)
         which = chosen[others] - column.n_entries
         uniform = np.clip(random_state.random_sample(len(others)), 1e-7, 1 - 1e-7)
@@ -386,7 +382,7 @@ class ColumnModel:
     def __getstate__(self) -> dict[str, Any]:
         network = self.network
         return {
-            "columns": [dict(vars(column)) for column in self.columns],
+            "columns": [column.to_state() for column in self.columns],
             "n_logistic": self.layout.n_logistic,
             "contrasts": [list(pair) for pair in self.layout.contrasts],
             "widths": list(network.widths),

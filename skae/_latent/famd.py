@@ -42,7 +42,7 @@ class FamdCoordinates:
                 means.append(share)
                 scales.append(np.sqrt(np.where(share > 0, share, 1 / len(share))))
             else:
-                mean, scale = _moments(column)
+                mean, scale = column.moments
                 means.append(np.array([mean]))
                 scales.append(np.array([scale]))
         return cls(columns, np.concatenate(means), np.concatenate(scales))
@@ -73,7 +73,10 @@ class FamdCoordinates:
         coordinates[rows, self.slices[j]] = self._scaled(j, expected)
 
     def to_values(self, coordinates: np.ndarray) -> np.ndarray:
-        """Values (n_rows, n_columns): numbers in the training range, and likeliest categories."""
+        """Values (n_rows, n_columns): numbers as in training, and likeliest categories.
+
+        Numbers lie in the training range, and are whole if all training values are.
+        """
         values = np.empty((len(coordinates), len(self.columns)))
         for j, column in enumerate(self.columns):
             where = self.slices[j]
@@ -81,7 +84,8 @@ class FamdCoordinates:
             if column.kind == "category":
                 values[:, j] = raw.argmax(axis=1)
             else:
-                values[:, j] = np.clip(raw[:, 0], column.low[0], column.high[-1])
+                inside = np.clip(raw[:, 0], column.low[0], column.high[-1])
+                values[:, j] = np.rint(inside) if column.decimals == 0 else inside
         return values
 
     def sum_by_column(self, squares: np.ndarray) -> np.ndarray:
@@ -94,21 +98,9 @@ class FamdCoordinates:
         return (values - self.mean[where]) / self.scale[where]
 
     def __getstate__(self) -> dict[str, Any]:
-        columns = [dict(vars(column)) for column in self.columns]
+        columns = [column.to_state() for column in self.columns]
         return {"columns": columns, "mean": self.mean, "scale": self.scale}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         columns = [ColumnCells(**column) for column in state["columns"]]
         FamdCoordinates.__init__(self, columns, state["mean"], state["scale"])
-
-
-def _moments(column: ColumnCells) -> tuple[float, float]:
-    """Mean and standard deviation of a number, also where its squares over- or underflow."""
-    mean, scale = column.moments
-    if np.isfinite(mean) and 0 < scale < np.inf:
-        return mean, scale
-    size = np.abs(column.mean).max()
-    values, share = column.mean / size, column.count / column.count.sum()
-    center = share @ values
-    scale = np.sqrt(share @ (values - center) ** 2) * size
-    return float(center * size), float(max(scale, np.finfo(float).smallest_subnormal))

@@ -35,24 +35,12 @@ class ColumnGradient:
         network, term = self.network, self.term
         assert isinstance(term, ColumnLikelihood)
         hidden = network.hidden_columns(x, noise)
-        results = self._forward(network.inputs(x, hidden))
+        results = network.results(network.inputs(x, hidden), self._product, self._affine)
         cell_weights = term.cell_weights(hidden, x) / (len(x) * network.n_networks)
         parts = term.parts(results[-1], x)
         loss = -(cell_weights * (parts["likelihood"] / parts["total"]).log()).sum()
         self._backward(results, term.gradient(parts, cell_weights))
         return {"loss": loss}
-
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        """Inputs, results of all layers, and outputs."""
-        network, results = self.network, [x]
-        first = self._product(x, network.weights[0])
-        width = network.widths[0]
-        results.append((first[..., :width] + network.biases[0]).relu_())
-        for weight, bias in zip(network.weights[1:], network.biases[1:], strict=True):
-            h = self._product(results[-1], weight).add_(bias)
-            results.append(h if weight is network.weights[-1] else h.relu_())
-        results[-1][..., : network.layout.n_direct] += first[..., width:]
-        return results
 
     def _backward(self, results: list[Tensor], grad: Tensor) -> None:
         """Set gradients of the parameters, given that of the outputs."""
@@ -77,3 +65,6 @@ class ColumnGradient:
         for each, first, second in zip(out, a, b, strict=True):
             each.copy_(onednn.linear(first, second.T))
         return out
+
+    def _affine(self, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return self._product(a, b).add_(bias)

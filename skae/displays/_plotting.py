@@ -13,7 +13,8 @@ from sklearn.utils.validation import _get_feature_names, check_array, check_is_f
 from skae._data.array_api import to_numpy
 from skae._data.parameter_checks import integers_in
 from skae._estimators.table import TableAutoencoder
-from skae._estimators.table_coordinates import column_names, features_of
+from skae._estimators.table_base import UNMODELLED
+from skae._estimators.table_coordinates import column_names
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
@@ -61,17 +62,25 @@ def split_last(estimator: Any) -> tuple[Any, Any]:
     return estimator[:-1], estimator[-1]
 
 
+def table_at_end(estimator: Any) -> TableAutoencoder | None:
+    """The `TableAutoencoder` at the end of an estimator; None if there is another one."""
+    _, last = split_last(estimator)
+    if not isinstance(last, TableAutoencoder):
+        return None
+    if all(column["kind"] in UNMODELLED for column in last.columns_):
+        raise ValueError("All columns were constant or empty in fit, so there is nothing to draw.")
+    return last
+
+
 def split_table(estimator: Any, X: Any) -> tuple[TableAutoencoder | None, Any]:
     """The `TableAutoencoder` at the end of an estimator, and the rows that it is given.
 
     None, and X, if there is another one at the end.
     """
-    before, last = split_last(estimator)
-    if not isinstance(last, TableAutoencoder):
+    table, before = table_at_end(estimator), split_last(estimator)[0]
+    if table is None:
         return None, X
-    if not len(features_of(last)):
-        raise ValueError("All columns were constant or empty in fit, so there is nothing to draw.")
-    return last, X if before is None else before.transform(X)
+    return table, X if before is None else before.transform(X)
 
 
 def check_numbers(table: TableAutoencoder) -> None:

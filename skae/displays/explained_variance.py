@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from skae._data.statistics import explained_share
-from skae._estimators.table_coordinates import coordinates_of
+from skae._estimators.table_coordinates import coordinates_of, reference_of
 from skae.densities import SpikeAndSlab
 from skae.displays import _plotting as plotting
 from skae.displays._plotting import BLUE, VERMILLION, Keywords
@@ -118,25 +118,19 @@ class ExplainedVarianceDisplay:
         """
         plotting.check_estimator(cls, estimator)
         train = X if X_train is None else X_train
-        table, rows = plotting.split_table(estimator, X)
-        if table is not None:
-            X, observed = coordinates_of(table, rows)
-            if X_train is not None:
-                train = coordinates_of(table, plotting.split_table(estimator, X_train)[1])[0]
-            else:
-                train = X
-            shares = _explained_shares(table.autoencoder_, X, observed)
-            pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
-            pca_shares = _explained_shares(pca, X, observed)
-            display = cls(shares, pca_shares, name=type(table).__name__, pca_name="FAMD")
-            return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
         before, last = plotting.split_last(estimator)
-        plotting.check_methods(cls, last, "transform", "inverse_transform", "mean_")
+        name, observed, table = type(last).__name__, None, plotting.table_at_end(estimator)
+        if table is None:
+            plotting.check_methods(cls, last, "transform", "inverse_transform", "mean_")
         X, train = (before.transform(rows) if before else rows for rows in (X, train))
-        shares, train = _explained_shares(last, X), plotting.as_float_array(train)
+        if table is not None:
+            X, observed = coordinates_of(table, X)
+            train = X if X_train is None else coordinates_of(table, train)[0]
+            last = table.autoencoder_
+        shares, train = _explained_shares(last, X, observed), plotting.as_float_array(train)
         pca = PCA(min(len(shares), *train.shape), svd_solver="full").fit(train)
-        pca_explained_ratios = _explained_shares(pca, plotting.as_float_array(X))
-        display = cls(shares, pca_explained_ratios, name=type(last).__name__)
+        pca_shares = _explained_shares(pca, plotting.as_float_array(X), observed)
+        display = cls(shares, pca_shares, name=name, pca_name=reference_of(estimator))
         return display.plot(ax, bar_kw=bar_kw, line_kw=line_kw)
 
     def plot(self, ax: Any = None, *, bar_kw: Keywords = None, line_kw: Keywords = None) -> Self:

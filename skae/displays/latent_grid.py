@@ -155,7 +155,7 @@ class LatentGridDisplay:
         values = [_grid_values(codes[:, component], n_steps, spacing) for component in shown]
         if table is not None and image_shape is None:
             order = in_order_of_columns(table)
-            names = [coordinate_names(table)[i] for i in order]
+            names = np.array(coordinate_names(table))[order].tolist()
             rows = cells_of(table, coordinates_of(table, of_table)[0])[:, order]
             decode = partial(_decode_cells, table)
         else:

@@ -16,7 +16,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -211,8 +211,6 @@ class ColumnNetwork(SelfRunning):
         Of the initial weights.
     """
 
-    __module__ = "skae.networks"
-
     def __init__(
         self,
         layout: CellLayout,
@@ -269,13 +267,25 @@ class ColumnNetwork(SelfRunning):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n_networks, n_rows, n_outputs) for inputs (n_networks, n_rows, n_inputs)."""
-        h, direct = torch.bmm(x, self.weights[0]).tensor_split([self.widths[0]], dim=-1)
-        h = (h + self.biases[0]).relu()
+        return self.results(x)[-1]
+
+    def results(
+        self,
+        x: Tensor,
+        product: Callable[[Tensor, Tensor], Tensor] = torch.bmm,
+        affine: Callable[[Tensor, Tensor, Tensor], Tensor] = torch.baddbmm,
+    ) -> list[Tensor]:
+        """Inputs, results of the hidden layers, and outputs, (n_networks, n_rows, n) each.
+
+        ``product(a, b)`` and ``affine(bias, a, b)`` compute in each network.
+        """
+        first, direct = product(x, self.weights[0]).tensor_split([self.widths[0]], dim=-1)
+        results = [x, (first + self.biases[0]).relu_()]
         for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
-            h = torch.baddbmm(bias, h, weight).relu()
-        h = torch.baddbmm(self.biases[-1], h, self.weights[-1])
-        h[..., : self.layout.n_direct] += direct
-        return h
+            results.append(affine(bias, results[-1], weight).relu_())
+        outputs = affine(self.biases[-1], results[-1], self.weights[-1])
+        outputs[..., : self.layout.n_direct] += direct
+        return [*results, outputs]
 
     def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
         """Predict the hidden columns of cells.
