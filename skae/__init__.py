@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skae._estimators.autoencoder import AutoencoderTransformer
     from skae._estimators.denoising import DenoisingAutoencoder
     from skae._estimators.imputer import AutoencoderImputer
+    from skae._estimators.neighbor import NeighborAutoencoder
     from skae._estimators.sparse import SparseAutoencoder
     from skae._estimators.stacked import StackedAutoencoder
     from skae._estimators.supervised.estimators import AutoencoderClassifier, AutoencoderRegressor
@@ -33,6 +34,7 @@ __all__ = [
     "ComparisonDisplay",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
+    "NeighborAutoencoder",
     "SparseAutoencoder",
     "StackedAutoencoder",
     "TableAutoencoder",
@@ -56,6 +58,7 @@ _MODULES = {
     "ComparisonDisplay": "_model_selection.comparison_result",
     "DenoisingAutoencoder": "_estimators.denoising",
     "LatentDimensionSearch": "_model_selection.latent_dimension_search",
+    "NeighborAutoencoder": "_estimators.neighbor",
     "SparseAutoencoder": "_estimators.sparse",
     "StackedAutoencoder": "_estimators.stacked",
     "TableAutoencoder": "_estimators.table",

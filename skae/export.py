@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.polynomial import chebyshev
+from scipy.special import erfcx
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -26,6 +29,7 @@ from skae.networks.sparse import KeepLargest, Rectify, Squash
 METHODS = ("transform", "inverse_transform", "reconstruct")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OPSET, IR_VERSION = 18, 8  # of 2022, for older runtimes
+ERF_CENTRE, ERF_DEGREE = 3.75, 20
 
 
 def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32") -> Any:
@@ -282,10 +286,44 @@ def _operator(operator: str) -> Callable[[_Graph, str, torch.dtype], str]:
     return lambda graph, x, dtype: graph.add(operator, x)
 
 
+def _write_erf(graph: _Graph, x: str) -> str:
+    """Write the error function in float64, for which onnxruntime has no operator.
+
+    For positive x, ``(1 + 2 x) exp(x ** 2) erfc(x)`` is a polynomial of ``(x - c) / (x + c)``, up
+    to 3e-15 (Shepherd and Laframboise, 1981, https://doi.org/10.1090/S0025-5718-1981-0595058-X).
+    """
+
+    def number(value: float) -> torch.Tensor:
+        return torch.tensor(value, dtype=torch.float64)
+
+    c, size = number(ERF_CENTRE), graph.add("Abs", x)
+    u = graph.add("Div", graph.add("Sub", size, c), graph.add("Add", size, c))
+    *rest, last = map(number, _scaled_erfc_polynomial())
+    scaled = graph.add("Add", graph.add("Mul", u, last), rest.pop())
+    for coefficient in reversed(rest):
+        scaled = graph.add("Add", graph.add("Mul", scaled, u), coefficient)
+    decay = graph.add("Exp", graph.add("Neg", graph.add("Mul", size, size)))
+    divisor = graph.add("Add", graph.add("Mul", size, number(2.0)), number(1.0))
+    rest_of_one = graph.add("Div", graph.add("Mul", decay, scaled), divisor)
+    return graph.add("Mul", graph.add("Sign", x), graph.add("Sub", number(1.0), rest_of_one))
+
+
+@cache
+def _scaled_erfc_polynomial() -> list[float]:
+    """Coefficients of the polynomial of `_write_erf`, from the constant on."""
+
+    def scaled(u: Any) -> Any:
+        x = ERF_CENTRE * (1 + u) / (1 - u)
+        return erfcx(x) * (1 + 2 * x)
+
+    coefficients = chebyshev.cheb2poly(chebyshev.chebinterpolate(scaled, ERF_DEGREE))
+    return list(map(float, coefficients))
+
+
 def _write_gelu(graph: _Graph, x: str, dtype: torch.dtype) -> str:
-    # onnxruntime implements Erf for float32 only.
     root = graph.add("Mul", x, torch.tensor(math.sqrt(0.5), dtype=dtype))
-    error = graph.cast(graph.add("Erf", graph.cast(root, torch.float32)), dtype)
+    is_double = dtype == torch.float64
+    error = _write_erf(graph, root) if is_double else graph.add("Erf", root)
     share = graph.add("Add", error, torch.tensor(1.0, dtype=dtype))
     return graph.add("Mul", graph.add("Mul", x, share), torch.tensor(0.5, dtype=dtype))
 

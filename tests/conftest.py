@@ -22,6 +22,7 @@ from skae import (
     AutoencoderImputer,
     AutoencoderTransformer,
     DenoisingAutoencoder,
+    NeighborAutoencoder,
     SparseAutoencoder,
     StackedAutoencoder,
     TableAutoencoder,
@@ -36,6 +37,8 @@ ESTIMATORS = [
     VAETransformer(random_state=0),
     SparseAutoencoder(random_state=0),
     StackedAutoencoder(random_state=0),
+    # Shared tests are of restoring rows, from PCA on; maps by default are in test_neighbor.
+    NeighborAutoencoder(neighbor_weight=1.0, anchor="pca", random_state=0),
 ]
 # Those that take tables with categories and gaps.
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]

@@ -307,7 +307,8 @@ def live_bytes(device):
 
 
 def test_a_fitted_estimator_holds_its_network_only_and_frees_it(quick, digits, device):
-    quick.set_params(n_components=4, device=device)
+    layers = {"hidden_layer_sizes": 128} if "hidden_layer_sizes" in quick.get_params() else {}
+    quick.set_params(n_components=4, device=device, **layers)
     clone(quick).fit(digits[:200])  # libraries take their own memory once
     before = live_bytes(device)
     fitted = clone(quick).fit(digits)

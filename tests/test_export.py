@@ -17,7 +17,13 @@ from sklearn.preprocessing import minmax_scale
 from torch import nn
 
 import skae
-from skae import AutoencoderImputer, AutoencoderTransformer, TableAutoencoder, VAETransformer
+from skae import (
+    AutoencoderImputer,
+    AutoencoderTransformer,
+    NeighborAutoencoder,
+    TableAutoencoder,
+    VAETransformer,
+)
 from skae.export import METHODS, to_onnx
 from skae.networks import ACTIVATIONS
 
@@ -90,7 +96,11 @@ def test_every_activation(activation, wine):
 
 
 def test_raw_columns_of_mixed_units_lose_nothing(quick, raw_cancer):
-    quick.set_params(**suited(quick, {"n_components": 10, "whiten": True})).fit(raw_cancer)
+    quick.set_params(**suited(quick, {"n_components": 10, "whiten": True}))
+    if isinstance(quick, NeighborAutoencoder):
+        # Codes of maps, and of noise larger than small components, are hardly linear.
+        quick.set_params(neighbor_weight=0, noise_level=0.0)
+    quick.fit(raw_cancer)
     for method in METHODS:
         assert_runs_as(quick, method, raw_cancer, tolerance=1e-6)
 

@@ -24,6 +24,9 @@ one batch.
 *tables*: a fit of `skae.TableAutoencoder` to 50,000 rows with a category and gaps, and
 ``sample(10_000)``, which is computed on the processor in both columns.
 
+*maps*: a fit of `skae.NeighborAutoencoder` to 2,000 rows, whose neighbours and positions are
+computed on the processor in both columns.
+
 Every measurement is made on the processor and on the device, once each, after a small fit that is
 not timed. The device is synchronised before the clock starts and before it stops. With
 ``--device cpu`` both columns are the processor. A section that takes too long is ended; what it
@@ -55,8 +58,15 @@ from sklearn.datasets import load_breast_cancer
 from skorch.callbacks import Callback
 from speed import Record, make_rows, print_table, seconds_of, shown, usable_cores
 
-from skae import AutoencoderTransformer, LatentDimensionSearch, TableAutoencoder, compare
+from skae import (
+    AutoencoderTransformer,
+    LatentDimensionSearch,
+    NeighborAutoencoder,
+    TableAutoencoder,
+    compare,
+)
 from skae._data.seeds_and_devices import resolve_device
+from skae.metrics import trustworthiness_of_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 465  # seconds of all sections; imports and output take some more
@@ -65,6 +75,7 @@ N_COMPONENTS = 30  # of images
 HIDDEN = 1000, 500, 250
 TABLE_ROWS = 50_000
 DRAWN_ROWS = 10_000
+MAPPED_ROWS = 2000
 QUICK_TEST = "test_the_network_is_on_the_device"
 
 
@@ -342,14 +353,31 @@ def run_tables(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record)
 
 
+def run_maps(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit a map; neighbours and positions are computed on the processor."""
+    n_rows, n_epochs = (200, 2) if args.quick else (MAPPED_ROWS, 10)
+    X = make_rows(n_rows, 30)
+
+    def make(device: str) -> Callable[[], Any]:
+        model = NeighborAutoencoder(max_epochs=n_epochs, device=device, random_state=0)
+        return partial(model.fit, X)
+
+    record = measure_both(f"NeighborAutoencoder: {n_rows:,} x 30, k = 2", make, args)
+    for where, model in record.pop("results").items():
+        each = trustworthiness_of_rows(X, model.transform(X))
+        record[f"{where}_quality"] = float(each.mean())
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "trustworthiness"})
+
+
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
     "tests": (75, run_tests),
-    "fits": (130, run_fits),
+    "fits": (115, run_fits),
     "defaults": (80, run_defaults),
     "images": (80, run_images),
     "compare": (30, run_compare),
     "search": (30, run_search),
     "tables": (40, run_tables),
+    "maps": (15, run_maps),
 }
 
 

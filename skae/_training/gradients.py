@@ -367,6 +367,7 @@ class HeadGradient:
         self.objective = objective
         self.weight, self.bias = layer.weight.detach(), layer.bias.detach().unsqueeze(-2)
         self.gradients = layer.weight.grad, layer.bias.grad
+        self.is_trained = layer.weight.requires_grad
         self.center = network.center.to(self.weight.dtype).unsqueeze(-2)
         self.scale = network.scale.to(self.weight.dtype).unsqueeze(-2)
 
@@ -388,8 +389,9 @@ class HeadGradient:
         loss, of_outputs = self.objective.head_losses_and_gradient(
             self._outputs(standardized), columns, None if weights is None else weights.tensor
         )
-        self.gradients[0].copy_(of_outputs.mT @ standardized)
-        self.gradients[1].copy_(of_outputs.sum(dim=-2))
+        if self.is_trained:
+            self.gradients[0].copy_(of_outputs.mT @ standardized)
+            self.gradients[1].copy_(of_outputs.sum(dim=-2))
         return loss, of_outputs @ self.weight / self.scale
 
 

@@ -95,14 +95,19 @@ BAD_VALUES = {
     "emphasis": [0, -1, None],
     "pretraining": ["layers", True, 3],
     "fine_tune": ["yes", None],
+    "n_neighbors": [0, -1, 2.5, "all", None],
+    "neighbor_weight": [-1, math.inf, "auto", None],
+    "min_dist": [-0.1, 3.5, math.nan, None],
 }
 # Parameters that take a number: no boolean is one.
 NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
 NUMBERS |= {"n_active", "transform_n_active", "kl_warmup", "lr", "weight_decay", "tol"}
 NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
+NUMBERS |= {"n_neighbors", "neighbor_weight", "min_dist"}
 ADMITTED = [  # by one kind, though not by others
     ("StackedAutoencoder", "noise", None),
     ("StackedAutoencoder", "noise_level", 1.5),  # of no noise
+    ("NeighborAutoencoder", "noise_level", 1.5),  # in standard deviations
 ]
 
 

@@ -42,7 +42,13 @@ from skorch.callbacks import EpochTimer
 from torch import nn
 
 import skae
-from skae import DenoisingAutoencoder, SparseAutoencoder, StackedAutoencoder, VAETransformer
+from skae import (
+    DenoisingAutoencoder,
+    NeighborAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VAETransformer,
+)
 from skae._estimators.base import BaseAutoencoder
 
 # A value other than the default for every constructor parameter of every kind.
@@ -87,6 +93,9 @@ OTHER_VALUES = {
     "emphasis": 2.0,
     "pretraining": None,
     "fine_tune": False,
+    "n_neighbors": 7,
+    "neighbor_weight": 0.5,
+    "min_dist": 0.3,
 }
 # Variants that pass every check; the first are the defaults at their full length. Where folds do
 # not matter, variants train without them, which is quicker.
@@ -167,6 +176,15 @@ CHECKED = [
             {"noise": "masking", "activation": "tanh", **ALL_ROWS},
             {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5)},
             {"hidden_layer_sizes": (8,), "lr_schedule": "constant"},
+        ]
+    ),
+    *(
+        fast(NeighborAutoencoder(random_state=0), **params)
+        for params in [
+            {"hidden_layer_sizes": (32, 32)},
+            {"hidden_layer_sizes": 16, "whiten": True, "n_neighbors": 3, "activation": "relu"},
+            {"early_stopping": True, "hidden_layer_sizes": (8,), "noise_level": 0.0},
+            {"hidden_layer_sizes": (), "n_components": 1, "min_dist": 0.3, "noise": "masking"},
         ]
     ),
 ]
@@ -306,7 +324,8 @@ def test_a_pipeline_goes_back(quick, raw_cancer):
     pipeline = make_pipeline(StandardScaler(), quick.set_params(n_components=10)).fit(raw_cancer)
     back = pipeline.inverse_transform(pipeline.transform(raw_cancer))
     lost = ((back - raw_cancer) ** 2).sum(axis=0) / (raw_cancer.var(axis=0) * len(back))
-    assert lost.mean() < (0.06 if is_dense(quick) else 1)
+    is_map = isinstance(quick, NeighborAutoencoder)  # which restores less
+    assert lost.mean() < (0.2 if is_map else 0.06 if is_dense(quick) else 1)
     assert lost.mean() == pytest.approx(1 - pipeline[-1].score(pipeline[0].transform(raw_cancer)))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from conftest import Fail, OwnModule, assert_close, fast, make_fast, suited
+from conftest import ESTIMATORS, Fail, OwnModule, assert_close, fast, make_fast, name_of, suited
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -44,6 +44,14 @@ worse_than_pca = pytest.mark.filterwarnings("ignore:The error of restored held-o
 def small(estimator, **params):
     """Copy of an estimator with a few epochs of a small network."""
     return fast(estimator, **{**SMALL, **params})
+
+
+@pytest.fixture(
+    params=[each for each in ESTIMATORS if "target_weight" in each.get_params()], ids=name_of
+)
+def dense(request):
+    """Every public estimator that can predict y."""
+    return clone(request.param)
 
 
 @pytest.fixture
