@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skae import losses as losses
     from skae import networks as networks
     from skae._estimators.autoencoder import AutoencoderTransformer
+    from skae._estimators.convolutional import ConvolutionalAutoencoder
     from skae._estimators.denoising import DenoisingAutoencoder
     from skae._estimators.imputer import AutoencoderImputer
     from skae._estimators.neighbor import NeighborAutoencoder
@@ -32,6 +33,7 @@ __all__ = [
     "AutoencoderTransformer",
     "Comparison",
     "ComparisonDisplay",
+    "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
     "NeighborAutoencoder",
@@ -56,6 +58,7 @@ _MODULES = {
     "AutoencoderTransformer": "_estimators.autoencoder",
     "Comparison": "_model_selection.comparison_result",
     "ComparisonDisplay": "_model_selection.comparison_result",
+    "ConvolutionalAutoencoder": "_estimators.convolutional",
     "DenoisingAutoencoder": "_estimators.denoising",
     "LatentDimensionSearch": "_model_selection.latent_dimension_search",
     "NeighborAutoencoder": "_estimators.neighbor",

@@ -16,14 +16,16 @@ from torch import nn
 
 from skae._data.optional_imports import import_optional
 from skae._data.version import __version__
-from skae.networks.dense import (
-    CODE_FADE,
-    CODE_REACH,
-    LOG_VAR_BOUNDS,
-    MLP,
+from skae.networks.convolutional import (
+    Convolution,
+    FromPatches,
+    ResidualBlock,
+    ToGrid,
+    ToPatches,
 )
+from skae.networks.dense import CODE_FADE, CODE_REACH, LOG_VAR_BOUNDS, Linear
 from skae.networks.inference import Affine, Cast, Corrected, Standardize, Unshrink
-from skae.networks.serialization import activation_name
+from skae.networks.serialization import activation_name, network_to_config
 from skae.networks.sparse import KeepLargest, Rectify, Squash
 
 METHODS = ("transform", "inverse_transform", "reconstruct")
@@ -107,10 +109,7 @@ def _check(estimator: Any, method: str, dtype: str) -> None:
 
 def _can_write(step: nn.Module) -> bool:
     """Whether the graph of a step can be written here, without torch's exporter."""
-    if not isinstance(step, Corrected):
-        return True
-    correction = step.correction
-    return type(correction) is MLP and None not in map(activation_name, list(correction)[1::2])
+    return not isinstance(step, Corrected) or network_to_config(step.correction) is not None
 
 
 def _export_by_torch(steps: nn.Sequential, dtype: torch.dtype, n_in: int) -> Any:
@@ -199,7 +198,6 @@ def _write_affine(graph: _Graph, x: str, step: Any) -> str:
 
 
 def _write_corrected(graph: _Graph, x: str, step: Any) -> str:
-    layers = list(step.correction)
     at = x if step.inputs is None else graph.add("Mul", x, step.inputs)
     far = None
     if step.region is not None:
@@ -210,12 +208,8 @@ def _write_corrected(graph: _Graph, x: str, step: Any) -> str:
             reach = step.unit * (CODE_REACH / CODE_FADE)
             within = graph.add("Mul", graph.add("Tanh", graph.add("Div", far, reach)), reach)
             at = graph.add("Add", nearest, within)
-    added = graph.cast(at, step.dtype)
-    for layer, activation in zip(layers[::2], [*layers[1::2], nn.Identity()], strict=True):
-        added = graph.add("Gemm", added, layer.weight, layer.bias, transB=1)
-        name = activation_name(activation)
-        added = ACTIVATIONS[name](graph, added, step.dtype) if name else added
-    if layers[-1].out_features > step.n_columns:
+    added = _write_layer(graph, graph.cast(at, step.dtype), step.correction, step.dtype)
+    if step.correction.n_outputs > step.n_columns:
         added = graph.add("Slice", added, *(torch.tensor([n]) for n in (0, step.n_columns, 1)))
     added = graph.cast(added, torch.float64)
     if step.gate != 1:
@@ -275,6 +269,113 @@ WRITERS: dict[type[nn.Module], Callable[[_Graph, str, Any], str]] = {
     Rectify: _write_rectify,
     Squash: _write_squash,
     nn.Sigmoid: lambda graph, x, step: graph.add("Sigmoid", x),
+}
+
+
+# -- one function per layer --------------------------------------------------------
+
+
+def _write_layer(graph: _Graph, x: str, layer: nn.Module, dtype: torch.dtype) -> str:
+    """Write a layer, or a sequence of layers."""
+    writer = LAYERS.get(type(layer))
+    if writer is not None:
+        return writer(graph, x, layer, dtype)
+    name = activation_name(layer)
+    if name is not None:
+        return ACTIVATIONS[name](graph, x, dtype)
+    for inner in layer.children():
+        x = _write_layer(graph, x, inner, dtype)
+    return x
+
+
+def _write_linear(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    return graph.add("Gemm", x, layer.weight, layer.bias, transB=1)
+
+
+def _write_convolution(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    # A product with the neighbours of each place: onnxruntime has no convolution in float64.
+    height, width = layer.kernel_size
+    above, left = height // 2, width // 2
+    if above or left:
+        x = _write_padding(graph, x, (above, above, left, left), dtype)
+    neighbours = [
+        _write_slice(graph, x, (i, i - height + 1), (j, j - width + 1))
+        for i in range(height)
+        for j in range(width)
+    ]
+    if len(neighbours) > 1:
+        x = graph.add("Concat", *neighbours, axis=3)
+    weight = layer.weight.reshape(len(layer.weight), -1).T
+    return graph.add("Add", graph.add("MatMul", x, weight), layer.bias)
+
+
+def _write_padding(
+    graph: _Graph, x: str, margins: tuple[int, int, int, int], dtype: torch.dtype
+) -> str:
+    """Add zeros to images: above, below, on the left and on the right."""
+    above, below, left, right = margins
+    zeros = torch.tensor([0, above, left, 0, 0, below, right, 0])
+    return graph.add("Pad", x, zeros, torch.zeros((), dtype=dtype))
+
+
+def _write_slice(graph: _Graph, x: str, down: tuple[int, int], across: tuple[int, int]) -> str:
+    """Leave out so many lines and columns of images at the start, and (below zero) at the end."""
+    if not any((*down, *across)):
+        return x
+    starts = torch.tensor([down[0], across[0]])
+    ends = torch.tensor([last or torch.iinfo(torch.int64).max for last in (down[1], across[1])])
+    return graph.add("Slice", x, starts, ends, torch.tensor([1, 2]))
+
+
+def _write_reshape(graph: _Graph, x: str, *shape: int) -> str:
+    return graph.add("Reshape", x, torch.tensor([-1, *shape]))
+
+
+def _write_to_patches(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    grid = layer.grid
+    height, width, n_channels, channels_first = grid.image
+    if channels_first:
+        x = _write_reshape(graph, x, n_channels, height, width)
+        x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
+    else:
+        x = _write_reshape(graph, x, height, width, n_channels)
+    if any(grid.margins):
+        x = _write_padding(graph, x, grid.margins, dtype)
+    (down, across), patch = grid.shape, grid.patch
+    x = _write_reshape(graph, x, down, patch[0], across, patch[1], n_channels)
+    x = graph.add("Transpose", x, perm=[0, 1, 3, 2, 4, 5])
+    return _write_reshape(graph, x, down, across, grid.n_entries)
+
+
+def _write_from_patches(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    grid = layer.grid
+    (down, across), patch, n_channels = grid.shape, grid.patch, grid.image.n_channels
+    x = _write_reshape(graph, x, down, across, *patch, n_channels)
+    x = graph.add("Transpose", x, perm=[0, 1, 3, 2, 4, 5])
+    x = _write_reshape(graph, x, down * patch[0], across * patch[1], n_channels)
+    above, below, left, right = grid.margins
+    x = _write_slice(graph, x, (above, -below), (left, -right))
+    if grid.image.channels_first:
+        x = graph.add("Transpose", x, perm=[0, 3, 1, 2])
+    return _write_reshape(graph, x, grid.image.n_features)
+
+
+def _write_to_grid(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    return _write_reshape(graph, x, *layer.shape)
+
+
+def _write_residual(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    return graph.add("Add", x, _write_layer(graph, x, layer.branch, dtype))
+
+
+LAYERS: dict[type[nn.Module], Callable[[_Graph, str, Any, torch.dtype], str]] = {
+    Linear: _write_linear,
+    Convolution: _write_convolution,
+    ResidualBlock: _write_residual,
+    ToPatches: _write_to_patches,
+    FromPatches: _write_from_patches,
+    ToGrid: _write_to_grid,
+    nn.Flatten: lambda graph, x, layer, dtype: graph.add("Flatten", x),
 }
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
+
+SLIMMEST = 0.3  # exponent of the level for one side of a block; the other side has the rest of 1
 
 
 class Features(NamedTuple):
@@ -170,12 +173,180 @@ class SwapNoise(Noise):
         return torch.where(self.uniform(x) < self.level, swapped, x)
 
 
+class ImageNoise(Noise):
+    """Base of noise that needs to know the images in rows.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+    image_shape : tuple of int
+        (height, width, n_channels).
+    channels_first : bool, default=False
+        Whether rows hold one channel after the other, instead of one pixel after the other.
+    background : array-like of shape (n_features,), default=None
+        What was subtracted from the images, in the units of the rows; None is nothing.
+    """
+
+    def __init__(
+        self,
+        level: float,
+        features: Features,
+        generator: torch.Generator | None = None,
+        *,
+        image_shape: tuple[int, int, int],
+        channels_first: bool = False,
+        background: Any = None,
+    ):
+        super().__init__(level, features, generator)
+        self.image_shape, self.channels_first = tuple(image_shape), channels_first
+        none = torch.zeros_like(self.mean) if background is None else torch.as_tensor(background)
+        self.background = nn.Buffer(none)
+
+    def to_images(self, x: Tensor) -> Tensor:
+        """View rows as images.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_features)
+
+        Returns
+        -------
+        Tensor of shape (..., n_channels, height, width)
+        """
+        height, width, n_channels = self.image_shape
+        if self.channels_first:
+            return x.reshape(*x.shape[:-1], n_channels, height, width)
+        return x.reshape(*x.shape[:-1], height, width, n_channels).movedim(-1, -3)
+
+    def to_rows(self, images: Tensor) -> Tensor:
+        """Rows of images: the inverse of `to_images`.
+
+        Parameters
+        ----------
+        images : Tensor of shape (..., n_channels, height, width)
+
+        Returns
+        -------
+        Tensor of shape (..., n_features)
+        """
+        if not self.channels_first:
+            images = images.movedim(-3, -1)
+        return images.reshape(*images.shape[:-3], -1)
+
+
+class BlockNoise(ImageNoise):
+    """Sets a rectangle of each image to the mean of each pixel, in all channels.
+
+    The level is the share of the image's area. Place and form of the rectangle are random: with
+    level p, one side is ``p ** t`` times the image's, the other ``p ** (1 - t)`` times, and t is
+    uniform between 0.3 and 0.7.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+    image_shape : tuple of int
+        (height, width, n_channels).
+    channels_first : bool, default=False
+    background : array-like of shape (n_features,), default=None
+        Not used.
+
+    References
+    ----------
+    .. [1] DeVries and Taylor (2017). Improved regularization of convolutional neural networks with
+       cutout. https://arxiv.org/abs/1708.04552
+    """
+
+    level_is = "a share of the image's area"
+
+    def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
+        return torch.where(self.blocks(x), self.mean, x)
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """Draw a block for each row.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features), bool
+            Whether an entry is in the block.
+        """
+        height, width, n_channels = self.image_shape
+        shape = x.shape[-2], 3
+        drawn = torch.rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        form = SLIMMEST + (1 - 2 * SLIMMEST) * drawn[:, 0]
+        if 1 in (height, width):
+            form = torch.full_like(form, float(width == 1))  # the whole of the side of one pixel
+        down = _within(height, self.level**form, drawn[:, 1])
+        across = _within(width, self.level ** (1 - form), drawn[:, 2])
+        block = down[:, None, :, None] & across[:, None, None, :]
+        return self.to_rows(block.expand(-1, n_channels, -1, -1))
+
+
+def _within(length: int, shares: Tensor, places: Tensor) -> Tensor:
+    """Whether each pixel of a side is in a random part of it, (n_rows, length).
+
+    `shares` and `places` (n_rows,) are the length of the part and its place, in [0, 1].
+    """
+    sizes = torch.where(shares > 0, (length * shares).round().clamp(min=1), 0.0)
+    starts = (places * (length - sizes + 1)).floor().clamp(max=length - 1)
+    pixels = torch.arange(length, device=shares.device)
+    return (pixels >= starts[:, None]) & (pixels < (starts + sizes)[:, None])
+
+
+class BlurNoise(ImageNoise):
+    """Blurs images with a Gaussian filter; the level is its standard deviation in pixels.
+
+    Nothing is random. Images are continued beyond their borders by reflection, as by
+    `scipy.ndimage.gaussian_filter`.
+
+    Parameters
+    ----------
+    level : float
+    features : Features
+    generator : torch.Generator, default=None
+        Not used.
+    image_shape : tuple of int
+        (height, width, n_channels).
+    channels_first : bool, default=False
+    background : array-like of shape (n_features,), default=None
+        What was subtracted from the images, in the units of the rows, and is blurred with them;
+        None is nothing.
+    """
+
+    largest = float("inf")
+    level_is = "a standard deviation in pixels"
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        down, across = (
+            torch.from_numpy(gaussian_filter1d(np.eye(side), self.level, axis=0))
+            if self.level
+            else torch.eye(side, dtype=torch.float64)
+            for side in self.image_shape[:2]
+        )
+        self.down, self.across = nn.Buffer(down), nn.Buffer(across)
+
+    def corrupt(self, x: Tensor) -> Tensor:  # noqa: D102
+        images = self.to_images(x + self.background)
+        blurred = self.down @ images @ self.across.T
+        return self.to_rows(blurred) - self.background
+
+
 NOISES: dict[str, type[Noise]] = {
     "gaussian": GaussianNoise,
     "masking": MaskingNoise,
     "salt_pepper": SaltPepperNoise,
     "swap": SwapNoise,
 }
+IMAGE_NOISES: dict[str, type[ImageNoise]] = {"blocks": BlockNoise, "blur": BlurNoise}
+ALL_NOISES: dict[str, type[Noise]] = {**NOISES, **IMAGE_NOISES}
 
 
 def check_noise(noise: Any, noise_level: float) -> None:
@@ -184,17 +355,17 @@ def check_noise(noise: Any, noise_level: float) -> None:
     Parameters
     ----------
     noise : str, nn.Module or None
-        Key of ``NOISES``; anything else has no level.
+        Key of ``NOISES`` or ``IMAGE_NOISES``; anything else has no level.
     noise_level : float
 
     Raises
     ------
     ValueError
     """
-    if isinstance(noise, str) and noise_level > NOISES[noise].largest:
+    if isinstance(noise, str) and noise_level > ALL_NOISES[noise].largest:
         raise ValueError(
-            f"noise_level={noise_level} of noise={noise!r} is {NOISES[noise].level_is}: at most "
-            f"{NOISES[noise].largest:g}."
+            f"noise_level={noise_level} of noise={noise!r} is {ALL_NOISES[noise].level_is}: at "
+            f"most {ALL_NOISES[noise].largest:g}."
         )
 
 
@@ -203,18 +374,21 @@ def make_noise(
     noise_level: float,
     feature_statistics: Callable[[], dict[str, np.ndarray]],
     generator: torch.Generator | None = None,
+    kinds: Mapping[str, Callable[..., nn.Module]] = NOISES,
 ) -> nn.Module | None:
     """Make the noise of one training run.
 
     Parameters
     ----------
     noise : str, nn.Module or None
-        Key of ``NOISES``, or a module, which is copied.
+        Key of `kinds`, or a module, which is copied.
     noise_level : float
         Not used by a module.
     feature_statistics : callable
         Returns the fields of ``Features`` as arrays by name.
     generator : torch.Generator, default=None
+    kinds : mapping of str to callable, default=NOISES
+        Each makes a module of a level, ``Features`` and a generator.
 
     Returns
     -------
@@ -226,7 +400,7 @@ def make_noise(
     if noise is None or noise_level == 0:
         return None
     features = {name: torch.from_numpy(value) for name, value in feature_statistics().items()}
-    return NOISES[noise](noise_level, Features(**features), generator)
+    return kinds[noise](noise_level, Features(**features), generator)
 
 
 class ReparameterizationNoise(nn.Module):

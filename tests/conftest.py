@@ -15,12 +15,14 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
     AutoencoderImputer,
     AutoencoderTransformer,
+    ConvolutionalAutoencoder,
     DenoisingAutoencoder,
     NeighborAutoencoder,
     SparseAutoencoder,
@@ -30,6 +32,8 @@ from skae import (
 )
 from skae._data.seeds_and_devices import resolve_device
 
+# A small convolutional network, which is quick.
+SMALL_NETWORK = {"channels": 8, "n_blocks": 1, "hidden_layer_sizes": (64,), "max_epochs": 15}
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
@@ -39,6 +43,7 @@ ESTIMATORS = [
     StackedAutoencoder(random_state=0),
     # Shared tests are of restoring rows, from PCA on; maps by default are in test_neighbor.
     NeighborAutoencoder(neighbor_weight=1.0, anchor="pca", random_state=0),
+    ConvolutionalAutoencoder(random_state=0, image_shape="row", **SMALL_NETWORK),
 ]
 # Those that take tables with categories and gaps.
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]
@@ -134,6 +139,11 @@ def is_dense(estimator):
     return not hasattr(estimator, "sparse_output")
 
 
+def takes_tables(estimator):
+    """Whether rows may be any table, also a sparse one; images are none."""
+    return get_tags(estimator).input_tags.sparse
+
+
 def assert_close(actual, desired, tolerance):
     """Compare arrays, with a tolerance relative to the largest desired value."""
     scale = np.abs(desired).max()
@@ -179,6 +189,14 @@ def kind(request):
 def quick(kind):
     """Every public estimator, with a few epochs; not fitted."""
     return fast(kind)
+
+
+@pytest.fixture
+def quick_for_tables(quick):
+    """The same, of those that take any table, also a sparse one."""
+    if not takes_tables(quick):
+        pytest.skip(f"{name_of(quick)} takes no sparse rows")
+    return quick
 
 
 @pytest.fixture(params=filter(is_dense, ESTIMATORS), ids=name_of)

@@ -31,7 +31,8 @@ LAYERS = [
     "densities noise",
     "networks.onednn",
     "networks.dense",
-    "networks.columns networks.linear_vae networks.sparse networks.supervised",
+    "networks.columns networks.convolutional networks.linear_vae networks.sparse "
+    "networks.supervised",
     "networks.inference networks.serialization",
     "networks",
     "losses",
@@ -39,7 +40,8 @@ LAYERS = [
     "_training.targets",
     "_training.callbacks _training.gradients _training.lr_schedule _training.optimizers "
     "_training.pickling _training.validation_split",
-    "_training.best_weights _training.column_gradients _training.sparse_gradients",
+    "_training.best_weights _training.column_gradients _training.mixed_precision "
+    "_training.sparse_gradients",
     "_training.net",
     "_training.batched",
     "_training.trainer",
@@ -59,7 +61,7 @@ LAYERS = [
     "_estimators.partial_fit _estimators.supervised.fine_tuning",
     "_estimators.dense _estimators.sparse _estimators.vae",
     "_estimators.autoencoder _estimators.denoising _estimators.stacked",
-    "_estimators.neighbor",
+    "_estimators.convolutional _estimators.neighbor",
     "_estimators.distributed _estimators.supervised.estimators _estimators.table_base",
     "_estimators.imputer _estimators.table",
     "_estimators.table_coordinates",

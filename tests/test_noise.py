@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from skae import noise
-from skae.noise import NOISES, Features
+from skae.noise import IMAGE_NOISES, NOISES, Features
 
 
 def make_rows(n_rows=4000, n_features=3, dtype=torch.float32):
@@ -135,3 +139,65 @@ def test_a_share_above_one_is_refused(name):
         noise.check_noise(name, 1.1)
     for admitted in (("gaussian", 5.0), (name, 1.0), (None, 3.0), (torch.nn.Dropout(), 9.0)):
         noise.check_noise(*admitted)
+
+
+# -- noise of images ---------------------------------------------------------------
+
+
+def image_noise(name, level, shape, seed=0, **options):
+    """Noise for images whose pixels have mean 7."""
+    features = Features(*(torch.full((math.prod(shape),), value) for value in (7.0, 1.0, 0.0, 9.0)))
+    generator = torch.Generator().manual_seed(seed)
+    return IMAGE_NOISES[name](level, features, generator, image_shape=shape, **options)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.4, 1.0])
+def test_a_block_is_a_rectangle_of_means_in_all_channels(level):
+    noise = image_noise("blocks", level, (16, 20, 3))
+    corrupted = noise(torch.zeros(300, 960)).reshape(300, 16, 20, 3)
+    changed = corrupted != 0
+    assert set(corrupted[changed].tolist()) == {7.0}
+    assert (changed == changed[..., :1]).all()
+    for image in changed[:50, :, :, 0]:
+        down, across = image.any(dim=1), image.any(dim=0)
+        assert torch.equal(image, down[:, None] & across)
+        assert max(down.int().diff().abs().sum(), across.int().diff().abs().sum()) <= 2
+    assert changed.double().mean().item() == pytest.approx(level, rel=0.05)
+    assert level == 1 or changed.any(dim=0).all()  # any pixel may be in a block
+
+
+def test_blocks_of_a_signal_and_of_channels_that_are_first():
+    signal = image_noise("blocks", 0.25, (1, 40, 1))(torch.zeros(50, 40))
+    assert (signal != 0).sum(dim=1).tolist() == [10] * 50
+    last, first = (
+        image_noise("blocks", 0.3, (6, 5, 2), channels_first=first)(torch.zeros(9, 60))
+        for first in (False, True)
+    )
+    assert torch.equal(last.reshape(9, 6, 5, 2).permute(0, 3, 1, 2), first.reshape(9, 2, 6, 5))
+
+
+def test_blocks_of_tables_along_a_leading_axis_are_the_same():
+    one, two = image_noise("blocks", 0.3, (6, 5, 1)), image_noise("blocks", 0.3, (6, 5, 1))
+    x = torch.zeros(9, 30)
+    assert torch.equal(two(torch.stack([x, x]))[1], one(x))
+
+
+@pytest.mark.parametrize("shape", [(12, 9, 1), (7, 8, 3), (1, 30, 1)])
+@pytest.mark.parametrize("level", [0.7, 3.0])
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_blur_is_scipys_gaussian_filter(shape, level, channels_first):
+    images = np.random.default_rng(0).normal(size=(5, *shape))
+    expected = gaussian_filter(images, (0, level, level, 0), mode="reflect")
+    if channels_first:
+        images, expected = (np.moveaxis(each, -1, 1) for each in (images, expected))
+    mean = np.random.default_rng(1).normal(size=math.prod(shape))
+    noise = image_noise("blur", level, shape, channels_first=channels_first, background=mean)
+    rows = torch.from_numpy(images.reshape(5, -1) - mean)
+    np.testing.assert_allclose(noise.double()(rows) + mean, expected.reshape(5, -1), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", IMAGE_NOISES)
+def test_level_zero_of_noise_of_images_changes_nothing(name):
+    x = torch.rand(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(image_noise(name, 0.0, (6, 5, 1)).double()(x), x)
+    assert image_noise(name, 0.5, (6, 5, 1)).eval()(x) is x

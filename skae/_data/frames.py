@@ -35,6 +35,10 @@ class FramesOut(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def _n_features_out(self) -> int:
         return self.n_components_
 
+    def _in_form_of_training_rows(self, rows: Any) -> Any:
+        """Rows (..., n_features) as methods return them. A kind may return images."""
+        return rows
+
 
 def wrap_in_frame(method: Method) -> Method:
     """Let a method that returns rows return a frame, if `set_output` asks for frames.
@@ -48,7 +52,7 @@ def wrap_in_frame(method: Method) -> Method:
         rows = method(self, *args, **kwargs)
         container = _get_output_config("transform", self)["dense"]
         if container == "default":
-            return rows
+            return self._in_form_of_training_rows(rows)
         came_in = args[0] if args else kwargs.get("X")
         names = _check_feature_names_in(self)
         return ADAPTERS_MANAGER.adapters[container].create_container(rows, came_in, columns=names)

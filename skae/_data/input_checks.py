@@ -24,18 +24,19 @@ from skae._data.input_errors import (
 ROUNDING = 1e-6  # by which scaled rows may leave the unit interval
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
+def check_rows(estimator: Any, X: Any, *, reset: bool, keep_type: bool = False) -> Any:
     """Check rows against an estimator; learn its features if `reset`, as `fit` does.
 
     The result is an array, a tensor or a CSR matrix, float64 or float32, and never written to.
-    A memory map of numbers keeps its type: `as_dense` converts parts of it.
+    A memory map of numbers keeps its type, and so does any array of numbers if `keep_type`:
+    `as_dense` converts parts of it.
     """
-    kept = is_memory_mapped(X) and X.dtype.kind in "iuf"
+    is_array = isinstance(X, np.ndarray)
+    kept = is_array and (keep_type or is_memory_mapped(X)) and X.dtype.kind in "iuf"
     dtype = None if kept else float_dtypes(X)
     refuse_lazy(X)
     # Finite squares say at once that entries are finite, and that their squares do not overflow.
-    is_array = isinstance(X, np.ndarray) and X.dtype in FLOAT_DTYPES
-    is_fine = is_array and squares_are_finite(X)
+    is_fine = is_array and X.dtype in FLOAT_DTYPES and squares_are_finite(X)
     try:
         rows = validate_data(
             estimator,
@@ -99,8 +100,45 @@ def check_unit_interval(X: np.ndarray, parameter: str, instead: str) -> None:
         )
 
 
+class ReadInFloat32:
+    """Rows of small numbers, such as bytes, that become float32 when some of them are read.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_rows, n_columns)
+        Of a type whose numbers are all float32 numbers, too.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape, self.ndim = array, array.shape, array.ndim
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.array[index].astype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array.astype(dtype or np.float32)
+
+    def copy(self) -> np.ndarray:
+        """All rows in float32."""
+        return self[:]
+
+    def min(self) -> Any:
+        """Smallest number."""
+        return self.array.min()
+
+    def max(self) -> Any:
+        """Largest number."""
+        return self.array.max()
+
+
 def is_memory_mapped(X: Any) -> bool:
     """Whether X is a memory map, or a view of one."""
+    X = X.array if isinstance(X, ReadInFloat32) else X
     while isinstance(X, np.ndarray):
         if isinstance(X, np.memmap):
             return True
@@ -113,6 +151,8 @@ def as_dense(X: Any) -> Any:
     if isinstance(X, Tensor):
         return X
     X = X.toarray() if sparse.issparse(X) else X
+    if isinstance(X, ReadInFloat32):
+        return X[:]
     return X if X.dtype in FLOAT_DTYPES else X.astype(np.float64)
 
 

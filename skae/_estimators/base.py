@@ -695,7 +695,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             )
         return tuple(widths)
 
-    def _make_mlps(self, seed: int, n_parts: int = 1) -> Any:
+    def _make_codec(self, seed: int, n_parts: int = 1) -> Any:
         """Build the user's network, or an encoder and a decoder with mirrored layers.
 
         The encoder returns `n_parts` arrays of n_components columns, side by side.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
@@ -178,7 +178,12 @@ class DenoisingAutoencoder(DenseAutoencoder):
         return super()._has_user_modules() or isinstance(self.noise, nn.Module)
 
     def _make_noise(self, rows: Dataset, generator: torch.Generator) -> nn.Module | None:
-        return make_noise(self.noise, self.noise_level, rows.feature_statistics, generator)
+        kinds = self._noise_kinds(rows)
+        return make_noise(self.noise, self.noise_level, rows.feature_statistics, generator, kinds)
+
+    def _noise_kinds(self, rows: Dataset) -> Mapping[str, Callable[..., nn.Module]]:
+        """What makes each kind of noise. A kind may add some."""
+        return NOISES
 
     def _row_bounds(self, rows: Dataset) -> np.ndarray:
         """Bounds of rows and of corrupted rows, which the network was trained on."""
@@ -201,7 +206,8 @@ class DenoisingAutoencoder(DenseAutoencoder):
         return self._corrupts()
 
     def _corrupts(self) -> bool:
-        return isinstance(self.noise, nn.Module) or self.noise_level > 0
+        has_level = self.noise is not None and self.noise_level > 0
+        return isinstance(self.noise, nn.Module) or has_level
 
     def _starts_at_optimum(self) -> bool:
         # PCA is the best linear map for clean rows, but not for corrupted ones.

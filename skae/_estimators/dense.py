@@ -123,7 +123,7 @@ class DenseAutoencoder(IncrementalAutoencoder):
         return Objective({"reconstruction": LOSSES[self.loss]})
 
     def _make_network(self, rows: Dataset, seed: int) -> nn.Module:
-        network = self._make_mlps(seed)
+        network = self._make_codec(seed)
         if self.anchor is None:
             return network
         components = torch.from_numpy(rows.principal_components(self.n_components_))

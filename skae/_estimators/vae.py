@@ -286,7 +286,7 @@ class VAETransformer(IncrementalAutoencoder):
             tensors["divisor"] = torch.full((k,), LITTLE_RELIABILITY, dtype=torch.float64)
             tensors["shift"] = torch.zeros(k, dtype=torch.float64)
         gated = self.network is not None and self.anchor is not None
-        return VariationalAutoencoder(self._make_mlps(seed, n_parts=2), **tensors, gated=gated)
+        return VariationalAutoencoder(self._make_codec(seed, n_parts=2), **tensors, gated=gated)
 
     def _linear_model(self, rows: Dataset) -> dict[str, Any]:
         """Probabilistic PCA of the rows; for "bernoulli", its approximation in logits."""

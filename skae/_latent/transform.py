@@ -52,6 +52,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
     _rotation: np.ndarray  # (n_components, n_components)
     _code_scale: np.ndarray  # (n_components,)
     _sparse_codes: ClassVar[str | bool] = False  # sparse format that inverse_transform accepts
+    _keeps_type: ClassVar[bool] = False  # whether rows of integers are not converted as a whole
 
     # -- what a kind may override --------------------------------------------------
 
@@ -59,8 +60,9 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         """Validate rows. A kind may accept images or missing values, and return 2-D numbers."""
         if not reset:
             check_is_fitted(self)
-        check = check_partitions if is_lazy(X) else check_rows
-        return check(self, X, reset=reset)
+        if is_lazy(X):
+            return check_partitions(self, X, reset=reset)
+        return check_rows(self, X, reset=reset, keep_type=self._keeps_type)
 
     def _decodes_logits(self) -> bool:
         """Whether rows lie in [0, 1] and the decoder returns logits."""

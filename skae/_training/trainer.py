@@ -86,6 +86,7 @@ class Trainer:
     must_restore: bool = False
     stochastic_depth: float = 0.0  # of anchored networks
     standard_errors: float | None = None  # of gains, whatever the number of rows; None: by rules
+    largest_batch: int = LARGEST_BATCH  # for "auto"
 
     net_class: ClassVar[type[AutoencoderNet]] = AutoencoderNet
 
@@ -230,6 +231,7 @@ class Trainer:
             batch_size = n_copies * auto_batch_size(
                 n_rows, from_pca=self.is_careful, stochastic_depth=self.stochastic_depth
             )
+            batch_size = min(batch_size, n_copies * self.largest_batch)
         if max_epochs == "auto":
             max_epochs = auto_max_epochs(n_rows, from_pca=self.require_gain)
         return batch_size, max_epochs

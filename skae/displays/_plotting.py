@@ -95,9 +95,11 @@ def check_numbers(table: TableAutoencoder) -> None:
 
 
 def as_float_array(X: Any) -> np.ndarray:
-    """Convert rows or codes of any container to a dense float64 array."""
-    X = check_array(to_numpy(X), accept_sparse=True, dtype=np.float64, ensure_all_finite=False)
-    return X.toarray() if issparse(X) else X
+    """Convert rows, images or codes of any container to a dense float64 array of rows."""
+    options: Any = {"accept_sparse": True, "ensure_all_finite": False, "allow_nd": True}
+    X = check_array(to_numpy(X), dtype=np.float64, **options)
+    X = X.toarray() if issparse(X) else X
+    return X.reshape(len(X), -1)
 
 
 def first_rows(X: Any, n_rows: int) -> Any:
@@ -244,6 +246,24 @@ def check_image_shape(image_shape: Any, n_features: int) -> tuple[int, ...]:
             f"{image_shape=} has {np.prod(shape)} pixels, but rows have {n_features} features."
         )
     return shape
+
+
+def own_image_shape(estimator: Any) -> tuple[int, ...] | None:
+    """Shape of the images that an estimator was fitted to, if they can be drawn."""
+    height, width, n_channels = getattr(split_last(estimator)[1], "image_shape_", (1, 1, 1))
+    if 1 in (height, width) or n_channels not in (1, 3, 4):
+        return None
+    return (height, width) if n_channels == 1 else (height, width, n_channels)
+
+
+def with_channels_last(estimator: Any, rows: np.ndarray) -> np.ndarray:
+    """Rows of an estimator's images in the order (height, width, channel)."""
+    last = split_last(estimator)[1]
+    if getattr(last, "layout", None) != "channels_first":
+        return rows
+    height, width, n_channels = last.image_shape_
+    images = rows.reshape(*rows.shape[:-1], n_channels, height, width)
+    return np.moveaxis(images, -3, -1).reshape(rows.shape)
 
 
 def draw_images(

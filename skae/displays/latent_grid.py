@@ -120,8 +120,9 @@ class LatentGridDisplay:
             "range" evenly spaced values from the smallest code to the largest.
         image_shape : tuple of int, default=None
             (height, width), or (height, width, 3) for colours: each decoded code is an image,
-            with the range of X from black to white. None draws a map of each feature over the
-            grid, in standard deviations of X from the mean of X.
+            with the range of X from black to white. None is the shape of the images of a
+            `ConvolutionalAutoencoder`. For others, it draws a map of each feature over the grid,
+            in standard deviations of X from the mean of X.
         max_features : int, default=16
             Largest number of maps; the features that vary most over the grid are shown.
         ax : matplotlib Axes or array of Axes, default=None
@@ -162,6 +163,11 @@ class LatentGridDisplay:
             rows, decode = plotting.as_float_array(X), estimator.inverse_transform
             names = plotting.feature_names(estimator, X, rows.shape[1])
         decoded = _decode_grid(decode, codes.mean(axis=0), shown, values)
+        if image_shape is None and (own := plotting.own_image_shape(estimator)) is not None:
+            rows, decoded = (
+                plotting.with_channels_last(estimator, each) for each in (rows, decoded)
+            )
+            image_shape = own
         limits = None
         if image_shape is not None:
             image_shape = plotting.check_image_shape(image_shape, rows.shape[1])

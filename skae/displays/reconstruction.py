@@ -108,7 +108,8 @@ default=None
             Corrupted copies of the same rows, which the estimator is given. None gives it X.
         image_shape : tuple of int, default=None
             (height, width), or (height, width, 3) for colours: rows are drawn as images, with
-            the range of X from black to white. None draws the error of each feature over all
+            the range of X from black to white. None is the shape of the images of a
+            `ConvolutionalAutoencoder`. For others, it draws the error of each feature over all
             rows of X as a share of its variance: 0 is perfect, 1 is the error of the mean of X.
         n_rows : int, default=8
             Largest number of rows drawn as images; the first ones are taken.
@@ -156,14 +157,21 @@ default=None
             return display.plot(ax, image_kw=image_kw, bar_kw=bar_kw)
         if table is not None:
             plotting.check_numbers(table)
+        is_own = image_shape is None
+        if is_own:
+            image_shape = plotting.own_image_shape(estimator)
         if image_shape is not None:
             X, given = plotting.first_rows(X, n_rows), plotting.first_rows(given, n_rows)
         reconstructed = estimator.inverse_transform(estimator.transform(given))
-        rows = plotting.as_float_array(X)
+        rows, given, restored = map(plotting.as_float_array, (X, given, reconstructed))
+        if is_own and image_shape is not None:
+            rows, given, restored = (
+                plotting.with_channels_last(estimator, each) for each in (rows, given, restored)
+            )
         display = cls(
             rows,
-            plotting.as_float_array(reconstructed),
-            X_corrupted=None if X_corrupted is None else plotting.as_float_array(given),
+            restored,
+            X_corrupted=None if X_corrupted is None else given,
             image_shape=image_shape,
             n_rows=n_rows,
             max_features=max_features,

@@ -1,5 +1,16 @@
 """Networks: what maps a row to its code and a code back to a row."""
 
+from skae.networks.convolutional import (
+    Convolution,
+    FromPatches,
+    Grid,
+    ImageDecoder,
+    ImageEncoder,
+    ImageShape,
+    ResidualBlock,
+    ToGrid,
+    ToPatches,
+)
 from skae.networks.dense import (
     ACTIVATIONS,
     MLP,
@@ -23,12 +34,21 @@ __all__ = [
     "AnchoredAutoencoder",
     "Autoencoder",
     "Codec",
+    "Convolution",
+    "FromPatches",
+    "Grid",
     "HeadedNetwork",
+    "ImageDecoder",
+    "ImageEncoder",
+    "ImageShape",
     "Linear",
     "LogisticNetwork",
     "Output",
     "RectifiedNetwork",
+    "ResidualBlock",
     "SelfRunning",
+    "ToGrid",
+    "ToPatches",
     "TopKNetwork",
     "VariationalAutoencoder",
     "jacobian",

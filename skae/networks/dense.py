@@ -121,6 +121,7 @@ class MLP(nn.Sequential):
         for n_in, n_out in pairwise(widths):
             layers += [Linear(n_in, n_out, generator), make_activation(activation)]
         super().__init__(*layers[:-1])
+        self.n_inputs, self.n_outputs = widths[0], widths[-1]
         if zero_last:
             for parameter in self[-1].parameters():
                 nn.init.zeros_(parameter)
@@ -324,7 +325,7 @@ class Anchored(nn.Module):
         """
         if self.gates is not None:
             return not self.gates.any()
-        last = self.network.encoder[-1], self.network.decoder[-1]
+        last = _last_layer(self.network.encoder), _last_layer(self.network.decoder)
         return not any(p.any() for layer in last for p in layer.parameters())
 
     def limit(self, row_region: Tensor | None, code_region: Tensor | None) -> None:
@@ -339,6 +340,11 @@ class Anchored(nn.Module):
         self.row_region, self.code_region = (
             None if region is None else region.to(place) for region in (row_region, code_region)
         )
+
+
+def _last_layer(part: nn.Module) -> nn.Module:
+    """Last module of an encoder or a decoder that has parameters of its own."""
+    return [m for m in part.modules() if any(True for _ in m.parameters(recurse=False))][-1]
 
 
 def errors_of(x: Tensor, *restored: Tensor) -> Tensor:

@@ -9,6 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae.networks.convolutional import (
+    Convolution,
+    FromPatches,
+    Grid,
+    ImageDecoder,
+    ImageEncoder,
+    ImagePart,
+    ImageShape,
+    ResidualBlock,
+    ToGrid,
+    ToPatches,
+)
 from skae.networks.dense import (
     ACTIVATIONS,
     MLP,
@@ -63,6 +75,18 @@ LATER = {
 # Networks inside a network; of other kinds there is one, `network`.
 PARTS = {Autoencoder: ("encoder", "decoder"), HeadedNetwork: ("network", "head")}
 KINDS = {kind.__name__: kind for kind in SHAPES}
+IMAGE_PARTS: dict[str, Any] = {"ImageEncoder": ImageEncoder, "ImageDecoder": ImageDecoder}
+# Modules of these parts that are no activations.
+IMAGE_LAYERS = {
+    Convolution,
+    FromPatches,
+    Linear,
+    ResidualBlock,
+    ToGrid,
+    ToPatches,
+    nn.Flatten,
+    nn.Sequential,
+}
 
 
 # -- from networks -----------------------------------------------------------------
@@ -83,6 +107,8 @@ def network_to_config(network: nn.Module) -> NetworkConfig | None:
     """
     if type(network) is MLP:
         return _mlp_to_config(network)
+    if isinstance(network, ImagePart):
+        return _image_part_to_config(network)
     kind: Any = type(network)
     if kind not in SHAPES:
         return None
@@ -107,6 +133,30 @@ def _mlp_to_config(network: MLP) -> NetworkConfig | None:
         "weights": [_array(layer.weight) for layer in linear],
         "biases": [_array(layer.bias) for layer in linear],
     }
+
+
+def _image_part_to_config(network: ImagePart) -> NetworkConfig | None:
+    activation = _activation_of(network)
+    if type(network) not in IMAGE_PARTS.values() or activation is None:
+        return None
+    height, width, n_channels, channels_first = network.grid.image
+    return {
+        "kind": type(network).__name__,
+        "image_shape": [height, width, n_channels],
+        "channels_first": channels_first,
+        "patch": list(network.grid.patch),
+        "activation": activation,
+        **network.options,
+        "weights": [_array(layer.weight) for layer in _weighted(network)],
+        "biases": [_array(layer.bias) for layer in _weighted(network)],
+    }
+
+
+def _activation_of(network: nn.Module) -> str | None:
+    """Name of the activation between the layers of an encoder or decoder of images."""
+    others = [module for module in network.modules() if type(module) not in IMAGE_LAYERS]
+    names = {activation_name(module) for module in others if module is not network}
+    return names.pop() if len(names) == 1 else None
 
 
 def activation_name(module: nn.Module) -> str | None:
@@ -148,10 +198,9 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
         None if the network is not one of skae.
     """
     inner: Any = getattr(network, "network", network)
-    if type(inner) is not Autoencoder or not isinstance(inner.decoder, MLP):
+    if type(inner) is not Autoencoder or not isinstance(inner.decoder, MLP | ImageDecoder):
         return None
-    decoder: Any = inner.decoder
-    return decoder[-1].out_features, decoder[0].in_features
+    return inner.decoder.n_outputs, inner.decoder.n_inputs
 
 
 # -- back --------------------------------------------------------------------------
@@ -177,6 +226,8 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
     kind = _entry(config, "kind")
     if kind == "MLP":
         return _mlp_from_config(config)
+    if kind in IMAGE_PARTS:
+        return _image_part_from_config(config)
     if kind not in KINDS:
         raise _damaged(f"There is no network of kind {kind!r}")
     names = PARTS.get(KINDS[kind], ("network",))
@@ -218,25 +269,64 @@ def _mlp_from_config(config: NetworkConfig) -> MLP:
         network = MLP(widths, name)
     linear: Any = list(network)[::2]
     for i, layer in enumerate(linear):
-        weight = _tensor(weights[i], f"weights[{i}]", [layer.weight.shape])
-        bias = _tensor(biases[i], f"biases[{i}]", [layer.bias.shape])
-        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        _set_weights(layer, weights[i], biases[i], i)
     return network
+
+
+def _image_part_from_config(config: NetworkConfig) -> ImagePart:
+    name, sides = _entry(config, "activation"), _entry(config, "image_shape")
+    if name not in ACTIVATIONS:
+        raise _damaged(f"There is no activation {name!r}")
+    if len(sides) != 3:
+        raise _damaged(f"The shape {sides} of images has {len(sides)} numbers, not 3")
+    height, width, n_channels = sides
+    image = ImageShape(height, width, n_channels, _entry(config, "channels_first"))
+    patch, kernel = _entry(config, "patch"), _entry(config, "kernel_size")
+    kind = IMAGE_PARTS[config["kind"]]
+    size = "n_outputs" if kind is ImageEncoder else "n_inputs"
+    names = size, "n_channels", "n_blocks", "hidden_layer_sizes"
+    options = {each: _entry(config, each) for each in names}
+    with torch.device("meta"):  # on which no weights are drawn
+        network = kind(
+            Grid(image, tuple(patch)), kernel_size=tuple(kernel), activation=name, **options
+        )
+    weights, biases = _entry(config, "weights"), _entry(config, "biases")
+    layers = _weighted(network)
+    if not len(layers) == len(weights) == len(biases):
+        raise _damaged(
+            f"{config['kind']} of {len(layers)} layers has {len(weights)} weights and "
+            f"{len(biases)} biases"
+        )
+    for i, layer in enumerate(layers):
+        _set_weights(layer, weights[i], biases[i], i)
+    return network
+
+
+def _weighted(network: nn.Module) -> list[Any]:
+    """Layers with weights and biases."""
+    return [layer for layer in network.modules() if isinstance(layer, Convolution | Linear)]
+
+
+def _set_weights(layer: Any, weight: Any, bias: Any, i: int) -> None:
+    """Set weights and biases of layer i, after a check of their shapes."""
+    weight = _tensor(weight, f"weights[{i}]", [layer.weight.shape])
+    bias = _tensor(bias, f"biases[{i}]", [layer.bias.shape])
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
 
 
 def _check_mirrored(encoder: Any, decoder: Any) -> None:
     """Check that rows and codes have the same widths on both sides."""
-    d, k = encoder[0].in_features, decoder[0].in_features
-    if decoder[-1].out_features != d or encoder[-1].out_features not in (k, 2 * k):
+    d, k = encoder.n_inputs, decoder.n_inputs
+    if decoder.n_outputs != d or encoder.n_outputs not in (k, 2 * k):
         raise _damaged(
-            f"An encoder from {d} to {encoder[-1].out_features} columns and a decoder from {k} to "
-            f"{decoder[-1].out_features} do not belong together"
+            f"An encoder from {d} to {encoder.n_outputs} columns and a decoder from {k} to "
+            f"{decoder.n_outputs} do not belong together"
         )
 
 
 def _check_head(head: Any, sizes: tuple[int, int]) -> None:
     """Check that a head takes the codes of a network of `sizes` features and components."""
-    if type(head) is not MLP or head[0].in_features != sizes[1]:
+    if type(head) is not MLP or head.n_inputs != sizes[1]:
         raise _damaged(
             f"A head and a network of {sizes} features and components do not belong together"
         )

@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import ESTIMATORS, Fail, is_dense, make_fast, name_of
+from conftest import ESTIMATORS, Fail, is_dense, make_fast, name_of, takes_tables
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -93,6 +93,13 @@ BAD_VALUES = {
     "noise": ["pink", None, 0.3],
     "noise_level": [-0.1, 1.5, "some"],
     "emphasis": [0, -1, None],
+    "image_shape": ["square", 3, (4, 0), (2, 3), (1, 13, 1, 1), (2.5, 4)],
+    "layout": ["first", None],
+    "channels": [0, 2.5, "many", None],
+    "kernel_size": [0, 2, 15, "large", None],
+    "patch_size": [0, 14, 2.5, "small", None],
+    "n_blocks": [-1, 0.5, "many", None],
+    "mixed_precision": ["half", None],
     "pretraining": ["layers", True, 3],
     "fine_tune": ["yes", None],
     "n_neighbors": [0, -1, 2.5, "all", None],
@@ -102,12 +109,15 @@ BAD_VALUES = {
 # Parameters that take a number: no boolean is one.
 NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
 NUMBERS |= {"n_active", "transform_n_active", "kl_warmup", "lr", "weight_decay", "tol"}
+NUMBERS |= {"channels", "kernel_size", "patch_size", "n_blocks"}
 NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
 NUMBERS |= {"n_neighbors", "neighbor_weight", "min_dist"}
 ADMITTED = [  # by one kind, though not by others
     ("StackedAutoencoder", "noise", None),
     ("StackedAutoencoder", "noise_level", 1.5),  # of no noise
     ("NeighborAutoencoder", "noise_level", 1.5),  # in standard deviations
+    ("ConvolutionalAutoencoder", "noise", None),
+    ("ConvolutionalAutoencoder", "noise_level", 1.5),
 ]
 
 
@@ -136,6 +146,8 @@ def text_of(call):
 @pytest.mark.parametrize("case", BAD_ROWS)
 def test_bad_rows_get_scikit_learns_errors(fitted, method, case):
     X, error, message = BAD_ROWS[case]
+    if sparse.issparse(X) and not takes_tables(fitted):
+        error, message = TypeError, "sparse csr_matrix.*pass X.toarray"
     estimator = clone(fitted) if method.startswith("fit") else fitted
     with pytest.raises(error, match=message):
         getattr(estimator, method)(X)
@@ -385,6 +397,8 @@ HUGE = {
 @pytest.mark.parametrize("method", [*ON_ROWS, "partial_fit"])
 def test_numbers_whose_squares_overflow_name_their_columns(fitted, method, case):
     X, dtype = HUGE[case]
+    if sparse.issparse(X) and not takes_tables(fitted):
+        pytest.skip(f"{name_of(fitted)} takes no sparse rows")
     estimator = clone(fitted) if "fit" in method else fitted
     where = r"(columns 0, 1, 2, 3, 4 and 8 more|column '?x?5'?)"
     message = rf"in {where}, whose squares overflow in {dtype}: .*MaxAbsScaler"

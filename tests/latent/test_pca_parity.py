@@ -21,7 +21,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from conftest import ESTIMATORS, fast, is_dense, name_of
+from conftest import ESTIMATORS, fast, is_dense, name_of, takes_tables
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -58,7 +58,11 @@ from skae.metrics import log_likelihood_score, reconstruction_score
 PAGE = Path(__file__).parents[2] / "docs" / "pca_parity.md"
 GUIDE = PAGE.with_name("replace_pca.md")
 # What may take PCA's place: a map may not.
-DENSE = [e for e in ESTIMATORS if is_dense(e) and not isinstance(e, NeighborAutoencoder)]
+DENSE = [
+    kind
+    for kind in ESTIMATORS
+    if is_dense(kind) and takes_tables(kind) and not isinstance(kind, NeighborAutoencoder)
+]
 KINDS = [PCA(random_state=0), *DENSE]
 # Of PCA's public names, those without a meaning for an autoencoder.
 WITHOUT_MEANING = {

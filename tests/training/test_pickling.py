@@ -427,7 +427,10 @@ DAMAGES = {
 @pytest.mark.parametrize("complaint", DAMAGES)
 def test_a_damaged_network_is_refused(fitted, complaint):
     state = copy.deepcopy(fitted.net_.__getstate__())
-    DAMAGES[complaint](state["network"]["network"]["encoder"])
+    encoder = state["network"]["network"]["encoder"]
+    if encoder["kind"] != "MLP":
+        pytest.skip("parts of images are damaged in test_image_parts")
+    DAMAGES[complaint](encoder)
     blank = type(fitted.net_).__new__(type(fitted.net_))
     with pytest.raises(ValueError, match=complaint):
         blank.__setstate__(state)

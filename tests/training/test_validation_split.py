@@ -52,7 +52,8 @@ def test_a_feature_that_varies_in_one_row_is_reconstructed_no_worse_than_by_pca(
     scaler = StandardScaler().fit(train)
     lit = scaler.transform(test[test[:, 31] > 0])
     train = scaler.transform(train)
-    estimator = fast(dense, n_components=11, max_epochs=40, random_state=6)
+    images = {"image_shape": (8, 8)} if "image_shape" in dense.get_params() else {}
+    estimator = fast(dense, n_components=11, max_epochs=40, random_state=6, **images)
     if isinstance(dense, NeighborAutoencoder):  # no rows are held out, and maps have no floor
         estimator.set_params(neighbor_weight=0, early_stopping=True)
     estimator.fit(train)
