@@ -33,7 +33,9 @@ from skae import (
 from skae._data.seeds_and_devices import resolve_device
 
 # A small convolutional network, which is quick.
-SMALL_NETWORK = {"channels": 8, "n_blocks": 1, "hidden_layer_sizes": (64,), "max_epochs": 15}
+SMALL_NETWORK = {"channels": 8, "n_blocks": 1, "hidden_layer_sizes": (64,), "max_epochs": 10}
+# The same of a map. Shared tests are of restoring rows, from PCA on; test_neighbor has maps.
+SMALL_MAP = {"neighbor_weight": 1.0, "anchor": "pca", "hidden_layer_sizes": 32, "max_epochs": 20}
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
@@ -41,8 +43,7 @@ ESTIMATORS = [
     VAETransformer(random_state=0),
     SparseAutoencoder(random_state=0),
     StackedAutoencoder(random_state=0),
-    # Shared tests are of restoring rows, from PCA on; maps by default are in test_neighbor.
-    NeighborAutoencoder(neighbor_weight=1.0, anchor="pca", random_state=0),
+    NeighborAutoencoder(random_state=0, **SMALL_MAP),
     ConvolutionalAutoencoder(random_state=0, image_shape="row", **SMALL_NETWORK),
 ]
 # Those that take tables with categories and gaps.

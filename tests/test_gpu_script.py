@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import ESTIMATORS
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "benchmarks" / "gpu.py"
 
@@ -38,13 +39,14 @@ def test_every_section_is_measured_on_both_devices(finished):
     _, content, _ = finished
     records = content["records"]
     assert list(dict.fromkeys(r["section"] for r in records)) == [
-        *("tests", "fits", "defaults", "images", "compare", "search", "tables", "maps")
+        *("tests", "fits", "defaults", "images", "compare", "search", "tables", "maps"),
+        "convolutions",
     ]
     assert not any(record.get("skipped") for record in records)
     for record in records:
         if record["section"] == "tests":
             assert record["passed"]
-            assert "6 passed" in record["task"]
+            assert f"{len(ESTIMATORS)} passed" in record["task"]
         else:
             assert record["cpu_seconds"] > 0
             assert record["device_seconds"] > 0
@@ -53,7 +55,7 @@ def test_every_section_is_measured_on_both_devices(finished):
 def test_equal_fits_have_equal_quality(finished):
     _, content, _ = finished
     compared = [r for r in content["records"] if "device_quality" in r and r["section"] != "images"]
-    assert len(compared) == 6
+    assert len(compared) == 7
     for record in compared:
         assert record["device_quality"] == pytest.approx(record["cpu_quality"], abs=1e-6)
 

@@ -27,6 +27,9 @@ one batch.
 *maps*: a fit of `skae.NeighborAutoencoder` to 2,000 rows, whose neighbours and positions are
 computed on the processor in both columns.
 
+*convolutions*: a fit of `skae.ConvolutionalAutoencoder` to 5,000 images of 28 × 28 pixels, which
+are smooth waves.
+
 Every measurement is made on the processor and on the device, once each, after a small fit that is
 not timed. The device is synchronised before the clock starts and before it stops. With
 ``--device cpu`` both columns are the processor. A section that takes too long is ended; what it
@@ -60,6 +63,7 @@ from speed import Record, make_rows, print_table, seconds_of, shown, usable_core
 
 from skae import (
     AutoencoderTransformer,
+    ConvolutionalAutoencoder,
     LatentDimensionSearch,
     NeighborAutoencoder,
     TableAutoencoder,
@@ -75,6 +79,7 @@ N_COMPONENTS = 30  # of images
 HIDDEN = 1000, 500, 250
 TABLE_ROWS = 50_000
 DRAWN_ROWS = 10_000
+CONVOLVED_IMAGES = 5000  # of section "convolutions"
 MAPPED_ROWS = 2000
 QUICK_TEST = "test_the_network_is_on_the_device"
 
@@ -369,15 +374,43 @@ def run_maps(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record | {"n_epochs": n_epochs, "quality_is": "trustworthiness"})
 
 
+def make_images(n_images: int, side: int) -> np.ndarray:
+    """Waves of random frequency, direction and phase, (n_images, side, side), float32."""
+    random = np.random.default_rng(0)
+    down, across = np.mgrid[:side, :side] / side
+    waves = random.normal(scale=4, size=(n_images, 2))
+    angles = waves[:, :1, None] * down + waves[:, 1:, None] * across
+    return np.cos(angles + random.uniform(0, 2 * np.pi, (n_images, 1, 1))).astype(np.float32)
+
+
+def run_convolutions(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit images."""
+    n_images, side, n_epochs = (200, 8, 2) if args.quick else (CONVOLVED_IMAGES, 28, 3)
+    X = make_images(n_images, side)
+
+    def make(device: str) -> Callable[[], Any]:
+        model = ConvolutionalAutoencoder(
+            8, mixed_precision=False, max_epochs=n_epochs, device=device, random_state=0
+        )
+        return partial(model.fit, X)
+
+    task = f"ConvolutionalAutoencoder: {n_images:,} x {side} x {side}, k = 8"
+    record = measure_both(task, make, args)
+    for where, model in record.pop("results").items():
+        record[f"{where}_quality"] = float(model.score(X))
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+
+
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
     "tests": (75, run_tests),
-    "fits": (115, run_fits),
+    "fits": (100, run_fits),
     "defaults": (80, run_defaults),
     "images": (80, run_images),
     "compare": (30, run_compare),
     "search": (30, run_search),
     "tables": (40, run_tables),
     "maps": (15, run_maps),
+    "convolutions": (15, run_convolutions),
 }
 
 

@@ -41,6 +41,7 @@ GRID_OF_SIGNAL = 32  # the same of a row of pixels
 SMALLEST_HALVED = 8  # pixels of a side, from which patches have two pixels or more
 KERNEL = 3  # kernel size for "auto"
 LARGEST_BATCH = 256  # for "auto"
+SHARE_OF_EPOCHS = 0.5  # of the number that "auto" has elsewhere
 CHANNELS, CHANNELS_OF_SMALL = 64, 32  # for "auto"
 SMALL_IMAGE = 256  # largest number of pixels of a small image
 N_BLOCKS = 1  # for "auto"
@@ -74,17 +75,17 @@ class ConvolutionalAutoencoder(DenoisingAutoencoder):
         matplotlib and scikit-image have it; or with their channels first, as torch has it.
     channels : int or "auto", default="auto"
         Channels of the decoder's convolutions: the width of the network. The encoder has half as
-        many. "auto" is 64, or 32 for images of at most 256 pixels.
+        many, at least one. "auto" is 64, or 32 for images of at most 256 pixels.
     kernel_size : int or "auto", default="auto"
         Height and width of the kernels, in patches: an odd number, not larger than the grid. "auto"
         is 3, or 1 along sides of fewer than three patches.
     patch_size : int or "auto", default="auto"
         Height and width of a patch, in pixels. Images whose sides are no multiples of it are padded
         with their mean. Small patches show more detail, and take more time. "auto" is the largest
-        power of two with seven patches along the shorter side, and at least 2 from 8 pixels on;
-        of a single row it is that with 32 patches.
+        power of two with at least seven patches along the shorter side, but 2 from 8 to 13 pixels;
+        of a single row it is that with 32 patches. A large `kernel_size` makes patches smaller.
     n_blocks : int or "auto", default="auto"
-        Residual blocks in the encoder, and in the decoder: the depth of the network. "auto" is 1.
+        Residual blocks of the decoder: the depth of the network. The encoder has none. "auto" is 1.
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
         Widths of linear layers between the grid and the code, in the encoder; the decoder has the
         same layers in reverse order. "auto" is one of 512, or of 128 for images of at most 256
@@ -111,6 +112,8 @@ default=None
         As in `AutoencoderTransformer`. Convolutions need more of it.
     batch_size : int or "auto", default="auto"
         As in `AutoencoderTransformer`, but "auto" is at most 256.
+    max_epochs : int or "auto", default="auto"
+        As in `AutoencoderTransformer`, but "auto" is half as many.
     *
 
     Attributes
@@ -279,7 +282,8 @@ width, ...)
         if reset:
             self._array_shape = shape
             self.image_shape_ = self._resolve_image_shape(rows.shape[1], shape)[:3]
-        is_small = rows.dtype not in FLOAT_DTYPES and np.can_cast(rows.dtype, np.float32)
+        is_integer = isinstance(rows.dtype, np.dtype) and rows.dtype not in FLOAT_DTYPES
+        is_small = is_integer and np.can_cast(rows.dtype, np.float32)
         return ReadInFloat32(rows) if is_small else rows
 
     def _as_rows(self, X: Any, shape: tuple[int, ...], reset: bool) -> Any:
@@ -349,7 +353,6 @@ width, ...)
         hidden, n_channels = self._resolve_hidden_layer_sizes(), self._resolve_channels()
         options: dict[str, Any] = {
             "kernel_size": kernel_size,
-            "n_blocks": N_BLOCKS if self.n_blocks == "auto" else self.n_blocks,
             "activation": self.activation,
             "zero_last": self._starts_at_pca(),
             "generator": generator,
@@ -359,11 +362,17 @@ width, ...)
             grid,
             n_parts * k,
             n_channels=max(1, n_channels // 2),
+            n_blocks=0,  # they gain less than they cost
             hidden_layer_sizes=hidden,
             **options,
         )
         decoder = ImageDecoder(
-            grid, k, n_channels=n_channels, hidden_layer_sizes=hidden[::-1], **options
+            grid,
+            k,
+            n_channels=n_channels,
+            n_blocks=N_BLOCKS if self.n_blocks == "auto" else self.n_blocks,
+            hidden_layer_sizes=hidden[::-1],
+            **options,
         )
         return Autoencoder(encoder, decoder)
 
@@ -428,8 +437,11 @@ width, ...)
         self._resolve_grid()
 
     def _make_trainer(self, rows: Dataset, *args: Any, **options: Any) -> Trainer:
-        trainer = super()._make_trainer(rows, *args, **options)
-        return replace(trainer, largest_batch=LARGEST_BATCH)
+        trainer = replace(
+            super()._make_trainer(rows, *args, **options), largest_batch=LARGEST_BATCH
+        )
+        is_auto = self.max_epochs == "auto"
+        return trainer.shortened(SHARE_OF_EPOCHS, len(rows)) if is_auto else trainer
 
     def _make_gradient(self) -> Any:
         depth = self._resolve_stochastic_depth(streams=False)

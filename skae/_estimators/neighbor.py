@@ -108,7 +108,9 @@ class NeighborAutoencoder(DenoisingAutoencoder):
     components it usually does, since groups that PCA lays over each other are apart. Sample weights
     count in training the networks, not in the positions. Positions of `X_val` are means of those of
     its neighbours. Neighbours are sought among all rows, of which `partial_fit` sees parts: it
-    makes no map, with a warning, and trains as `DenoisingAutoencoder` does.
+    makes no map, with a warning, and trains as `DenoisingAutoencoder` does. The search reads all
+    rows of a memory map at once, and of many features its time grows with the square of the number
+    of rows.
 
     References
     ----------

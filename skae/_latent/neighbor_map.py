@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.optimize import curve_fit
+from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 
 from skae._data.input_checks import is_memory_mapped
@@ -28,6 +29,7 @@ SPARE = 5  # neighbours that are sought beyond those needed, as some may be equa
 SAME_DISTANCE = 6  # decimals up to which distances are told apart, in units of their mean
 N_DIGITS = 4  # of weights and of coordinates at the start
 SMALLEST_CHUNK = 16  # edges that move rows at once
+SEARCH_MEBIBYTES = 32  # of distances that are computed at once
 
 
 def memberships(distances: np.ndarray) -> np.ndarray:
@@ -60,7 +62,9 @@ def _search(X: Any, k: int) -> NearestNeighbors:
 
 def _neighbors(X: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances (n_rows, k) and indices of the nearest rows; of equally near ones, the first."""
-    distances, index = _search(X, min(k + SPARE, X.shape[0] - 1)).kneighbors()
+    search = _search(X, min(k + SPARE, X.shape[0] - 1))
+    with config_context(working_memory=SEARCH_MEBIBYTES):
+        distances, index = search.kneighbors()
     distances = np.asarray(distances, dtype=float)
     unit = distances.mean() or 1.0
     rounded = (distances / unit).round(SAME_DISTANCE)  # else rounding errors would choose
@@ -148,7 +152,8 @@ def _push(difference: np.ndarray, a: float, b: float) -> np.ndarray:
 def positions_of_new(X: Any, positions: np.ndarray, new: Any, n_neighbors: int) -> np.ndarray:
     """Positions of new rows: weighted means of those of their neighbours among the rows X."""
     k = min(n_neighbors, len(positions))
-    distances, index = _search(X, k).kneighbors(new)
+    with config_context(working_memory=SEARCH_MEBIBYTES):
+        distances, index = _search(X, k).kneighbors(new)
     weights = memberships(np.asarray(distances, dtype=float))
     weights /= weights.sum(axis=1, keepdims=True)
     return np.einsum("ij,ijk->ik", weights, positions[index])

@@ -606,6 +606,7 @@ def test_threads_of_one_process_give_the_same_bits(quick, cancer):
 
 
 def test_a_generator_advances_and_none_differs(quick, cancer):
+    quick.set_params(early_stopping=False)  # else few epochs may keep PCA, whatever the seed
     generator = np.random.RandomState(0)
     first, second = (
         clone(quick).set_params(random_state=state).fit_transform(cancer)

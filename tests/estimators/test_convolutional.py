@@ -54,7 +54,7 @@ def squares(fitted, X):
 
 def test_digits_are_restored_better_than_by_pca(digits):
     train, test = digits[:1200], digits[1200:]
-    fitted = ConvolutionalAutoencoder(8, channels=8, max_epochs=8, random_state=0).fit(train)
+    fitted = ConvolutionalAutoencoder(8, max_epochs=12, random_state=0).fit(train)
     assert squares(fitted, test) < 0.75 * squares(PCA(8).fit(train), test)
     assert fitted.pca_error_ratio_ < 0.75
 
@@ -204,7 +204,7 @@ def test_corrupted_digits_are_restored_better_than_by_pca(digits, noise):
     train, test = digits[:1200], digits[1200:]
     level = {"blocks": 0.2, "blur": 1.0}[noise]
     denoiser = ConvolutionalAutoencoder(
-        16, noise=noise, noise_level=level, channels=8, max_epochs=8, random_state=0
+        16, noise=noise, noise_level=level, max_epochs=12, random_state=0
     ).fit(train)
     corrupt = denoiser._make_noise(_dataset(denoiser, train), torch.Generator().manual_seed(0))
     rows = torch.from_numpy(denoiser._standardize(test))
@@ -262,10 +262,45 @@ def test_tiny_tables_are_trained_in_float64_whatever_the_precision(digits):
     assert np.array_equal(mixed.transform(digits), exact.transform(digits))
 
 
+# -- size of the network and of batches --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "of_encoder", "of_decoder", "width"),
+    [(7, 1, 16, 32, 128), (8, 2, 16, 32, 128), (16, 2, 16, 32, 128), (28, 4, 32, 64, 512)],
+)
+def test_the_network_is_as_large_as_documented(side, patch, of_encoder, of_decoder, width):
+    X = np.random.default_rng(0).normal(size=(40, side, side))
+    network = ConvolutionalAutoencoder(2, max_epochs=1, early_stopping=False).fit(X).net_.module_
+    parts = network.network.encoder, network.network.decoder
+    assert {part.grid.patch for part in parts} == {(patch, patch)}
+    assert [part.options["n_channels"] for part in parts] == [of_encoder, of_decoder]
+    assert [part.options["hidden_layer_sizes"] for part in parts] == [[width]] * 2
+    assert [part.options["n_blocks"] for part in parts] == [0, 1]
+
+
+def test_a_single_channel_is_enough(images):
+    network = make(channels=1).fit(images).net_.module_.network
+    assert [part.options["n_channels"] for part in (network.encoder, network.decoder)] == [1, 1]
+
+
+def test_batches_of_many_images_are_no_larger_than_256():
+    """Where the dense kinds have 512."""
+    X = np.random.default_rng(0).normal(size=(52_000, 4)).astype(np.float32)
+    tiny = {"channels": 1, "n_blocks": 0, "hidden_layer_sizes": (), "max_epochs": 1}
+    assert make(**tiny).fit(X).net_.batch_size == 256
+    assert make(**tiny, batch_size=300).fit(X[:1000]).net_.batch_size == 300
+
+
+def test_half_as_many_epochs_as_of_dense_kinds(images):
+    rows = images[:40].reshape(40, -1)
+    dense = DenoisingAutoencoder(3, early_stopping=False).fit(rows)
+    assert make(max_epochs="auto").fit(rows).n_iter_ == dense.n_iter_ / 2
+
+
 # -- what every kind does ----------------------------------------------------------
 
-CHECKED = [
-    {},
+CHECKED = [  # of few epochs; those with the defaults are in test_common
     {"noise": "blocks", "emphasis": 2.0},
     {"anchor": None, "whiten": True, "mixed_precision": True},
     {"n_components": 0.6, "noise": "blur", "noise_level": 1.0, "layout": "channels_first"},

@@ -56,9 +56,9 @@ def test_rows_out_of_core_are_all_trained_on(wine, monkeypatch):
     assert len(estimator._build(started).final_run().source) == 100
 
 
-def test_sparse_rows_and_frames_can_validate(quick, wine):
-    expected = clone(quick).fit(wine[:100], X_val=wine[100:]).transform(wine)
-    given = clone(quick).fit(wine[:100], X_val=sparse.csc_array(wine[100:]))
+def test_sparse_rows_can_validate(quick_for_tables, wine):
+    expected = clone(quick_for_tables).fit(wine[:100], X_val=wine[100:]).transform(wine)
+    given = quick_for_tables.fit(wine[:100], X_val=sparse.csc_array(wine[100:]))
     assert np.array_equal(given.transform(wine), expected)
 
 
