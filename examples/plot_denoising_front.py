@@ -54,7 +54,7 @@ gaps = images.reshape(X_test.shape)
 def autoencoder(noise: str, noise_level: float) -> ConvolutionalAutoencoder:
     """Make a denoising front."""
     return ConvolutionalAutoencoder(
-        N_COMPONENTS, noise=noise, noise_level=noise_level, max_epochs=60, random_state=0
+        N_COMPONENTS, noise=noise, noise_level=noise_level, max_epochs=120, random_state=0
     )
 
 
@@ -115,10 +115,8 @@ def draw(n_digits: int = 8) -> Figure:
         shown = [X_test, rows, behind[name][0].denoise(rows)]
         stripes = [np.hstack(some[:n_digits].reshape(-1, 8, 8)) for some in shown]
         axis.imshow(np.vstack(stripes), cmap="gray_r", vmin=0, vmax=16)
-        best = accuracy[name]
-        axis.set_title(
-            f"{name}: {best['no front']:.0f} % right, {best['autoencoder']:.0f} % behind"
-        )
+        without, with_it = (accuracy[name][front] for front in ("no front", "autoencoder"))
+        axis.set_title(f"{name}: {without:.0f} % right, with the front {with_it:.0f} %")
         axis.set_yticks(4 + 8 * np.arange(3), ["clean", "corrupted", "restored"])
         axis.set_xticks([])
         axis.tick_params(length=0)

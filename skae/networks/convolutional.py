@@ -268,7 +268,9 @@ class Convolution(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Adds a convolution, an activation and a mixture of the channels to its input [1]_.
+    """Adds a convolution, an activation and a mixture of the channels to its input.
+
+    It is a residual block [1]_ without normalization.
 
     Parameters
     ----------
