@@ -323,8 +323,24 @@ class BlurNoise(ImageNoise):
     largest = float("inf")
     level_is = "a standard deviation in pixels"
 
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        level: float,
+        features: Features,
+        generator: torch.Generator | None = None,
+        *,
+        image_shape: tuple[int, int, int],
+        channels_first: bool = False,
+        background: Any = None,
+    ):
+        super().__init__(
+            level,
+            features,
+            generator,
+            image_shape=image_shape,
+            channels_first=channels_first,
+            background=background,
+        )
         down, across = (
             torch.from_numpy(gaussian_filter1d(np.eye(side), self.level, axis=0))
             if self.level
