@@ -437,11 +437,9 @@ width, ...)
         self._resolve_grid()
 
     def _make_trainer(self, rows: Dataset, *args: Any, **options: Any) -> Trainer:
-        trainer = replace(
-            super()._make_trainer(rows, *args, **options), largest_batch=LARGEST_BATCH
-        )
-        is_auto = self.max_epochs == "auto"
-        return trainer.shortened(SHARE_OF_EPOCHS, len(rows)) if is_auto else trainer
+        trainer = super()._make_trainer(rows, *args, **options)
+        trainer = replace(trainer, largest_batch=LARGEST_BATCH)
+        return trainer.shortened(SHARE_OF_EPOCHS, len(rows))
 
     def _make_gradient(self) -> Any:
         depth = self._resolve_stochastic_depth(streams=False)

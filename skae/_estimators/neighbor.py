@@ -247,13 +247,13 @@ class NeighborAutoencoder(DenoisingAutoencoder):
         rows: Any = self._centred(data.rows) if data.previous is None else data.rows
         if data.previous is None:
             components = rows.principal_components(self.n_components_)
-            return np.concatenate([rows[part] @ components.T for part in rows.parts()])
+            return np.concatenate([block @ components.T for block in rows.blocks()])
         network: Any = data.previous.to(data.device).eval()
         weight = next(network.parameters())
         with torch.no_grad():
             parts = [
-                network.encode(torch.from_numpy(rows[part]).to(weight)).double().cpu().numpy()
-                for part in rows.parts()
+                network.encode(torch.from_numpy(block).to(weight)).double().cpu().numpy()
+                for block in rows.blocks()
             ]
         codes: np.ndarray = np.concatenate(parts)
         return codes - codes.mean(axis=0)
@@ -278,8 +278,7 @@ class NeighborAutoencoder(DenoisingAutoencoder):
         trainer = super()._make_trainer(rows, *args, **options)
         if not self.neighbor_weight:
             return trainer
-        if self.max_epochs == "auto":
-            trainer = trainer.shortened(SHARE_OF_EPOCHS, len(rows))
+        trainer = trainer.shortened(SHARE_OF_EPOCHS, len(rows))
         if self.batch_size == "auto" and len(rows) >= MANY_ROWS:
             trainer = replace(trainer, params={**trainer.params, "batch_size": LARGE_BATCH})
         return trainer

@@ -319,9 +319,7 @@ class StackedAutoencoder(DenseAutoencoder):
 
     def _make_layer_trainer(self, inputs: Dataset, device: torch.device, seeds: Seeds) -> Trainer:
         """Build the trainer of one layer, which starts at random weights."""
-        trainer = self._make_trainer(inputs, device, seeds)
-        if self.max_epochs == "auto":
-            trainer = trainer.shortened(AUTO_SHARE, len(inputs))
+        trainer = self._make_trainer(inputs, device, seeds).shortened(AUTO_SHARE, len(inputs))
         loss = "squared_error" if isinstance(inputs, LayerActivations) else self.loss
 
         def make_corruption() -> nn.Module | None:

@@ -54,18 +54,22 @@ def memberships(distances: np.ndarray) -> np.ndarray:
     return np.exp(-beyond / width[:, None])
 
 
-def _search(X: Any, k: int) -> NearestNeighbors:
-    """Search of k neighbours among the rows X: without a copy of sparse rows and memory maps."""
+def _nearest(X: Any, k: int, new: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (n_rows, k) and indices of the nearest among the rows X.
+
+    They are those of new rows, or, without any, those of each row of X among the others. Sparse
+    rows and memory maps are searched without a copy.
+    """
     is_in_memory = isinstance(X, np.ndarray) and not is_memory_mapped(X)
-    return NearestNeighbors(n_neighbors=k, algorithm="auto" if is_in_memory else "brute").fit(X)
+    search = NearestNeighbors(n_neighbors=k, algorithm="auto" if is_in_memory else "brute").fit(X)
+    with config_context(working_memory=SEARCH_MEBIBYTES):
+        distances, index = search.kneighbors(new)
+    return np.asarray(distances, dtype=float), index
 
 
 def _neighbors(X: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances (n_rows, k) and indices of the nearest rows; of equally near ones, the first."""
-    search = _search(X, min(k + SPARE, X.shape[0] - 1))
-    with config_context(working_memory=SEARCH_MEBIBYTES):
-        distances, index = search.kneighbors()
-    distances = np.asarray(distances, dtype=float)
+    distances, index = _nearest(X, min(k + SPARE, X.shape[0] - 1))
     unit = distances.mean() or 1.0
     rounded = (distances / unit).round(SAME_DISTANCE)  # else rounding errors would choose
     order = np.lexsort((index, rounded))[:, :k]
@@ -82,7 +86,7 @@ def fuzzy_graph(X: Any, n_neighbors: int) -> sparse.csr_array:
     k = min(n_neighbors, n_rows - 1)
     distances, columns = _neighbors(X, k)
     starts = np.arange(0, n_rows * k + 1, k)
-    weights = memberships(np.asarray(distances, dtype=float)).ravel()
+    weights = memberships(distances).ravel()
     one_way = sparse.csr_array((weights, columns.ravel(), starts), shape=(n_rows, n_rows))
     other_way = one_way.T.tocsr()
     return (one_way + other_way - one_way * other_way).tocsr()
@@ -151,9 +155,7 @@ def _push(difference: np.ndarray, a: float, b: float) -> np.ndarray:
 
 def positions_of_new(X: Any, positions: np.ndarray, new: Any, n_neighbors: int) -> np.ndarray:
     """Positions of new rows: weighted means of those of their neighbours among the rows X."""
-    k = min(n_neighbors, len(positions))
-    with config_context(working_memory=SEARCH_MEBIBYTES):
-        distances, index = _search(X, k).kneighbors(new)
-    weights = memberships(np.asarray(distances, dtype=float))
+    distances, index = _nearest(X, min(n_neighbors, len(positions)), new)
+    weights = memberships(distances)
     weights /= weights.sum(axis=1, keepdims=True)
     return np.einsum("ij,ijk->ik", weights, positions[index])

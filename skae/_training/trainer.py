@@ -118,7 +118,12 @@ class Trainer:
         return self.require_gain and self.is_strict
 
     def shortened(self, share: float, n_rows: int) -> Trainer:
-        """Return a trainer with a share of the epochs that this one takes for `n_rows` rows."""
+        """Return a trainer with a share of the epochs that "auto" is for `n_rows` rows.
+
+        It is the same trainer if the user gave their number.
+        """
+        if self.params["max_epochs"] != "auto":
+            return self
         n_epochs = max(1, round(share * self._batch_size_and_epochs(n_rows)[1]))
         return replace(self, params={**self.params, "max_epochs": n_epochs})
 

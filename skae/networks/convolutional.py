@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from skae.networks.dense import Linear, make_activation
+from skae.networks.dense import MLP, make_activation
 
 BRANCH_GAIN = 0.1  # of the initial weights of residual branches, so that blocks start near identity
 
@@ -328,16 +327,25 @@ class ImagePart(nn.Sequential):
     Attributes
     ----------
     grid : Grid
+    n_inputs, n_outputs : int
+        Columns.
     options : dict
-        Arguments of the constructor other than `grid` and `generator`, with plain values.
+        Number of channels, size of the kernels, number of blocks and widths of linear layers, as
+        plain values.
     in_bfloat16 : bool
         Whether convolutions and matrix products are computed in bfloat16. A training step may set
         it, see `mixed_precision`; else it is False.
     """
 
     in_bfloat16 = False
-    grid: Grid
-    options: dict[str, Any]
+
+    def __init__(
+        self, layers: Sequence[nn.Module], grid: Grid, n_inputs: int, n_outputs: int, **options: Any
+    ):
+        super().__init__(*layers)
+        self.grid, self.n_inputs, self.n_outputs = grid, n_inputs, n_outputs
+        sequences = "kernel_size", "hidden_layer_sizes"
+        self.options = options | {name: list(options[name]) for name in sequences}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows to codes, or codes to rows.
@@ -407,30 +415,25 @@ class ImageEncoder(ImagePart):
         zero_last: bool = False,
         generator: torch.Generator | None = None,
     ):
-        layers: list[nn.Module] = [
+        widths = [grid.n_places * n_channels, *hidden_layer_sizes, n_outputs]
+        layers = [
             ToPatches(grid),
             Convolution(grid.n_entries, n_channels, kernel_size, 1.0, generator),
             make_activation(activation),
             *_blocks(n_blocks, n_channels, kernel_size, activation, generator),
             nn.Flatten(),
+            *MLP(widths, activation, zero_last=zero_last, generator=generator),
         ]
-        widths = [grid.n_places * n_channels, *hidden_layer_sizes]
-        for n_in, n_out in pairwise(widths):
-            layers += [Linear(n_in, n_out, generator), make_activation(activation)]
-        last = Linear(widths[-1], n_outputs, generator)
-        if zero_last:
-            for parameter in last.parameters():
-                nn.init.zeros_(parameter)
-        layers.append(last)
-        super().__init__(*layers)
-        self.grid, self.n_inputs, self.n_outputs = grid, grid.image.n_features, n_outputs
-        self.options = {
-            "n_outputs": n_outputs,
-            "n_channels": n_channels,
-            "kernel_size": list(kernel_size),
-            "n_blocks": n_blocks,
-            "hidden_layer_sizes": list(hidden_layer_sizes),
-        }
+        super().__init__(
+            layers,
+            grid,
+            grid.image.n_features,
+            n_outputs,
+            n_channels=n_channels,
+            kernel_size=kernel_size,
+            n_blocks=n_blocks,
+            hidden_layer_sizes=hidden_layer_sizes,
+        )
 
 
 class ImageDecoder(ImagePart):
@@ -475,26 +478,26 @@ class ImageDecoder(ImagePart):
         zero_last: bool = False,
         generator: torch.Generator | None = None,
     ):
-        layers: list[nn.Module] = []
         widths = [n_inputs, *hidden_layer_sizes, grid.n_places * n_channels]
-        for n_in, n_out in pairwise(widths):
-            layers += [Linear(n_in, n_out, generator), make_activation(activation)]
         gain = 0.0 if zero_last else 1.0
-        layers += [
+        layers = [
+            *MLP(widths, activation, generator=generator),
+            make_activation(activation),
             ToGrid((*grid.shape, n_channels)),
             *_blocks(n_blocks, n_channels, kernel_size, activation, generator),
             Convolution(n_channels, grid.n_entries, kernel_size, gain, generator),
             FromPatches(grid),
         ]
-        super().__init__(*layers)
-        self.grid, self.n_inputs, self.n_outputs = grid, n_inputs, grid.image.n_features
-        self.options = {
-            "n_inputs": n_inputs,
-            "n_channels": n_channels,
-            "kernel_size": list(kernel_size),
-            "n_blocks": n_blocks,
-            "hidden_layer_sizes": list(hidden_layer_sizes),
-        }
+        super().__init__(
+            layers,
+            grid,
+            n_inputs,
+            grid.image.n_features,
+            n_channels=n_channels,
+            kernel_size=kernel_size,
+            n_blocks=n_blocks,
+            hidden_layer_sizes=hidden_layer_sizes,
+        )
 
 
 def _blocks(

@@ -140,16 +140,23 @@ def _image_part_to_config(network: ImagePart) -> NetworkConfig | None:
     if type(network) not in IMAGE_PARTS.values() or activation is None:
         return None
     height, width, n_channels, channels_first = network.grid.image
+    size = _size_of_codes(type(network))
     return {
         "kind": type(network).__name__,
         "image_shape": [height, width, n_channels],
         "channels_first": channels_first,
         "patch": list(network.grid.patch),
         "activation": activation,
+        size: getattr(network, size),
         **network.options,
         "weights": [_array(layer.weight) for layer in _weighted(network)],
         "biases": [_array(layer.bias) for layer in _weighted(network)],
     }
+
+
+def _size_of_codes(kind: type[ImagePart]) -> str:
+    """Argument of an encoder or a decoder of images that is the number of columns of codes."""
+    return "n_outputs" if kind is ImageEncoder else "n_inputs"
 
 
 def _activation_of(network: nn.Module) -> str | None:
@@ -257,34 +264,27 @@ def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) 
 
 
 def _mlp_from_config(config: NetworkConfig) -> MLP:
-    widths, name = _entry(config, "widths"), _entry(config, "activation")
+    widths, name = _entry(config, "widths"), _activation_in(config)
     weights, biases = _entry(config, "weights"), _entry(config, "biases")
-    if name not in ACTIVATIONS:
-        raise _damaged(f"There is no activation {name!r}")
     if not len(widths) - 1 == len(weights) == len(biases) > 0:
         raise _damaged(
             f"MLP of widths {widths} has {len(weights)} weights and {len(biases)} biases"
         )
     with torch.device("meta"):  # on which no weights are drawn
         network = MLP(widths, name)
-    linear: Any = list(network)[::2]
-    for i, layer in enumerate(linear):
-        _set_weights(layer, weights[i], biases[i], i)
+    _set_weights(list(network)[::2], weights, biases)
     return network
 
 
 def _image_part_from_config(config: NetworkConfig) -> ImagePart:
-    name, sides = _entry(config, "activation"), _entry(config, "image_shape")
-    if name not in ACTIVATIONS:
-        raise _damaged(f"There is no activation {name!r}")
+    name, sides = _activation_in(config), _entry(config, "image_shape")
     if len(sides) != 3:
         raise _damaged(f"The shape {sides} of images has {len(sides)} numbers, not 3")
     height, width, n_channels = sides
     image = ImageShape(height, width, n_channels, _entry(config, "channels_first"))
     patch, kernel = _entry(config, "patch"), _entry(config, "kernel_size")
     kind = IMAGE_PARTS[config["kind"]]
-    size = "n_outputs" if kind is ImageEncoder else "n_inputs"
-    names = size, "n_channels", "n_blocks", "hidden_layer_sizes"
+    names = _size_of_codes(kind), "n_channels", "n_blocks", "hidden_layer_sizes"
     options = {each: _entry(config, each) for each in names}
     with torch.device("meta"):  # on which no weights are drawn
         network = kind(
@@ -297,9 +297,16 @@ def _image_part_from_config(config: NetworkConfig) -> ImagePart:
             f"{config['kind']} of {len(layers)} layers has {len(weights)} weights and "
             f"{len(biases)} biases"
         )
-    for i, layer in enumerate(layers):
-        _set_weights(layer, weights[i], biases[i], i)
+    _set_weights(layers, weights, biases)
     return network
+
+
+def _activation_in(config: NetworkConfig) -> str:
+    """Name of the activation in a configuration."""
+    name: str = _entry(config, "activation")
+    if name not in ACTIVATIONS:
+        raise _damaged(f"There is no activation {name!r}")
+    return name
 
 
 def _weighted(network: nn.Module) -> list[Any]:
@@ -307,11 +314,12 @@ def _weighted(network: nn.Module) -> list[Any]:
     return [layer for layer in network.modules() if isinstance(layer, Convolution | Linear)]
 
 
-def _set_weights(layer: Any, weight: Any, bias: Any, i: int) -> None:
-    """Set weights and biases of layer i, after a check of their shapes."""
-    weight = _tensor(weight, f"weights[{i}]", [layer.weight.shape])
-    bias = _tensor(bias, f"biases[{i}]", [layer.bias.shape])
-    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+def _set_weights(layers: Sequence[Any], weights: Any, biases: Any) -> None:
+    """Set weights and biases of layers, after a check of their shapes."""
+    for i, layer in enumerate(layers):
+        weight = _tensor(weights[i], f"weights[{i}]", [layer.weight.shape])
+        bias = _tensor(biases[i], f"biases[{i}]", [layer.bias.shape])
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
 
 
 def _check_mirrored(encoder: Any, decoder: Any) -> None:
