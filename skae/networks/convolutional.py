@@ -324,14 +324,18 @@ class ResidualBlock(nn.Module):
 class ImagePart(nn.Sequential):
     """Encoder or decoder of images. Training steps may compute it in bfloat16.
 
-    Attributes
+    Parameters
     ----------
+    layers : sequence of nn.Module
     grid : Grid
     n_inputs, n_outputs : int
         Columns.
     options : dict
         Number of channels, size of the kernels, number of blocks and widths of linear layers, as
         plain values.
+
+    Attributes
+    ----------
     in_bfloat16 : bool
         Whether convolutions and matrix products are computed in bfloat16. A training step may set
         it, see `mixed_precision`; else it is False.
@@ -340,12 +344,15 @@ class ImagePart(nn.Sequential):
     in_bfloat16 = False
 
     def __init__(
-        self, layers: Sequence[nn.Module], grid: Grid, n_inputs: int, n_outputs: int, **options: Any
+        self,
+        layers: Sequence[nn.Module],
+        grid: Grid,
+        n_inputs: int,
+        n_outputs: int,
+        options: dict[str, Any],
     ):
         super().__init__(*layers)
-        self.grid, self.n_inputs, self.n_outputs = grid, n_inputs, n_outputs
-        sequences = "kernel_size", "hidden_layer_sizes"
-        self.options = options | {name: list(options[name]) for name in sequences}
+        self.grid, self.n_inputs, self.n_outputs, self.options = grid, n_inputs, n_outputs, options
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows to codes, or codes to rows.
@@ -429,10 +436,12 @@ class ImageEncoder(ImagePart):
             grid,
             grid.image.n_features,
             n_outputs,
-            n_channels=n_channels,
-            kernel_size=kernel_size,
-            n_blocks=n_blocks,
-            hidden_layer_sizes=hidden_layer_sizes,
+            {
+                "n_channels": n_channels,
+                "kernel_size": list(kernel_size),
+                "n_blocks": n_blocks,
+                "hidden_layer_sizes": list(hidden_layer_sizes),
+            },
         )
 
 
@@ -493,10 +502,12 @@ class ImageDecoder(ImagePart):
             grid,
             n_inputs,
             grid.image.n_features,
-            n_channels=n_channels,
-            kernel_size=kernel_size,
-            n_blocks=n_blocks,
-            hidden_layer_sizes=hidden_layer_sizes,
+            {
+                "n_channels": n_channels,
+                "kernel_size": list(kernel_size),
+                "n_blocks": n_blocks,
+                "hidden_layer_sizes": list(hidden_layer_sizes),
+            },
         )
 
 
