@@ -29,7 +29,7 @@ from skae._training.trainer import Trainer
 from skae.losses import Objective
 from skae.networks.supervised import PredictingNetwork, make_head
 
-HIDDEN = 256, 256, 256  # widths of "auto"
+HIDDEN = (128,) * 6  # widths of "auto"
 SHARE_OF_EPOCHS = 0.6  # of the number that "auto" has elsewhere
 MANY_ROWS, LARGE_BATCH = 5000, 256  # from so many rows on, "auto" has so large batches
 MIN_ROWS = 10  # fewer have no map
@@ -55,7 +55,7 @@ class NeighborAutoencoder(DenoisingAutoencoder):
     n_neighbors : int, default=15
         Number of neighbours of each row in the graph, at most ``n_samples - 1``. More
         neighbours show coarser structure.
-    neighbor_weight : float, default=10.0
+    neighbor_weight : float, default=2.0
         How much codes shall be the positions, next to restoring the rows. The distance from the
         positions, over the root of their variance, counts ``neighbor_weight / 2`` times the
         variance of the rows. 0 makes no map: the result is that of `DenoisingAutoencoder` with the
@@ -69,7 +69,8 @@ class NeighborAutoencoder(DenoisingAutoencoder):
         As in `DenoisingAutoencoder`. Small tables need much noise.
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
         Widths of the encoder's hidden layers. The decoder has the same layers in reverse order.
-        "auto" is ``(256, 256, 256)``: a map needs more layers than a code.
+        "auto" is ``(128,) * 6``: a map needs more layers than a code. New rows are placed better by
+        more layers, not by wider ones.
     activation : str or callable, default="gelu"
         As in `AutoencoderTransformer`. Smooth ones make smoother maps, on which new rows are placed
         better; "relu" and "tanh" train twice as fast.
@@ -156,7 +157,7 @@ class NeighborAutoencoder(DenoisingAutoencoder):
         n_components: int | float | None = 2,
         *,
         n_neighbors: int = 15,
-        neighbor_weight: float = 10.0,
+        neighbor_weight: float = 2.0,
         min_dist: float = 0.1,
         noise: str | nn.Module = "gaussian",
         noise_level: float = 0.5,

@@ -180,6 +180,15 @@ def test_a_seed_gives_the_same_bits(wine):
     assert not np.array_equal(first, other)
 
 
+def test_a_map_has_six_layers_and_a_code_has_the_layers_of_others(wine):
+    widths = [
+        [layer.out_features for layer in fitted.net_.module_.encoder if hasattr(layer, "weight")]
+        for fitted in (make().fit(wine), make(neighbor_weight=0).fit(wine))
+    ]
+    assert widths[0] == [128] * 6 + [2]
+    assert len(widths[1]) < 4
+
+
 @pytest.mark.parametrize("n_rows", [20, 150])
 def test_without_weight_it_is_the_denoising_kind_bit_for_bit(wine, n_rows):
     same = {"noise": "gaussian", "noise_level": 0.5, "early_stopping": False, "random_state": 0}
