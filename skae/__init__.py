@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skae import losses as losses
     from skae import networks as networks
     from skae._estimators.autoencoder import AutoencoderTransformer
+    from skae._estimators.conditional import ConditionalVAE
     from skae._estimators.convolutional import ConvolutionalAutoencoder
     from skae._estimators.denoising import DenoisingAutoencoder
     from skae._estimators.imputer import AutoencoderImputer
@@ -33,6 +34,7 @@ __all__ = [
     "AutoencoderTransformer",
     "Comparison",
     "ComparisonDisplay",
+    "ConditionalVAE",
     "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
@@ -58,6 +60,7 @@ _MODULES = {
     "AutoencoderTransformer": "_estimators.autoencoder",
     "Comparison": "_model_selection.comparison_result",
     "ComparisonDisplay": "_model_selection.comparison_result",
+    "ConditionalVAE": "_estimators.conditional",
     "ConvolutionalAutoencoder": "_estimators.convolutional",
     "DenoisingAutoencoder": "_estimators.denoising",
     "LatentDimensionSearch": "_model_selection.latent_dimension_search",

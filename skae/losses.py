@@ -390,3 +390,21 @@ class Objective(nn.Module):
         """
         losses = self._sum(output, x, self.factors)
         return losses.mean() if weights is None else (weights * losses).mean()
+
+
+class ConditionalObjective(Objective):
+    """Objective of rows that have their condition in further columns, which are not restored."""
+
+    def per_row(self, output: Output, x: Tensor) -> dict[str, Tensor]:
+        """Terms of each row, by name, without their weights.
+
+        Parameters
+        ----------
+        output : Output
+        x : Tensor of shape (n_rows, n_features + n_conditions)
+
+        Returns
+        -------
+        dict of str to Tensor of shape (n_rows,)
+        """
+        return super().per_row(output, x[:, : output.reconstruction.shape[1]])

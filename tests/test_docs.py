@@ -17,7 +17,7 @@ import pytest
 from conftest import ESTIMATORS, make_fast, name_of
 
 import skae
-from skae import AutoencoderImputer, TableAutoencoder
+from skae import AutoencoderImputer, ConditionalVAE, TableAutoencoder
 
 ROOT = Path(__file__).parents[1]
 MODULES = ["skae", *(module.name for module in walk_packages(skae.__path__, "skae."))]
@@ -169,7 +169,9 @@ def test_every_fitted_attribute_is_explained(estimator, wine):
 
 
 @pytest.mark.parametrize(
-    "estimator", [*ESTIMATORS, TableAutoencoder(), AutoencoderImputer()], ids=name_of
+    "estimator",
+    [*ESTIMATORS, TableAutoencoder(), AutoencoderImputer(), ConditionalVAE()],
+    ids=name_of,
 )
 def test_documented_defaults_are_the_defaults(estimator):
     text = sections(type(estimator))["Parameters"]

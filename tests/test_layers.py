@@ -31,8 +31,8 @@ LAYERS = [
     "densities noise",
     "networks.onednn",
     "networks.dense",
-    "networks.columns networks.convolutional networks.linear_vae networks.sparse "
-    "networks.supervised",
+    "networks.columns networks.conditional networks.convolutional networks.linear_vae "
+    "networks.sparse networks.supervised",
     "networks.inference networks.serialization",
     "networks",
     "losses",
@@ -63,7 +63,7 @@ LAYERS = [
     "_estimators.autoencoder _estimators.denoising _estimators.stacked",
     "_estimators.convolutional _estimators.neighbor",
     "_estimators.distributed _estimators.supervised.estimators _estimators.table_base",
-    "_estimators.imputer _estimators.table",
+    "_estimators.conditional _estimators.imputer _estimators.table",
     "_estimators.table_coordinates",
     "_estimators",
     "displays._plotting",

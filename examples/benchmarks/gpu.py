@@ -27,6 +27,8 @@ one batch.
 *maps*: a fit of `skae.NeighborAutoencoder` to 2,000 rows, whose neighbours and positions are
 computed on the processor in both columns.
 
+*conditions*: a fit of `skae.ConditionalVAE` to 20,000 rows, whose condition is a category.
+
 *convolutions*: a fit of `skae.ConvolutionalAutoencoder` to 5,000 images of 28 × 28 pixels, which
 are smooth waves.
 
@@ -63,6 +65,7 @@ from speed import Record, make_rows, print_table, seconds_of, shown, usable_core
 
 from skae import (
     AutoencoderTransformer,
+    ConditionalVAE,
     ConvolutionalAutoencoder,
     LatentDimensionSearch,
     NeighborAutoencoder,
@@ -80,6 +83,7 @@ HIDDEN = 1000, 500, 250
 TABLE_ROWS = 50_000
 DRAWN_ROWS = 10_000
 CONVOLVED_IMAGES = 5000  # of section "convolutions"
+CONDITIONED_ROWS = 20_000
 MAPPED_ROWS = 2000
 QUICK_TEST = "test_the_network_is_on_the_device"
 
@@ -374,6 +378,29 @@ def run_maps(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record | {"n_epochs": n_epochs, "quality_is": "trustworthiness"})
 
 
+def run_conditions(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit rows with a category as their condition."""
+    n_rows, n_epochs = (200, 2) if args.quick else (CONDITIONED_ROWS, 5)
+    X = make_rows(n_rows, 30)
+    X = np.c_[X, np.arange(n_rows) % 5]
+
+    def make(device: str) -> Callable[[], Any]:
+        model = ConditionalVAE(
+            8,
+            condition_features=[30],
+            categorical_features=[30],
+            max_epochs=n_epochs,
+            device=device,
+            random_state=0,
+        )
+        return partial(model.fit, X)
+
+    record = measure_both(f"ConditionalVAE: {n_rows:,} x 30, k = 8", make, args)
+    for where, model in record.pop("results").items():
+        record[f"{where}_quality"] = float(model.score(X))
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+
+
 def make_images(n_images: int, side: int) -> np.ndarray:
     """Waves of random frequency, direction and phase, (n_images, side, side), float32."""
     random = np.random.default_rng(0)
@@ -403,13 +430,14 @@ def run_convolutions(args: argparse.Namespace, records: list[Record]) -> None:
 
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
     "tests": (75, run_tests),
-    "fits": (100, run_fits),
+    "fits": (85, run_fits),
     "defaults": (80, run_defaults),
     "images": (80, run_images),
     "compare": (30, run_compare),
     "search": (30, run_search),
     "tables": (40, run_tables),
     "maps": (15, run_maps),
+    "conditions": (15, run_conditions),
     "convolutions": (15, run_convolutions),
 }
 

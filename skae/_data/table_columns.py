@@ -26,6 +26,7 @@ from skae._data.table_frames import Table, fill_column, open_table, write_column
 from skae._data.table_state import describe, put_off, restore
 
 MAX_VALUES = 5  # of a column in a message
+UNMODELLED = "constant", "empty"  # kinds of columns that have nothing to model
 LAZY = ("dtype", "declared")  # parts of a form that only tables of its library need
 STEPS_PER_DAY = (1, 24, 1440, 86_400, 86_400 * 10**3, 86_400 * 10**6, 86_400 * 10**9)
 
@@ -109,7 +110,7 @@ class TableColumns:
         both booleans.
         """
         table = open_table(X)
-        listed = _listed_columns(categorical_features, table)
+        listed = listed_columns("categorical_features", categorical_features, table)
         columns = []
         for i in range(len(table.columns)):
             cells = table.read(i, as_category=i in listed)
@@ -313,19 +314,19 @@ class TableColumns:
 # -- learning ----------------------------------------------------------------------
 
 
-def _listed_columns(categorical_features: Any, table: Table) -> set[int]:
-    """Positions of the columns that are categories whatever their dtype."""
-    name, n_features = "categorical_features", len(table.columns)
-    if categorical_features is None:
+def listed_columns(name: str, features: Any, table: Table) -> set[int]:
+    """Positions of the columns that a parameter lists: by names, positions or a mask."""
+    n_features = len(table.columns)
+    if features is None:
         return set()
-    if isinstance(categorical_features, str):
-        if categorical_features == "auto":
+    if isinstance(features, str):
+        if features == "auto":
             return set()
         raise ValueError(
-            f"{name}={categorical_features!r} must be 'auto', None or an array-like of column "
-            "names, positions or booleans: put a single name into a list."
+            f"{name}={features!r} must be 'auto', None or an array-like of column names, "
+            "positions or booleans: put a single name into a list."
         )
-    listed = np.asarray(categorical_features, dtype=object)
+    listed = np.asarray(features, dtype=object)
     if listed.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got an array of shape {listed.shape}.")
     types = set(map(type, listed.tolist()))

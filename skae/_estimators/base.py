@@ -684,16 +684,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
 
     def _resolve_hidden_layer_sizes(self) -> tuple[int, ...]:
         """Widths of the encoder's hidden layers."""
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, str):
-            return (128,)
-        widths = integers_in(sizes)
-        if widths is None or min(widths, default=1) < 1:
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold integers >= 1; use () "
-                "for the linear autoencoder, or 'auto'."
-            )
-        return tuple(widths)
+        return resolve_hidden_layer_sizes(self.hidden_layer_sizes)
 
     def _make_codec(self, seed: int, n_parts: int = 1) -> Any:
         """Build the user's network, or an encoder and a decoder with mirrored layers.
@@ -740,6 +731,19 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         tags.target_tags.required = isinstance(weight, Real) and weight > 0
         tags.target_tags.multi_output = tags.target_tags.required
         return tags
+
+
+def resolve_hidden_layer_sizes(sizes: Any) -> tuple[int, ...]:
+    """Widths of an encoder's hidden layers, of the parameter `hidden_layer_sizes`."""
+    if isinstance(sizes, str):
+        return (128,)
+    widths = integers_in(sizes)
+    if widths is None or min(widths, default=1) < 1:
+        raise ValueError(
+            f"hidden_layer_sizes={sizes!r} must hold integers >= 1; use () for the linear "
+            "autoencoder, or 'auto'."
+        )
+    return tuple(widths)
 
 
 def _encode_validation_targets(targets: Targets, y_val: Any, X_val: Any) -> np.ndarray | None:

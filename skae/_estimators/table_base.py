@@ -17,7 +17,7 @@ from skae._data.dataset import Dataset
 from skae._data.estimator_rollback import all_or_nothing
 from skae._data.parameter_checks import Interval, check_integer, integers_in
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
-from skae._data.table_columns import Column, TableColumns
+from skae._data.table_columns import UNMODELLED, Column, TableColumns
 from skae._data.table_frames import Table, open_table
 from skae._data.units import check_groups
 from skae._estimators.base import BaseAutoencoder
@@ -28,7 +28,6 @@ from skae._training.validation_split import hold_out
 
 CANDIDATES = 8  # rows drawn for each row of a sample with several conditions on ranges
 FEWEST_ROWS = 10  # below, columns are taken as independent
-UNMODELLED = ("constant", "empty")
 SEVERAL = (tuple, list, set, frozenset, np.ndarray)  # containers of a condition's values
 OF_TRAINING = (  # parameters that take the same values as those of `BaseAutoencoder`
     "lr",
@@ -206,20 +205,10 @@ class TableModel(PicklingMixin, BaseEstimator):
         varying = [j for j, kind in enumerate(kinds) if kind not in UNMODELLED]
         varying = varying or [0]  # if none varies, the first is one category
         values = self._columns.encode(table)
-        cells = [self._cells_of_column(j, values[:, j]) for j in varying]
+        cells = [ColumnCells.of_column(self._columns.columns[j], values[:, j]) for j in varying]
         order = sorted(range(len(cells)), key=lambda i: cells[i].kind == "number")
         self._modelled = np.array(varying)[order]
         return values, [cells[i] for i in order]
-
-    def _cells_of_column(self, j: int, values: np.ndarray) -> ColumnCells:
-        """Cells of a column, of its values (n_samples,)."""
-        column, known = self._columns.columns[j], values[~np.isnan(values)]
-        if column.is_category:
-            ordered = column.kind == "ordered"
-            return ColumnCells.of_categories(known, column.n_categories, ordered=ordered)
-        if column.kind in UNMODELLED:
-            return ColumnCells.of_categories(np.zeros(1), 1, ordered=False)
-        return ColumnCells.of_numbers(known)
 
     def _fit_column_model(
         self, values: np.ndarray, cells: list[ColumnCells], labels: Any, device: torch.device

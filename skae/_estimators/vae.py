@@ -12,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
-from torch import nn
+from torch import Tensor, nn
 
 from skae._data.array_api import array_api_by_numpy
 from skae._data.dataset import Dataset
@@ -290,28 +290,17 @@ class VAETransformer(IncrementalAutoencoder):
 
     def _linear_model(self, rows: Dataset) -> dict[str, Any]:
         """Probabilistic PCA of the rows; for "bernoulli", its approximation in logits."""
-        bernoulli = self.likelihood == "bernoulli"
-        centred = self._centred(rows)
-        components = centred.principal_components(self.n_components_)
-        along, residual = centred.squares_along(components)
-        n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
-        best = LinearOptimum.find(along / n_free, residual / n_free, n_dimensions, self.beta)
-        encoding = components * best.encoding()[:, None]
-        decoding = components * best.decoding()[:, None]
-        center = offset = None
-        if bernoulli:
-            derivative = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_DERIVATIVE)
-            decoding = decoding / derivative
-            mean = self.mean_.clip(SMALLEST_DERIVATIVE, 1 - SMALLEST_DERIVATIVE)
-            center, offset = self.mean_, np.log(mean / (1 - mean))
+        model = probabilistic_pca(self._centred(rows), self.n_components_, self.beta)
+        if self.likelihood == "gaussian":
+            return {**model, "center": None, "offset": None}
+        derivative = np.maximum(self.mean_ * (1 - self.mean_), SMALLEST_DERIVATIVE)
+        mean = self.mean_.clip(SMALLEST_DERIVATIVE, 1 - SMALLEST_DERIVATIVE)
         return {
-            "encoding": encoding,
-            "decoding": decoding,
-            "log_variances": best.log_variances(),
-            "center": center,
-            "offset": offset,
-            "noise_variance": best.noise_variance,
-            "axes": None if bernoulli else components * np.sqrt(along / n_free)[:, None],
+            **model,
+            "decoding": model["decoding"] / derivative,
+            "center": self.mean_,
+            "offset": np.log(mean / (1 - mean)),
+            "axes": None,
         }
 
     def _unit_of_squares(self, network: Any) -> float:
@@ -626,7 +615,7 @@ class VAETransformer(IncrementalAutoencoder):
     def _bound(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Importance-weighted bound of standardized rows, in nats, as density in input units."""
         mean, log_var = self.net_.posterior(rows)
-        std, x = (0.5 * log_var).exp(), torch.from_numpy(np.ascontiguousarray(rows))
+        x = torch.from_numpy(np.ascontiguousarray(rows))
         variance = self.net_.module_.noise_variance
         if variance is not None:
             variance = variance.cpu().to(x.dtype)
@@ -634,16 +623,51 @@ class VAETransformer(IncrementalAutoencoder):
             torch.tensor(array, dtype=x.dtype)
             for array in (self._code_mean, self._rotation * self._unit)
         )
-        log_loss, logs = self._make_objective().terms["reconstruction"], []
-        for draw in torch.from_numpy(draws).to(x.dtype):
-            z = mean + draw * std
+        log_loss = self._make_objective().terms["reconstruction"]
+
+        def nll(z: Tensor) -> Tensor:
             decoded = torch.from_numpy(self.net_.infer_rows("decode", z.numpy()))
-            nll = log_loss(Output(decoded, z, noise_variance=variance), x)
-            codes = (z - center) @ to_prior
-            of_code = 0.5 * (draw.square() - codes.square() + log_var).sum(dim=1)
-            logs.append((of_code - nll).double())
-        bound = torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
+            return log_loss(Output(decoded, z, noise_variance=variance), x)
+
+        bound = importance_weighted_bound(
+            mean, log_var, draws, nll, lambda z: (z - center) @ to_prior
+        )
         return bound + np.log(self._unit).sum() - self.n_features_in_ * math.log(self._scale)
+
+
+def probabilistic_pca(rows: Dataset, n_components: int, beta: float = 1.0) -> dict[str, Any]:
+    """Tensors of a linear VAE at its optimum, and its noise variance, for centred rows."""
+    components = rows.principal_components(n_components)
+    along, residual = rows.squares_along(components)
+    n_free, n_dimensions = max(1, rows.count - 1), min(rows.count, rows.shape[1])
+    best = LinearOptimum.find(along / n_free, residual / n_free, n_dimensions, beta)
+    return {
+        "encoding": components * best.encoding()[:, None],
+        "decoding": components * best.decoding()[:, None],
+        "log_variances": best.log_variances(),
+        "noise_variance": best.noise_variance,
+        "axes": components * np.sqrt(along / n_free)[:, None],
+    }
+
+
+def importance_weighted_bound(
+    mean: Tensor,
+    log_var: Tensor,
+    draws: np.ndarray,
+    nll: Callable[[Tensor], Tensor],
+    to_prior: Callable[[Tensor], Tensor],
+) -> np.ndarray:
+    """Lower bound (n_rows,) on log-likelihoods, given posteriors and standard normal `draws`.
+
+    `nll` is the negative log-likelihood of the rows given their codes, `to_prior` maps codes to
+    those whose prior is standard normal, with unit determinant.
+    """
+    std, logs = (0.5 * log_var).exp(), []
+    for draw in torch.from_numpy(draws).to(mean.dtype):
+        z = mean + draw * std
+        of_code = 0.5 * (draw.square() - to_prior(z).square() + log_var).sum(dim=1)
+        logs.append((of_code - nll(z)).double())
+    return torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
 
 
 def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from skae._data.table_columns import UNMODELLED, Column
 from skae.networks.columns import CellLayout
 
 MANY_VALUES = 30  # a number of more distinct values has intervals as entries
@@ -96,6 +97,17 @@ class ColumnCells:
             decimals,
             moments,
         )
+
+    @classmethod
+    def of_column(cls, column: Column, values: np.ndarray) -> ColumnCells:
+        """Cells of a column, of its values (n_samples,), NaN in gaps."""
+        known = values[~np.isnan(values)]
+        if column.is_category:
+            ordered = column.kind == "ordered"
+            return cls.of_categories(known, column.n_categories, ordered=ordered)
+        if column.kind in UNMODELLED:
+            return cls.of_categories(np.zeros(1), 1, ordered=False)
+        return cls.of_numbers(known)
 
     @property
     def n_cells(self) -> int:

@@ -40,14 +40,8 @@ class ToCoordinates(nn.Module):
         expected = graph.add("Concat", *self._expectations(graph, outputs), axis=-1)
         coordinates = self.coordinates
         owners = coordinates.owners
-        is_category = torch.tensor([self.columns[j].kind == "category" for j in owners])
-        starts = np.array([where.start for where in coordinates.slices])
-        own, gaps = _columns(graph, x, owners), _columns(graph, missing, owners)
-        indicators = graph.add("Equal", own, _double(np.arange(len(owners)) - starts[owners]))
-        known = graph.add("Where", is_category, graph.cast(indicators, torch.float64), own)
-        raw = graph.add("Where", gaps, expected, known)
-        centred = graph.add("Sub", raw, _double(coordinates.mean))
-        return graph.add("Div", centred, _double(coordinates.scale))
+        known, gaps = _known(graph, x, coordinates), _columns(graph, missing, owners)
+        return _scaled(graph, graph.add("Where", gaps, expected, known), coordinates)
 
     def _inputs(self, graph: Any, x: str, missing: str) -> str:
         """Inputs of the networks, (n_rows, n_inputs)."""
@@ -143,6 +137,54 @@ class ToCoordinates(nn.Module):
         values = _interpolate(graph, scores, *given, n_trailing=2)
         means = graph.add("ReduceMean", values, torch.tensor([-1]), keepdims=0)
         return graph.add("Reshape", means, torch.tensor([0, 0, q * m]))
+
+
+class ToResiduals(nn.Module):
+    """Step of a module for ONNX: residuals of a regression on a condition, and the condition.
+
+    Values (n_rows, n_features) become standardized residuals of the columns `of_rows`, and
+    coordinates of the columns `of_condition`. torch does not run it.
+    """
+
+    def __init__(
+        self,
+        coordinates: FamdCoordinates,
+        of_rows: np.ndarray,
+        of_condition: np.ndarray,
+        mean: np.ndarray,
+        slopes: np.ndarray,
+        scale: float,
+    ):
+        super().__init__()
+        self.coordinates, self.of_rows, self.of_condition = coordinates, of_rows, of_condition
+        self.mean, self.slopes, self.scale = mean, slopes, scale
+
+    def write(self, graph: Any, x: str) -> str:
+        """Add the nodes to a graph, and return the name of the output."""
+        rows = graph.add("Sub", _columns(graph, x, self.of_rows), _double(self.mean))
+        parts = []
+        if len(self.of_condition):
+            given = _columns(graph, x, self.of_condition)
+            parts.append(_scaled(graph, _known(graph, given, self.coordinates), self.coordinates))
+            fitted = graph.add("MatMul", parts[0], _double(self.slopes))
+            rows = graph.add("Sub", rows, fitted)
+        rows = graph.add("Div", rows, _double(np.full(len(self.mean), self.scale)))
+        return graph.add("Concat", rows, *parts, axis=1)
+
+
+def _known(graph: Any, x: str, coordinates: FamdCoordinates) -> str:
+    """Numbers, and indicators of categories, (n_rows, n_coordinates), of values without gaps."""
+    owners, columns = coordinates.owners, coordinates.columns
+    is_category = torch.tensor([columns[j].kind == "category" for j in owners])
+    starts = np.array([where.start for where in coordinates.slices])
+    own = _columns(graph, x, owners)
+    indicators = graph.add("Equal", own, _double(np.arange(len(owners)) - starts[owners]))
+    return graph.add("Where", is_category, graph.cast(indicators, torch.float64), own)
+
+
+def _scaled(graph: Any, x: str, coordinates: FamdCoordinates) -> str:
+    centred = graph.add("Sub", x, _double(coordinates.mean))
+    return graph.add("Div", centred, _double(coordinates.scale))
 
 
 def _ramps(graph: Any, x: str, is_seen: str) -> str:

@@ -35,7 +35,7 @@ class FamdCoordinates:
         A category without rows, which `partial_fit` may know, has the scale of one of K equally
         frequent ones. That of the few rows it may have later would let it outweigh all others.
         """
-        means, scales = [], []
+        means, scales = [np.zeros(0)], [np.zeros(0)]
         for column in columns:
             share = column.count / column.count.sum()
             if column.kind == "category":

@@ -37,6 +37,7 @@ from skae._training.pickling import (
 from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import upper_bounds
 from skae.losses import Objective, squared_error
+from skae.networks.conditional import ConditionalVariationalAutoencoder
 from skae.networks.dense import has_modes, jacobian, run
 from skae.networks.serialization import sizes_of
 from skae.networks.supervised import PredictingNetwork, without_head
@@ -721,6 +722,8 @@ def validation_ratio(
     for rows, weights in both:
         some = rows[:EVALUATION_ROWS]
         output = run(module, some)
+        if isinstance(module, ConditionalVariationalAutoencoder):
+            some = some[:, : module.n_features]
         if output.reconstruction.shape != some.shape:
             return 1.0  # the network predicts targets
         losses = squared_error(output, some)

@@ -1,5 +1,6 @@
 """Networks: what maps a row to its code and a code back to a row."""
 
+from skae.networks.conditional import ConditionalCodec, ConditionalVariationalAutoencoder
 from skae.networks.convolutional import (
     Convolution,
     FromPatches,
@@ -34,6 +35,8 @@ __all__ = [
     "AnchoredAutoencoder",
     "Autoencoder",
     "Codec",
+    "ConditionalCodec",
+    "ConditionalVariationalAutoencoder",
     "Convolution",
     "FromPatches",
     "Grid",

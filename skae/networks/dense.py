@@ -716,6 +716,20 @@ class VariationalAutoencoder(Anchored, SelfRunning):
             correction = correction + self.offset.to(z.dtype)
         return torch.addmm(correction, z, self.decoding.to(z.dtype))
 
+    def to_decode(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is decoded, and what the result shall be: codes of rows, and the rows.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        z, x : Tensor
+        """
+        return z, x
+
     def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
         """Encode rows, sample codes from the posterior, decode them.
 
@@ -732,7 +746,8 @@ class VariationalAutoencoder(Anchored, SelfRunning):
         """
         mean, log_var = self.posterior(x)
         z = mean if noise is None else torch.addcmul(mean, noise, (0.5 * log_var).exp())
-        reconstruction = self.decode(z)
+        decoded, x = self.to_decode(z, x)
+        reconstruction = self.decode(decoded)
         if self.noise_variance is None:
             return Output(reconstruction, z, None, mean, log_var)
         noise_variance = self.noise_variance

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae.networks.conditional import ConditionalCodec
 from skae.networks.dense import (
     CODE_FADE,
     CODE_REACH,
@@ -265,7 +266,7 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
     """
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double().T)
-    elif type(network) is VariationalAutoencoder:
+    elif isinstance(network, VariationalAutoencoder):
         matrix = network.encoding.double().T
         offset = None if network.center is None else -network.center.double() @ matrix
         affine = Affine(matrix, offset)
@@ -368,7 +369,7 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
 
 
 def _part(network: Any, method: str) -> nn.Module:
-    if type(network) is Autoencoder:
+    if type(network) in (Autoencoder, ConditionalCodec):
         return network.encoder if method == "encode" else network.decoder
     return Method(network, method)
 

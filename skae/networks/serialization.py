@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae.networks.conditional import ConditionalCodec, ConditionalVariationalAutoencoder
 from skae.networks.convolutional import (
     Convolution,
     FromPatches,
@@ -34,8 +35,8 @@ from skae.networks.supervised import HeadedNetwork
 
 NetworkConfig = dict[str, Any]
 
-# Shapes of the tensors of each kind: "d" is features, "k" components, "" a scalar. Where several
-# are possible, "|" separates them.
+# Shapes of the tensors of each kind: "d" is features, "k" components, "" a scalar; "x" and "z" are
+# features and components with their condition. Where several are possible, "|" separates them.
 SHAPES: dict[type[nn.Module], dict[str, str]] = {
     Autoencoder: {},
     AnchoredAutoencoder: {
@@ -59,6 +60,15 @@ SHAPES: dict[type[nn.Module], dict[str, str]] = {
         "divisor": "k|None",
         "shift": "k|None",
     },
+    ConditionalCodec: {},
+    ConditionalVariationalAutoencoder: {
+        "encoding": "kx",
+        "decoding": "zd",
+        "log_variances": "k",
+        "noise_variance": "",
+        "row_region": "2x|None",
+        "code_region": "3z|None",
+    },
     TopKNetwork: {"n_active": "", "n_kept": "", "idle": "k"},
     RectifiedNetwork: {"n_active": "", "penalty": "", "threshold": "", "idle": "k"},
     LogisticNetwork: {"n_active": "", "floor": "", "length": "", "activity": "k", "idle": "k"},
@@ -73,7 +83,11 @@ LATER = {
     "shift",
 }  # may be missing in older files
 # Networks inside a network; of other kinds there is one, `network`.
-PARTS = {Autoencoder: ("encoder", "decoder"), HeadedNetwork: ("network", "head")}
+PARTS = {
+    Autoencoder: ("encoder", "decoder"),
+    ConditionalCodec: ("encoder", "decoder"),
+    HeadedNetwork: ("network", "head"),
+}
 KINDS = {kind.__name__: kind for kind in SHAPES}
 IMAGE_PARTS: dict[str, Any] = {"ImageEncoder": ImageEncoder, "ImageDecoder": ImageDecoder}
 # Modules of these parts that are no activations.
@@ -205,9 +219,17 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
         None if the network is not one of skae.
     """
     inner: Any = getattr(network, "network", network)
+    if type(inner) is ConditionalCodec:
+        encoder, decoder = _parts_of(inner)
+        return decoder.n_outputs, encoder.n_outputs // 2
     if type(inner) is not Autoencoder or not isinstance(inner.decoder, MLP | ImageDecoder):
         return None
     return inner.decoder.n_outputs, inner.decoder.n_inputs
+
+
+def _parts_of(network: Any) -> tuple[Any, Any]:
+    """Encoder and decoder."""
+    return network.encoder, network.decoder
 
 
 # -- back --------------------------------------------------------------------------
@@ -242,6 +264,9 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
     if kind == "Autoencoder":
         _check_mirrored(**parts)
         return Autoencoder(**parts).eval()
+    if kind == "ConditionalCodec":
+        _check_conditions(**parts)
+        return ConditionalCodec(**parts).eval()
     return _outer_from_config(config, KINDS[kind], parts)
 
 
@@ -250,7 +275,12 @@ def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) 
     tensors, sizes = SHAPES[kind], sizes_of(parts["network"])
     if sizes is None:
         raise _damaged(f"{kind.__name__} holds no Autoencoder")
-    given: dict[str, Any] = {n: _checked_tensor(config, n, tensors[n], sizes) for n in tensors}
+    n_conditions = 0
+    if isinstance(parts["network"], ConditionalCodec):
+        n_conditions = _parts_of(parts["network"])[1].n_inputs - sizes[1]
+    given: dict[str, Any] = {
+        n: _checked_tensor(config, n, tensors[n], sizes, n_conditions) for n in tensors
+    }
     gates = given.pop("gates", None)
     if "gates" in tensors:
         given["gated"] = gates is not None
@@ -332,6 +362,17 @@ def _check_mirrored(encoder: Any, decoder: Any) -> None:
         )
 
 
+def _check_conditions(encoder: Any, decoder: Any) -> None:
+    """Check that rows and codes have as many columns of a condition."""
+    n_of_rows = encoder.n_inputs - decoder.n_outputs
+    n_of_codes = decoder.n_inputs - encoder.n_outputs // 2
+    if n_of_rows != n_of_codes or n_of_rows < 0 or encoder.n_outputs % 2:
+        raise _damaged(
+            f"An encoder and a decoder with {n_of_rows} and {n_of_codes} columns of a condition do "
+            "not belong together"
+        )
+
+
 def _check_head(head: Any, sizes: tuple[int, int]) -> None:
     """Check that a head takes the codes of a network of `sizes` features and components."""
     if type(head) is not MLP or head.n_inputs != sizes[1]:
@@ -347,10 +388,11 @@ def _entry(config: NetworkConfig, name: str) -> Any:
 
 
 def _checked_tensor(
-    config: NetworkConfig, name: str, shapes: str, sizes: tuple[int, int]
+    config: NetworkConfig, name: str, shapes: str, sizes: tuple[int, int], n_conditions: int = 0
 ) -> Tensor | None:
     """Tensor of a network; the letters of its shape stand for sizes."""
     letters = {"d": sizes[0], "k": sizes[1], "2": 2, "3": 3}
+    letters |= {"x": sizes[0] + n_conditions, "z": sizes[1] + n_conditions}
     array = config.get(name) if name in LATER else _entry(config, name)
     if array is None and "None" in shapes:
         return None

@@ -1,0 +1,880 @@
+"""The variational autoencoder of rows, given some of their columns."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from numbers import Integral
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from scipy.linalg import lstsq
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import Tags, check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from skae._data.dataset import Dataset
+from skae._data.dtypes_and_batch_sizes import rows_per_batch
+from skae._data.estimator_rollback import all_or_nothing
+from skae._data.frames import FramesOut, check_code_names
+from skae._data.input_checks import check_codes
+from skae._data.parameter_checks import Interval, check_integer
+from skae._data.seeds_and_devices import derive_seeds, resolve_device
+from skae._data.statistics import explained_share
+from skae._data.table_columns import TableColumns, listed_columns
+from skae._data.table_frames import Table, open_table
+from skae._data.units import check_groups
+from skae._estimators.base import BaseAutoencoder, resolve_hidden_layer_sizes
+from skae._estimators.docstrings import inherit_entries
+from skae._estimators.table_base import TableModel
+from skae._estimators.vae import (
+    ACTIVE,
+    N_DRAWS,
+    POSTERIOR_REACH,
+    VARIANCE_DRAWS,
+    VAETransformer,
+    antithetic_draws,
+    importance_weighted_bound,
+    probabilistic_pca,
+)
+from skae._latent.column_cells import ColumnCells
+from skae._latent.column_graph import ToResiduals
+from skae._latent.famd import FamdCoordinates
+from skae._latent.ordering import signs_of_largest
+from skae._latent.sampling import DENSITY_ROWS
+from skae._training.callbacks import check_callbacks
+from skae._training.pickling import PicklingMixin
+from skae._training.trainer import Trainer, TrainingJob
+from skae.losses import KL, ConditionalObjective, gaussian_nll, kl_of_moments
+from skae.networks.conditional import ConditionalCodec, ConditionalVariationalAutoencoder
+from skae.networks.dense import MLP, SMALLEST_NOISE_VARIANCE, Output
+from skae.networks.inference import Affine, Cast, encoder_of
+from skae.noise import ReparameterizationNoise
+
+SMALLEST_DEVIATION = 1e-6  # of a component, for the fading of corrections beyond its codes
+KEPT = 5000  # largest number of conditions of training rows that are kept
+OF_TRAINING = (
+    "optimizer",
+    "lr",
+    "lr_schedule",
+    "weight_decay",
+    "batch_size",
+    "max_epochs",
+    "early_stopping",
+    "validation_fraction",
+    "n_iter_no_change",
+    "tol",
+    "callbacks",
+    "verbose",
+)
+SHARED = (*OF_TRAINING, "activation", "hidden_layer_sizes", "device", "random_state")
+OF_BOUND = "beta", "kl_warmup", "free_bits"
+
+
+@inherit_entries(VAETransformer)
+class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
+    """Variational autoencoder of rows, given some of their columns (CVAE).
+
+    Some columns are the condition of a row: a class, a batch, a site, an age. Encoder and decoder
+    are told the condition, so the code need not hold it [1]_. `transform` returns codes of what is
+    left; `sample` draws rows under a condition; `translate` returns rows as they would be under
+    another condition.
+
+    The other columns are numbers x. A linear regression on the condition c is subtracted from
+    them, and the rest is modelled as by `VAETransformer`: a code z is standard normal, whatever the
+    condition, and a row is normal with mean ``B c + g(z, c)``. Training starts at probabilistic PCA
+    of the residuals, and keeps it unless the bound of held-out rows is higher.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of components, which is the size of the code.
+    condition_features : array-like of str, int or bool, callable or None, default=None
+        Which columns are the condition: names, positions, a mask, or a callable that returns them
+        for X, such as `sklearn.compose.make_column_selector`. None is no condition.
+    categorical_features : "auto", None or array-like of str, int or bool, default="auto"
+        Which columns of the condition are categories: names, positions, or a mask. Text, booleans
+        and columns of a categorical dtype always are. List whole numbers that are labels.
+    beta
+    kl_warmup
+    free_bits
+    hidden_layer_sizes
+    activation
+    optimizer
+    lr
+    lr_schedule
+    weight_decay
+    batch_size
+    max_epochs
+    early_stopping : bool, default=True
+        Hold out validation rows and keep the weights that are best on them, as
+        `VAETransformer` does. False trains on all rows and keeps the last weights.
+    validation_fraction : float, default=0.1
+        Share of the rows in a validation set.
+    n_iter_no_change
+    tol
+    callbacks
+    device
+    random_state
+    verbose
+
+    Attributes
+    ----------
+    n_components_ : int
+    condition_features_ : list
+        Names of the columns of the condition, which are their positions in an array.
+    noise_variance_ : float
+        Observation variance, in squared input units.
+    kl_per_component_ : ndarray of shape (n_components_,)
+        Mean KL divergence of each component over the training rows, in nats, decreasing.
+    n_active_components_ : int
+        Number of components whose KL divergence exceeds 0.01 nats.
+    loss_curve_, validation_loss_curve_ : list of float
+        Mean loss per row after each epoch: the negative bound, in nats of standardized rows.
+    n_iter_ : int
+        Number of epochs.
+    net_ : skorch net
+        The trained network, `net_.module_`, and its history.
+    n_samples_ : int
+    n_features_in_ : int
+        Number of columns, the condition included.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X has string column names.
+
+    See Also
+    --------
+    VAETransformer : Without a condition.
+    TableAutoencoder : Mixed tables with gaps; samples under conditions on any columns.
+
+    Notes
+    -----
+    Tables come back as they went in: library, columns and dtypes are those of `fit`, and the
+    columns of the condition hold the condition. Columns of a condition without gaps are needed in
+    every row. A category that `fit` has not seen is an error.
+
+    References
+    ----------
+    .. [1] Sohn, Lee and Yan (2015). Learning structured output representation using deep
+       conditional generative models. https://papers.nips.cc/paper/5775
+    .. [2] Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders.
+       https://arxiv.org/abs/1509.00519
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import ConditionalVAE
+    >>> frame = load_iris(as_frame=True).frame
+    >>> frame["species"] = load_iris().target_names[frame.pop("target")]
+    >>> vae = ConditionalVAE(n_components=1, condition_features=["species"], random_state=0)
+    >>> vae.fit(frame).transform(frame).shape
+    (150, 1)
+    >>> vae.sample(2, random_state=0, condition={"species": "setosa"})["species"].tolist()
+    ['setosa', 'setosa']
+    """
+
+    __module__ = "skae"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{name: BaseAutoencoder._parameter_constraints[name] for name in SHARED},
+        **{name: VAETransformer._parameter_constraints[name] for name in OF_BOUND},
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "condition_features": ["array-like", callable, None],
+        "categorical_features": TableModel._parameter_constraints["categorical_features"],
+    }
+    _state_classes: ClassVar[dict[str, type]] = {
+        "_columns": TableColumns,
+        "_coordinates": FamdCoordinates,
+    }
+    _state_shapes: ClassVar[dict[str, str]] = {
+        "_mean": "d",
+        "_center": "k",
+        "_unit": "k",
+        "_rotation": "kk",
+    }
+    _state_parts: ClassVar[tuple[str, ...]] = ("_scale", "_slopes", "_shift", "noise_variance_")
+
+    n_features_in_: int
+    _columns: TableColumns
+    _coordinates: FamdCoordinates  # of the condition
+    _of_condition: np.ndarray  # positions of its columns
+    _of_rows: np.ndarray  # positions of the others
+    _conditions: np.ndarray  # (n_kept, n_condition_columns), of evenly spaced training rows
+    _mean: np.ndarray  # (n_columns,) of the rows
+    _slopes: np.ndarray  # (n_coordinates, n_columns) of their linear regression on the condition
+    _center: np.ndarray  # (n_components,) of the network's codes
+    _shift: np.ndarray  # (n_coordinates, n_components), slopes of their regression
+    _scale: float
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        condition_features: Any = None,
+        categorical_features: Any = "auto",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
+        activation: str | Callable[[], nn.Module] = "relu",
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        lr: float = 5e-3,
+        lr_schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        weight_decay: float = 0.05,
+        batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "cpu",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ):
+        self.n_components = n_components
+        self.condition_features = condition_features
+        self.categorical_features = categorical_features
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit -----------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
+        """Fit to a table.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            A pandas or polars frame, a pyarrow table, or an array-like, without gaps.
+        y : None
+            Ignored, present for Pipelines. A class that shall be a condition is a column of X.
+        groups : array-like of shape (n_samples,), default=None
+            Label of the group of each row, such as a person. The rows of a group are held out
+            together.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X is not 2-D, is empty or has gaps; if a column that is no condition is no number; if
+            no column is left to model; or if the device does not exist.
+        """
+        with all_or_nothing(self), torch.inference_mode(False):
+            device = resolve_device(self.device)
+            check_callbacks(self.callbacks)
+            values = self._learn_columns(X)
+            rows, conditions = self._fit_linear_part(values)
+            rows.groups = check_groups(groups, values)
+            weights, split, order, noise = derive_seeds(self.random_state, 4)
+            self.n_samples_ = len(values)
+            job = self._make_job(
+                rows.with_extra(conditions), device, (weights, split, order, noise)
+            )
+            self.net_, self.validation_loss_curve_ = job.train()
+            self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
+            self.n_iter_ = len(self.loss_curve_)
+            self._describe(job.rows)
+        return self
+
+    def _learn_columns(self, X: Any) -> np.ndarray:
+        """Learn the columns of X; return their values (n_samples, n_features)."""
+        features = self.condition_features
+        features = features(X) if callable(features) else features
+        table = open_table(X)
+        chosen = listed_columns("condition_features", features, table)
+        self._columns = TableColumns.learn(
+            table, categorical_features=self.categorical_features, handle_unknown="error"
+        )
+        validate_data(self, table.data, skip_check_array=True, reset=True)
+        every = np.arange(self.n_features_in_)
+        self._of_condition = np.array(sorted(chosen), dtype=int)
+        self._of_rows = np.setdiff1d(every, self._of_condition)
+        if len(self._of_rows) == 0:
+            raise ValueError(
+                f"condition_features={features!r} lists all n_features={len(every)} columns of X, "
+                "so that none is left to model; leave out those that shall be drawn."
+            )
+        for j in self._of_rows:
+            if self._columns.columns[j].is_category:
+                raise ValueError(
+                    f"{table.label(j)} holds text, booleans or categories; list it in "
+                    "condition_features, encode it as numbers, or use TableAutoencoder."
+                )
+        values = self._encode(table)
+        columns = [self._columns.columns[j] for j in self._of_condition]
+        self.condition_features_ = [column.name for column in columns]
+        cells = [
+            ColumnCells.of_column(column, values[:, j])
+            for column, j in zip(columns, self._of_condition, strict=True)
+        ]
+        self._coordinates = FamdCoordinates.of_columns(cells)
+        return values
+
+    def _encode(self, table: Table) -> np.ndarray:
+        """Values of a table, which has no gaps."""
+        values = self._columns.encode(table)
+        gaps = np.isnan(values)
+        if gaps.any():
+            j = int(gaps.any(axis=0).argmax())
+            raise ValueError(
+                f"{table.label(j)} has {gaps[:, j].sum()} gaps, but {type(self).__name__} does not "
+                "accept missing values (NaN); drop these rows, fill them by AutoencoderImputer, or "
+                "use TableAutoencoder."
+            )
+        return values
+
+    def _fit_linear_part(self, values: np.ndarray) -> tuple[Dataset, np.ndarray]:
+        """Regress the rows on the condition; return the residuals and the coordinates."""
+        rows, given = values[:, self._of_rows], values[:, self._of_condition]
+        conditions = self._coordinates.from_values(given)
+        self._mean = rows.mean(axis=0)
+        rows = rows - self._mean
+        self._slopes = slopes_on(conditions, rows)
+        rows -= conditions @ self._slopes
+        some = np.linspace(0, len(given) - 1, min(KEPT, len(given))).astype(int)
+        self._conditions = given[some]
+        dataset = Dataset(rows, np.zeros(rows.shape[1]))
+        self._scale = dataset.root_mean_square()
+        return dataset.with_scale(self._scale), conditions
+
+    def _make_job(self, rows: Dataset, device: torch.device, seeds: Any) -> TrainingJob:
+        """Build the network and the trainer; zero epochs if training cannot help.
+
+        A linear network starts at its optimum: the regression on the condition, and probabilistic
+        PCA of the residuals.
+        """
+        weights, split, order, noise = seeds
+        make_network = partial(self._make_network, seed=weights)
+
+        def make_noise() -> nn.Module:
+            generator = torch.Generator(device).manual_seed(noise)
+            return ReparameterizationNoise(self.n_components, generator)
+
+        objective = ConditionalObjective(
+            {"reconstruction": gaussian_nll, "kl": KL(self.free_bits)},
+            {"kl": self.beta},
+            warm_up={"kl": self.kl_warmup},
+            positive=False,
+        )
+        trainer = Trainer(
+            {name: getattr(self, name) for name in OF_TRAINING},
+            objective,
+            True,
+            device,
+            split,
+            order,
+            make_noise,
+            VAETransformer._standard_errors_waived,
+        )
+        is_linear = not resolve_hidden_layer_sizes(self.hidden_layer_sizes) and not self.free_bits
+        n_epochs = 0 if is_linear or not rows.any() else None
+        return TrainingJob(trainer, make_network(rows), rows, make_network, n_epochs=n_epochs)
+
+    def _make_network(self, rows: Dataset, seed: int) -> ConditionalVariationalAutoencoder:
+        """Probabilistic PCA of the residuals, with corrections that start at zero."""
+        generator, k = torch.Generator().manual_seed(seed), self.n_components
+        n_columns, n_conditions = rows.shape[1], rows.n_inputs - rows.shape[1]
+        hidden = resolve_hidden_layer_sizes(self.hidden_layer_sizes)
+        encoder, decoder = (
+            MLP(widths, self.activation, zero_last=True, generator=generator)
+            for widths in (
+                [n_columns + n_conditions, *hidden, 2 * k],
+                [k + n_conditions, *hidden[::-1], n_columns],
+            )
+        )
+        linear = probabilistic_pca(rows, k, self.beta)
+        none = np.zeros((k, n_conditions))
+        return ConditionalVariationalAutoencoder(
+            ConditionalCodec(encoder, decoder),
+            encoding=torch.from_numpy(np.hstack([linear["encoding"], none])),
+            decoding=torch.from_numpy(
+                np.vstack([linear["decoding"], np.zeros((n_conditions, n_columns))])
+            ),
+            log_variances=torch.from_numpy(linear["log_variances"]),
+            noise_variance=torch.tensor(linear["noise_variance"], dtype=torch.float64),
+        )
+
+    def _describe(self, rows: Dataset) -> None:
+        """Order the components, limit the network to its region, and set the observation variance.
+
+        Centre and unit are those that make the divergence smallest, as in `VAETransformer`. The
+        centre depends on the condition: codes are residuals of a regression on it, too.
+        """
+        k = self.n_components_ = self.n_components
+        conditions = self._conditions_of(rows)
+        means, log_vars = np.empty((2, len(rows), k))
+        along = np.zeros((k, rows.shape[1]))
+        for part in self._parts(len(rows)):
+            means[part], log_vars[part] = self._posterior(rows[part], conditions[part])
+            along += means[part].T @ rows[part]
+        variances, unit = np.exp(log_vars).mean(axis=0), np.ones(k)
+        self._center, self._shift = np.zeros(k), np.zeros((conditions.shape[1], k))
+        if self._was_trained():
+            self._limit_network(rows, means, log_vars)
+            self._center = means.mean(axis=0)
+            self._shift = slopes_on(conditions, means - self._center)
+        residuals = means - self._center - conditions @ self._shift
+        if self._was_trained():
+            unit = 1 / np.sqrt(np.square(residuals).mean(axis=0) + variances)
+        squares = np.square(residuals).mean(axis=0) + variances
+        logs = log_vars.mean(axis=0) + 2 * np.log(unit)
+        divergence = kl_of_moments(np.square(unit) * squares, logs)
+        order = np.argsort(-divergence, kind="stable")
+        self.kl_per_component_ = divergence[order]
+        self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
+        self._rotation = np.eye(k)[:, order] * signs_of_largest(along[order])
+        self._unit = unit[order]
+        self._set_noise(rows)
+
+    def _limit_network(self, rows: Dataset, means: np.ndarray, log_vars: np.ndarray) -> None:
+        """Let corrections fade beyond the training rows, their posteriors, and conditions."""
+        conditions, reach = self._conditions_of(rows), POSTERIOR_REACH * np.exp(0.5 * log_vars)
+        of_conditions = np.array([conditions.min(axis=0), conditions.max(axis=0)])
+        of_codes = np.array([(means - reach).min(axis=0), (means + reach).max(axis=0)])
+        deviations = np.maximum(means.std(axis=0), SMALLEST_DEVIATION)
+        deviations = np.hstack([deviations, np.ones(conditions.shape[1])])
+        self.net_.limit(
+            np.hstack([rows.bounds(), of_conditions]),
+            np.vstack([np.hstack([of_codes, of_conditions]), deviations]),
+        )
+
+    def _was_trained(self) -> bool:
+        """Whether training changed the network."""
+        return self.n_iter_ > 0 and self.net_.best_epoch_ > 0
+
+    def _conditions_of(self, rows: Dataset) -> np.ndarray:
+        conditions: Any = rows.extra
+        return conditions
+
+    def _set_noise(self, rows: Dataset) -> None:
+        """Set the observation variance to its optimum, in the network too."""
+        variance = self.net_.module_.noise_variance
+        if self._was_trained():
+            index, squares = rows.evenly_spaced(DENSITY_ROWS), 0.0
+            for part in self._parts(len(index)):
+                block, conditions = rows[index[part]], self._conditions_of(rows)[index[part]]
+                mean, log_var = self._posterior(block, conditions)
+                for draw in antithetic_draws(VARIANCE_DRAWS, self.n_components_):
+                    decoded = self._decode(mean + draw * np.exp(0.5 * log_var), conditions)
+                    squares += np.square(block - decoded).mean() * len(block)
+            best = squares / VARIANCE_DRAWS / len(index) * self.net_.validation_ratio_
+            variance.fill_(max(best, SMALLEST_NOISE_VARIANCE))
+        self.noise_variance_ = float(variance) * self._scale**2
+
+    # -- rows and codes ------------------------------------------------------------
+
+    def _parts(self, n_rows: int) -> Iterator[slice]:
+        widest = max(self.n_features_in_, self.net_.widest_layer())
+        return gen_batches(n_rows, rows_per_batch(widest))
+
+    def _read(self, X: Any) -> tuple[Table, np.ndarray, np.ndarray, np.ndarray]:
+        """A table with the columns of `fit`, its values, standardized rows, and conditions."""
+        check_is_fitted(self)
+        table = open_table(X)
+        validate_data(self, table.data, skip_check_array=True, reset=False)
+        values = self._encode(table)
+        conditions = self._coordinates.from_values(values[:, self._of_condition])
+        rows = values[:, self._of_rows] - self._mean - conditions @ self._slopes
+        return table, values, rows / self._scale, conditions
+
+    def _posterior(self, rows: np.ndarray, conditions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-variances of the network's codes of standardized rows."""
+        both = self.net_.posterior(np.hstack([rows, conditions]))
+        mean, log_var = (tensor.numpy() for tensor in both)
+        return mean, log_var
+
+    def _decode(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        """Standardized rows of the network's codes."""
+        return self.net_.infer_rows("decode", np.hstack([raw, conditions]))
+
+    def _to_codes(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        """Codes, whose prior is standard normal, of the network's codes."""
+        residuals = raw - self._center - conditions @ self._shift
+        return residuals @ (self._rotation * self._unit)
+
+    def _to_raw(self, codes: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        residuals = (codes / self._unit) @ self._rotation.T
+        return residuals + self._center + conditions @ self._shift
+
+    def _decoded(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        """Rows (n_rows, n_columns) in input units, of the network's codes under conditions."""
+        rows = np.empty((len(raw), len(self._of_rows)))
+        for part in self._parts(len(raw)):
+            rows[part] = self._decode(raw[part], conditions[part])
+        return rows * self._scale + self._mean + conditions @ self._slopes
+
+    def _rows_of(self, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Rows in input units, of codes and the values of their conditions."""
+        conditions = self._coordinates.from_values(given)
+        return self._decoded(self._to_raw(codes, conditions), conditions)
+
+    def _means(self, rows: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        """Posterior means of standardized rows, as the network's codes."""
+        raw = np.empty((len(rows), self.n_components_))
+        for part in self._parts(len(rows)):
+            raw[part] = self._posterior(rows[part], conditions[part])[0]
+        return raw
+
+    def _as_table(self, rows: np.ndarray, given: np.ndarray, like: Any = None) -> Any:
+        """Table as that of `fit`, of rows and the values of their conditions."""
+        values = np.empty((len(rows), self.n_features_in_))
+        values[:, self._of_rows], values[:, self._of_condition] = rows, given
+        return self._columns.decode(values, template=like)
+
+    def to_numbers(self, X: Any) -> np.ndarray:
+        """Encode the cells of a table as numbers, which is what an ONNX model takes.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_samples, n_features), float64
+            Numbers as they are, categories as whole numbers in the order of their names, and 0 in
+            constant columns.
+        """
+        return self._read(X)[1]
+
+    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+        """`transform` of the result of `to_numbers`, as steps of an ONNX model."""
+        if method != "transform":
+            raise ValueError(
+                f"method={method!r} of a ConditionalVAE cannot be exported, only 'transform' can: "
+                "an ONNX model returns no table. Use the estimator itself."
+            )
+        network = copy.deepcopy(self.net_.module_).cpu().requires_grad_(False)
+        to_code = torch.from_numpy(self._rotation * self._unit)
+        # The encoder's linear part sees the condition behind the rows.
+        network.encoding[:, len(self._of_rows) :] -= torch.from_numpy(self._shift.T)
+        encoder = encoder_of(network, dtype, self.n_components_)
+        return nn.Sequential(
+            Cast(torch.float64),
+            ToResiduals(
+                self._coordinates,
+                self._of_rows,
+                self._of_condition,
+                self._mean,
+                self._slopes,
+                self._scale,
+            ),
+            encoder,
+            Affine(to_code, -torch.from_numpy(self._center) @ to_code),
+            Cast(dtype),
+        ).eval()
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Encode rows: means of the posterior distributions of their codes.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            With the columns of the condition.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_), float64
+            A frame if `set_output` asks for frames.
+        """
+        _, _, rows, conditions = self._read(X)
+        return self._to_codes(self._means(rows, conditions), conditions)
+
+    def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of the posterior distributions of rows.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean, std : ndarray of shape (n_samples, n_components_), float64
+            In units of the codes.
+        """
+        _, _, rows, conditions = self._read(X)
+        mean, std = np.empty((2, len(rows), self.n_components_))
+        for part in self._parts(len(rows)):
+            raw, log_var = self._posterior(rows[part], conditions[part])
+            mean[part] = self._to_codes(raw, conditions[part])
+            std[part] = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._unit
+        return mean, std
+
+    def inverse_transform(self, X: Any, condition: Any = None) -> Any:
+        """Decode codes under a condition.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Codes as `transform` returns them.
+        condition : dict or table of n_samples rows, default=None
+            Values of the columns of the condition: one value for all rows, or one for each. A table
+            may have further columns. None is for models without a condition.
+
+        Returns
+        -------
+        X_reconstructed : table of shape (n_samples, n_features)
+            Of the library, columns and dtypes of the table in `fit`.
+
+        Raises
+        ------
+        ValueError
+            If the condition lacks a column, or has a value that `fit` has not seen.
+        """
+        check_is_fitted(self)
+        check_code_names(self, X)
+        codes = check_codes(X, self.n_components_).astype(np.float64, copy=False)
+        given = self._read_condition(condition, len(codes))
+        return self._as_table(self._rows_of(codes, given), given, X)
+
+    def reconstruct(self, X: Any) -> Any:
+        """Encode rows, and decode them under their own condition.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_reconstructed : table of shape (n_samples, n_features)
+        """
+        table, values, rows, conditions = self._read(X)
+        restored = self._decoded(self._means(rows, conditions), conditions)
+        return self._as_table(restored, values[:, self._of_condition], table.data)
+
+    def translate(self, X: Any, condition: Any, *, keep_residual: bool = True) -> Any:
+        """Return rows as they would be under another condition: decode their codes under it.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+        condition : dict or table of n_samples rows
+            As of `inverse_transform`.
+        keep_residual : bool, default=True
+            Add what the code does not restore of each row. Then translating a row to its own
+            condition changes nothing, as harmonising batches needs it. False returns the decoded
+            rows, which are smoother.
+
+        Returns
+        -------
+        X_translated : table of shape (n_samples, n_features)
+            The columns of the condition hold the new one.
+        """
+        table, values, rows, conditions = self._read(X)
+        given = self._read_condition(condition, len(rows))
+        codes = self._to_codes(self._means(rows, conditions), conditions)
+        translated = self._rows_of(codes, given)
+        if keep_residual:
+            restored = self._rows_of(codes, values[:, self._of_condition])
+            translated += values[:, self._of_rows] - restored
+        return self._as_table(translated, given, table.data)
+
+    # -- samples and likelihoods ---------------------------------------------------
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        condition: Any = None,
+        observation_noise: bool = True,
+    ) -> Any:
+        """Draw new rows under a condition.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+        condition : dict or table of n_samples rows, default=None
+            As of `inverse_transform`. None draws conditions of training rows.
+        observation_noise : bool, default=True
+            Add normal noise of variance `noise_variance_`. Without it, rows are the means of the
+            model given codes and conditions.
+
+        Returns
+        -------
+        X : table of shape (n_samples, n_features)
+            Of the library, columns and dtypes of the table in `fit`.
+        """
+        check_is_fitted(self)
+        check_integer(n_samples, "n_samples", at_least=1)
+        random = check_random_state(random_state)
+        if condition is None:
+            given = self._conditions[random.randint(len(self._conditions), size=n_samples)]
+        else:
+            given = self._read_condition(condition, n_samples)
+        codes = random.normal(size=(n_samples, self.n_components_))
+        rows = self._rows_of(codes, given)
+        if observation_noise:
+            rows += math.sqrt(self.noise_variance_) * random.normal(size=rows.shape)
+        return self._as_table(rows, given)
+
+    def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
+        """Lower bound on the log-likelihood of each row, given its condition.
+
+        This is the importance-weighted bound [2]_, as of `VAETransformer.score_samples`.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+        n_draws : int, default=64
+            Number of samples of each row's posterior.
+        random_state : int, default=0
+            Seed of the samples.
+
+        Returns
+        -------
+        bound : ndarray of shape (n_samples,), float64
+            In nats per row.
+        """
+        _, _, rows, conditions = self._read(X)
+        check_integer(n_draws, "n_draws", at_least=1)
+        draws = antithetic_draws(n_draws, self.n_components_, random_state)
+        bound = np.empty(len(rows))
+        for part in self._parts(len(rows)):
+            bound[part] = self._bound(rows[part], conditions[part], draws)
+        return bound + np.log(self._unit).sum() - rows.shape[1] * math.log(self._scale)
+
+    def _bound(self, rows: np.ndarray, conditions: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Bound of standardized rows given their conditions, as density of standardized rows."""
+        variance, x = self.net_.module_.noise_variance.cpu(), torch.from_numpy(rows)
+        mean, log_var = map(torch.from_numpy, self._posterior(rows, conditions))
+
+        def nll(z: Tensor) -> Tensor:
+            decoded = torch.from_numpy(self._decode(z.numpy(), conditions))
+            return gaussian_nll(Output(decoded, z, noise_variance=variance), x)
+
+        def to_prior(z: Tensor) -> Tensor:
+            return torch.from_numpy(self._to_codes(z.numpy(), conditions))
+
+        return importance_weighted_bound(mean, log_var, draws, nll, to_prior)
+
+    def reconstruction_error(self, X: Any) -> np.ndarray:
+        """Squared differences between rows and their reconstructions, summed over their columns.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        errors : ndarray of shape (n_samples,), float64
+            In squared input units. Columns of the condition count nothing.
+        """
+        _, values, rows, conditions = self._read(X)
+        restored = self._decoded(self._means(rows, conditions), conditions)
+        return np.square(values[:, self._of_rows] - restored).sum(axis=1)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Fraction of the variance that is explained by codes and conditions together.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            ``1 - SSE / SST`` over the columns that are no condition, as of
+            `AutoencoderTransformer.score`.
+        """
+        errors = self.reconstruction_error(X)
+        rows = self._encode(open_table(X))[:, self._of_rows]
+        return explained_share(float(errors.sum()), float(np.square(rows - self._mean).sum()))
+
+    # -- conditions ----------------------------------------------------------------
+
+    def _read_condition(self, condition: Any, n_rows: int) -> np.ndarray:
+        """Values (n_rows, n_condition_columns) of a condition."""
+        given = self._condition_columns(condition)
+        values = np.empty((n_rows, len(self._of_condition)))
+        names = self.condition_features_
+        if missing := [name for name in names if name not in given]:
+            raise ValueError(
+                f"condition lacks {missing[0]!r}; it must have all columns of the condition: "
+                f"{', '.join(map(repr, names))}."
+            )
+        for i, (name, j) in enumerate(zip(names, self._of_condition, strict=True)):
+            wanted = given[name]
+            is_one = isinstance(wanted, str) or np.ndim(wanted) == 0
+            wanted = [wanted] * n_rows if is_one else list(wanted)
+            if len(wanted) != n_rows:
+                raise ValueError(
+                    f"condition has {len(wanted)} values of {name!r}, but there are {n_rows} rows; "
+                    "pass one value, or one for each row."
+                )
+            codes = {value: self._columns.encode_value(int(j), value) for value in set(wanted)}
+            values[:, i] = [codes[value] for value in wanted]
+        return values
+
+    def _condition_columns(self, condition: Any) -> Mapping[Any, Any]:
+        """Values of the columns of a condition, by name."""
+        names = self.condition_features_
+        if condition is None:
+            condition = {}
+        if not isinstance(condition, Mapping):
+            table = open_table(condition)
+            columns: Any = table.names
+            if columns is None:
+                width = len(table.columns)
+                if width not in (len(names), self.n_features_in_):
+                    raise ValueError(
+                        f"condition has {width} columns; pass the {len(names)} columns of the "
+                        f"condition, or all {self.n_features_in_} of X."
+                    )
+                columns = names if width == len(names) else range(width)
+            return dict(zip(columns, map(list, table.columns), strict=True))
+        if unknown := [name for name in condition if name not in names]:
+            raise ValueError(
+                f"condition names {unknown[0]!r}, which is no column of the condition; these are "
+                f"{', '.join(map(repr, names)) or 'none'}."
+            )
+        return condition
+
+    # -- scikit-learn's contract ---------------------------------------------------
+
+    def _check_fitted_state(self, state: dict[str, Any]) -> None:
+        # The network maps the columns that are no condition.
+        super()._check_fitted_state({**state, "n_features_in_": np.size(state["_of_rows"])})
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64"]
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+
+def slopes_on(conditions: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Slopes (n_coordinates, n_columns) of the linear regression of centred columns."""
+    if not conditions.any():
+        return np.zeros((conditions.shape[1], columns.shape[1]))
+    slopes: np.ndarray = lstsq(conditions, columns, lapack_driver="gelsy", cond=1e-10)[0]
+    return slopes
