@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skae._estimators.convolutional import ConvolutionalAutoencoder
     from skae._estimators.denoising import DenoisingAutoencoder
     from skae._estimators.imputer import AutoencoderImputer
+    from skae._estimators.multiview import MultiViewAutoencoder
     from skae._estimators.neighbor import NeighborAutoencoder
     from skae._estimators.sparse import SparseAutoencoder
     from skae._estimators.stacked import StackedAutoencoder
@@ -38,6 +39,7 @@ __all__ = [
     "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
+    "MultiViewAutoencoder",
     "NeighborAutoencoder",
     "SparseAutoencoder",
     "StackedAutoencoder",
@@ -64,6 +66,7 @@ _MODULES = {
     "ConvolutionalAutoencoder": "_estimators.convolutional",
     "DenoisingAutoencoder": "_estimators.denoising",
     "LatentDimensionSearch": "_model_selection.latent_dimension_search",
+    "MultiViewAutoencoder": "_estimators.multiview",
     "NeighborAutoencoder": "_estimators.neighbor",
     "SparseAutoencoder": "_estimators.sparse",
     "StackedAutoencoder": "_estimators.stacked",

@@ -24,7 +24,8 @@ from skae.networks.convolutional import (
     ToPatches,
 )
 from skae.networks.dense import CODE_FADE, CODE_REACH, LOG_VAR_BOUNDS, Linear
-from skae.networks.inference import Affine, Cast, Corrected, Standardize, Unshrink
+from skae.networks.inference import Affine, Cast, Corrected, Standardize, Unshrink, ViewCodes
+from skae.networks.multiview import SMALLEST_SUM, ViewDecoders
 from skae.networks.serialization import activation_name, network_to_config
 from skae.networks.sparse import KeepLargest, Rectify, Squash
 
@@ -210,7 +211,7 @@ def _write_corrected(graph: _Graph, x: str, step: Any) -> str:
             at = graph.add("Add", nearest, within)
     added = _write_layer(graph, graph.cast(at, step.dtype), step.correction, step.dtype)
     if step.correction.n_outputs > step.n_columns:
-        added = graph.add("Slice", added, *(torch.tensor([n]) for n in (0, step.n_columns, 1)))
+        added = _write_columns(graph, added, 0, step.n_columns)
     added = graph.cast(added, torch.float64)
     if step.gate != 1:
         added = graph.add("Mul", added, torch.tensor(step.gate, dtype=torch.float64))
@@ -231,15 +232,68 @@ def _write_fade(graph: _Graph, far: str, unit: torch.Tensor | None) -> str:
 
 def _write_unshrink(graph: _Graph, x: str, step: Any) -> str:
     k = step.n_components
-    mean, log_var = (
-        graph.add("Slice", x, *(torch.tensor([n]) for n in (first, first + k, 1)))
-        for first in (0, k)
-    )
+    mean, log_var = (_write_columns(graph, x, first, k) for first in (0, k))
     low, high, one = (
         torch.tensor(number, dtype=torch.float64) for number in (*LOG_VAR_BOUNDS, 1.0)
     )
     variance = graph.add("Exp", graph.add("Min", graph.add("Max", log_var, low), high))
     return graph.add("Div", mean, graph.add("Max", graph.add("Sub", one, variance), step.divisor))
+
+
+def _write_columns(graph: _Graph, x: str, start: int, n_columns: int) -> str:
+    """Take some columns of an array."""
+    return graph.add("Slice", x, *(torch.tensor([n]) for n in (start, start + n_columns, 1)))
+
+
+def _write_view_codes(graph: _Graph, x: str, step: Any) -> str:
+    """Write `MultiViewNetwork.encode`, with one sum for the share of each view."""
+    network, one = step.network, torch.ones((), dtype=torch.float64)
+    n_views, n_outputs = network.encoding.shape[:2]
+    missing = graph.add("IsNaN", x)
+    gaps = graph.cast(graph.add("Gather", missing, torch.tensor(network.firsts), axis=1), one.dtype)
+    there = graph.add("Sub", one, gaps)
+    x = graph.add("Where", missing, torch.zeros((), dtype=torch.float64), x)
+    encoded = _write_encoders(graph, x, step)
+
+    def output(view: int, start: int, n_columns: int) -> str:
+        return _write_columns(graph, encoded, view * n_outputs + start, n_columns)
+
+    s, p, shared, private = network.n_shared, network.n_private, "", []
+    for i in range(n_views):
+        weights = graph.add("Mul", there, network.reliability[:, i].contiguous())
+        total = graph.add("ReduceSum", weights, torch.tensor([1]), keepdims=1)
+        weights = graph.add("Div", weights, graph.add("Max", total, one * SMALLEST_SUM))
+        weights = graph.add("Mul", weights, _write_columns(graph, gaps, i, 1))
+        share = graph.add("Mul", _write_columns(graph, there, i, 1), output(i, i * s, s))
+        for j in set(range(n_views)) - {i}:
+            weight = _write_columns(graph, weights, j, 1)
+            share = graph.add("Add", share, graph.add("Mul", weight, output(j, i * s, s)))
+        shared = graph.add("Add", shared, share) if shared else share
+    if not p:
+        return shared
+    explained = graph.add("MatMul", shared, network.shared_in_private)
+    for i in range(n_views):
+        own = output(i, n_views * s, p)
+        own = graph.add("Sub", own, _write_columns(graph, explained, i * p, p))
+        private.append(graph.add("Mul", own, _write_columns(graph, there, i, 1)))
+    return graph.add("Concat", shared, *private, axis=1)
+
+
+def _write_encoders(graph: _Graph, x: str, step: Any) -> str:
+    """Write what all encoders of views return, side by side."""
+    network, parts = step.network, step.network.network.encoder
+    narrow, columns = graph.cast(x, step.dtype), parts.order.split(parts.sizes)
+    each = [
+        _write_layer(graph, graph.add("Gather", narrow, its, axis=1), part, step.dtype)
+        for part, its in zip(parts.parts, columns, strict=True)
+    ]
+    added = graph.cast(graph.add("Concat", *each, axis=1), torch.float64)
+    if network.row_region is not None:
+        low, high = network.row_region
+        far = graph.add("Sub", x, graph.add("Min", graph.add("Max", x, low), high))
+        added = graph.add("Mul", added, _write_fade(graph, far, None))
+    linear = network.encoding.flatten(0, 1).T.contiguous()
+    return graph.add("Add", added, graph.add("MatMul", x, linear))
 
 
 def _write_largest(graph: _Graph, x: str, step: Any) -> str:
@@ -265,6 +319,7 @@ WRITERS: dict[type[nn.Module], Callable[[_Graph, str, Any], str]] = {
     Affine: _write_affine,
     Corrected: _write_corrected,
     Unshrink: _write_unshrink,
+    ViewCodes: _write_view_codes,
     KeepLargest: _write_largest,
     Rectify: _write_rectify,
     Squash: _write_squash,
@@ -368,7 +423,19 @@ def _write_residual(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> st
     return graph.add("Add", x, _write_layer(graph, x, layer.branch, dtype))
 
 
+def _write_view_decoders(graph: _Graph, z: str, layer: Any, dtype: torch.dtype) -> str:
+    s, p, views = layer.n_shared, layer.n_private, []
+    for i, part in enumerate(layer.parts):
+        code = z
+        if p:
+            private = _write_columns(graph, z, s + i * p, p)
+            code = graph.add("Concat", _write_columns(graph, z, 0, s), private, axis=1)
+        views.append(_write_layer(graph, code, part, dtype))
+    return graph.add("Gather", graph.add("Concat", *views, axis=1), layer.order.argsort(), axis=1)
+
+
 LAYERS: dict[type[nn.Module], Callable[[_Graph, str, Any, torch.dtype], str]] = {
+    ViewDecoders: _write_view_decoders,
     Linear: _write_linear,
     Convolution: _write_convolution,
     ResidualBlock: _write_residual,

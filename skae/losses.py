@@ -278,6 +278,40 @@ class Emphasised:
         return loss + (self.emphasis - 1) * extra
 
 
+class Observed:
+    """A term in which missing entries of rows, which are NaN, do not count.
+
+    Rows count by their weight, where the network has one (`Output.row_weight`).
+
+    Parameters
+    ----------
+    term : callable
+        A sum over features that is zero where the reconstruction is exact.
+    scales : Tensor of shape (n_features,)
+        Factors of the columns, of rows and reconstructions.
+    """
+
+    def __init__(self, term: Term, scales: Tensor):
+        self.term, self.scales = term, scales
+
+    def __call__(self, output: Output, x: Tensor) -> Tensor:
+        """Sum over observed features.
+
+        Parameters
+        ----------
+        output : Output
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        scales, rows = self.scales.to(x), output.reconstruction
+        target = torch.where(x.isnan(), rows.detach(), x)
+        losses = self.term(output._replace(reconstruction=rows * scales), target * scales)
+        return losses if output.row_weight is None else output.row_weight * losses
+
+
 LOSSES: dict[str, Term] = {
     "squared_error": squared_error,
     "absolute_error": absolute_error,

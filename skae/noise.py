@@ -454,6 +454,69 @@ class ReparameterizationNoise(nn.Module):
         return drawn.expand(*x.shape[:-2], *shape)
 
 
+class ViewDropout(nn.Module):
+    """Hides views of rows: their columns become NaN. A row keeps at least one of its views.
+
+    Parameters
+    ----------
+    views : sequence of sequences of int
+        Columns of each view.
+    rate : float
+        Share of the rows from which views are hidden. How many stay is drawn, from one to all but
+        one of those that are there.
+    generator : torch.Generator, default=None
+        Source of random numbers, on the device of the rows; None is torch's global one.
+
+    Shape
+    -----
+    Input and output (n_rows, n_features); the input is not written to.
+
+    References
+    ----------
+    .. [1] Neverova et al. (2016). ModDrop: adaptive multi-modal gesture recognition. IEEE
+       Transactions on Pattern Analysis and Machine Intelligence 38.
+       https://doi.org/10.1109/TPAMI.2015.2461544
+    """
+
+    view_of: Tensor
+
+    def __init__(
+        self,
+        views: Sequence[Sequence[int]],
+        rate: float,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.rate, self.generator = rate, generator
+        self.firsts = [int(columns[0]) for columns in views]
+        view_of = np.empty(sum(map(len, views)), dtype=int)
+        for i, columns in enumerate(views):
+            view_of[list(columns)] = i
+        self.view_of = nn.Buffer(torch.from_numpy(view_of))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hide views.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        there = ~x[:, self.firsts].isnan()
+        shape = len(x), len(self.firsts) + 2
+        drawn = torch.rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        n_there = there.sum(dim=1)
+        n_kept = 1 + (drawn[:, 0] * (n_there - 1)).long()
+        n_kept = torch.where(
+            drawn[:, 1] < self.rate, n_kept.minimum((n_there - 1).clamp(1)), n_there
+        )
+        places = drawn[:, 2:].masked_fill(~there, 2.0).argsort(dim=1).argsort(dim=1)
+        return x.masked_fill((places >= n_kept[:, None])[:, self.view_of], torch.nan)
+
+
 def joined(noises: Sequence[Any]) -> nn.Module | None:
     """Join the noises of several tables into one for tables along a leading axis.
 

@@ -24,6 +24,7 @@ from skae import (
     AutoencoderTransformer,
     ConvolutionalAutoencoder,
     DenoisingAutoencoder,
+    MultiViewAutoencoder,
     NeighborAutoencoder,
     SparseAutoencoder,
     StackedAutoencoder,
@@ -36,6 +37,13 @@ from skae._data.seeds_and_devices import resolve_device
 SMALL_NETWORK = {"channels": 8, "n_blocks": 1, "hidden_layer_sizes": (64,), "max_epochs": 10}
 # The same of a map. Shared tests are of restoring rows, from PCA on; test_neighbor has maps.
 SMALL_MAP = {"neighbor_weight": 1.0, "anchor": "pca", "hidden_layer_sizes": 32, "max_epochs": 20}
+# Two views of any table; not scaled, so that the start is PCA, to which shared tests compare.
+TWO_VIEWS = {
+    "views": [slice(0, -1), slice(-1, None)],
+    "scale_views": False,
+    "hidden_layer_sizes": 16,
+    "max_epochs": 10,
+}
 # Every public estimator: a new kind is one line here.
 ESTIMATORS = [
     AutoencoderTransformer(random_state=0),
@@ -45,6 +53,7 @@ ESTIMATORS = [
     StackedAutoencoder(random_state=0),
     NeighborAutoencoder(random_state=0, **SMALL_MAP),
     ConvolutionalAutoencoder(random_state=0, image_shape="row", **SMALL_NETWORK),
+    MultiViewAutoencoder(random_state=0, **TWO_VIEWS),
 ]
 # Those that take tables with categories and gaps.
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]

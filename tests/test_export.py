@@ -76,6 +76,8 @@ def assert_runs_as(estimator, method, X, dtype="float32", tolerance=1e-5):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_onnxruntime_answers_as_skae(quick, wine, variant):
     X = minmax_scale(wine).clip(0, 1)
+    if variant == "logits" and "anchor" not in quick.get_params():
+        pytest.skip("decodes no logits")
     known = VARIANTS[variant].keys() & quick.get_params()
     quick.set_params(**{name: VARIANTS[variant][name] for name in known}).fit(X)
     for method in METHODS:

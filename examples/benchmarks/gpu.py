@@ -32,6 +32,9 @@ computed on the processor in both columns.
 *convolutions*: a fit of `skae.ConvolutionalAutoencoder` to 5,000 images of 28 × 28 pixels, which
 are smooth waves.
 
+*views*: a fit of `skae.MultiViewAutoencoder` to 2,000 rows of 30 columns in two views, of which a
+tenth of the rows lacks one.
+
 Every measurement is made on the processor and on the device, once each, after a small fit that is
 not timed. The device is synchronised before the clock starts and before it stops. With
 ``--device cpu`` both columns are the processor. A section that takes too long is ended; what it
@@ -68,6 +71,7 @@ from skae import (
     ConditionalVAE,
     ConvolutionalAutoencoder,
     LatentDimensionSearch,
+    MultiViewAutoencoder,
     NeighborAutoencoder,
     TableAutoencoder,
     compare,
@@ -85,6 +89,7 @@ DRAWN_ROWS = 10_000
 CONVOLVED_IMAGES = 5000  # of section "convolutions"
 CONDITIONED_ROWS = 20_000
 MAPPED_ROWS = 2000
+VIEWED_ROWS = 2000
 QUICK_TEST = "test_the_network_is_on_the_device"
 
 
@@ -428,10 +433,32 @@ def run_convolutions(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
 
 
+def run_views(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit rows of two views, of which some lack one."""
+    n_rows, n_epochs = (200, 2) if args.quick else (VIEWED_ROWS, 10)
+    X = make_rows(n_rows, 30)
+    X[::10, 15:] = np.nan
+
+    def make(device: str) -> Callable[[], Any]:
+        model = MultiViewAutoencoder(
+            4,
+            views=[slice(0, 15), slice(15, None)],
+            max_epochs=n_epochs,
+            device=device,
+            random_state=0,
+        )
+        return partial(model.fit, X)
+
+    record = measure_both(f"MultiViewAutoencoder: {n_rows:,} x 30, k = 4", make, args)
+    for where, model in record.pop("results").items():
+        record[f"{where}_quality"] = float(model.score(X))
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+
+
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
     "tests": (75, run_tests),
     "fits": (85, run_fits),
-    "defaults": (80, run_defaults),
+    "defaults": (65, run_defaults),
     "images": (80, run_images),
     "compare": (30, run_compare),
     "search": (30, run_search),
@@ -439,6 +466,7 @@ SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None
     "maps": (15, run_maps),
     "conditions": (15, run_conditions),
     "convolutions": (15, run_convolutions),
+    "views": (15, run_views),
 }
 
 

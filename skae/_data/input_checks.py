@@ -24,12 +24,14 @@ from skae._data.input_errors import (
 ROUNDING = 1e-6  # by which scaled rows may leave the unit interval
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool, keep_type: bool = False) -> Any:
+def check_rows(
+    estimator: Any, X: Any, *, reset: bool, keep_type: bool = False, allow_nan: bool = False
+) -> Any:
     """Check rows against an estimator; learn its features if `reset`, as `fit` does.
 
     The result is an array, a tensor or a CSR matrix, float64 or float32, and never written to.
     A memory map of numbers keeps its type, and so does any array of numbers if `keep_type`:
-    `as_dense` converts parts of it.
+    `as_dense` converts parts of it. NaN is an error unless `allow_nan`.
     """
     is_array = isinstance(X, np.ndarray)
     kept = is_array and (keep_type or is_memory_mapped(X)) and X.dtype.kind in "iuf"
@@ -43,7 +45,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, keep_type: bool = False) 
             X,
             dtype=dtype,
             accept_sparse="csr",
-            ensure_all_finite=not is_fine,
+            ensure_all_finite=not is_fine and ("allow-nan" if allow_nan else True),
             reset=reset,
         )
     except (TypeError, ValueError) as error:

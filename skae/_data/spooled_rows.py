@@ -19,18 +19,18 @@ from skae._data.partitions import blocks_in_order, sample_of
 BLOCK_BYTES = 16 * 2**20  # of rows that are computed, or kept in memory, at once
 
 
-def check_partitions(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+def check_partitions(estimator: Any, X: Any, *, reset: bool, allow_nan: bool = False) -> np.ndarray:
     """Check the rows of a Dask collection against an estimator, as `check_rows` does.
 
     The result is an array, or a memory map of a temporary file if the rows need more than 64 MiB
     in float32. The file is in Dask's "temporary-directory", and is deleted when it is not needed.
     """
-    check_rows(estimator, sample_of(X), reset=reset)
+    check_rows(estimator, sample_of(X), reset=reset, allow_nan=allow_nan)
     n_rows = n_features = 0
     with _new_file() as file:
         for block in blocks_in_order(X, BLOCK_BYTES):
             if block.shape[0] > 0:
-                rows = as_numpy(check_rows(estimator, block, reset=False))
+                rows = as_numpy(check_rows(estimator, block, reset=False, allow_nan=allow_nan))
                 file.write(np.ascontiguousarray(rows).data)
                 n_rows, n_features = n_rows + len(rows), rows.shape[1]
         if n_rows == 0:

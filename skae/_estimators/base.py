@@ -561,12 +561,16 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
                 f"{self.n_features_in_}; set warm_start=False for a new fit."
             )
         chosen = isinstance(self.n_components, RealNotInt) and hasattr(self, "dimension_curve_")
-        if not chosen and self.n_components not in (None, self.n_components_):
+        if not chosen and self.n_components not in (None, self._n_chosen()):
             raise ValueError(
-                f"warm_start=True continues a fit of {self.n_components_} components, but "
+                f"warm_start=True continues a fit of {self._n_chosen()} components, but "
                 f"n_components={self.n_components}; set warm_start=False for a new fit."
             )
         return self._network_to_train()
+
+    def _n_chosen(self) -> int:
+        """Number of components that `n_components` chose. A kind may add others."""
+        return self.n_components_
 
     def _network_to_train(self) -> nn.Module:
         """Copy of the trained network, to be trained further."""

@@ -234,7 +234,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
 
     def _check_continues(self) -> None:
         """Check `n_components` against earlier calls; warn if the density needs all rows."""
-        kept = getattr(self, "n_components_", None)
+        kept = self._n_chosen() if hasattr(self, "n_components_") else None
         chosen = self.n_components is None or isinstance(self.n_components, RealNotInt)
         if kept is not None and not chosen and self.n_components != kept:
             raise ValueError(

@@ -110,11 +110,15 @@ class OrderedTransformer(BoundedTransformer):
         (n_components, n_features) and the moments of `_encoded_for_moments`.
         """
         self._code_mean = moments.mean
-        self._rotation = np.ascontiguousarray(np.linalg.eigh(moments.scatter)[1][:, ::-1])
+        self._rotation = self._principal_axes(moments.scatter)
         self._rotation *= signs_of_largest(self._rotation.T @ jacobian)
         self.components_ = self._rotation.T @ jacobian
         covariance = self._rotation.T @ moments.covariance() @ self._rotation
         self._set_variances(np.diag(covariance) * self._scale**2)
+
+    def _principal_axes(self, scatter: np.ndarray) -> np.ndarray:
+        """Axes of codes, as columns, by decreasing variance. A kind may rotate parts of codes."""
+        return np.ascontiguousarray(np.linalg.eigh(scatter)[1][:, ::-1])
 
     def _mean_jacobian(self, rows: Dataset) -> np.ndarray:
         """Mean Jacobian of the decoder over evenly spaced rows, (n_components, n_features)."""

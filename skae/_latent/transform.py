@@ -61,8 +61,13 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         if not reset:
             check_is_fitted(self)
         if is_lazy(X):
-            return check_partitions(self, X, reset=reset)
-        return check_rows(self, X, reset=reset, keep_type=self._keeps_type)
+            return check_partitions(self, X, reset=reset, allow_nan=self._takes_nan())
+        options: Any = {"keep_type": self._keeps_type, "allow_nan": self._takes_nan()}
+        return check_rows(self, X, reset=reset, **options)
+
+    def _takes_nan(self) -> bool:
+        """Whether rows may have missing values, so that `_check_rows` allows NaN."""
+        return False
 
     def _decodes_logits(self) -> bool:
         """Whether rows lie in [0, 1] and the decoder returns logits."""

@@ -36,7 +36,7 @@ from skae._training.pickling import (
 )
 from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import upper_bounds
-from skae.losses import Objective, squared_error
+from skae.losses import Objective
 from skae.networks.conditional import ConditionalVariationalAutoencoder
 from skae.networks.dense import has_modes, jacobian, run
 from skae.networks.serialization import sizes_of
@@ -726,7 +726,7 @@ def validation_ratio(
             some = some[:, : module.n_features]
         if output.reconstruction.shape != some.shape:
             return 1.0  # the network predicts targets
-        losses = squared_error(output, some)
+        losses = (output.reconstruction - some).square().nansum(dim=1)  # NaN is missing
         w = None if weights is None else weights[:EVALUATION_ROWS].to(losses)
         means.append(float(losses.mean() if w is None else (w * losses).sum() / w.sum()))
     return max(1.0, means[0] / means[1]) if means[1] > 0 else 1.0

@@ -26,6 +26,7 @@ from skae.networks.dense import (
     make_activation,
     run,
 )
+from skae.networks.multiview import MultiViewNetwork, ViewDecoders, ViewEncoders
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
 
@@ -46,6 +47,7 @@ __all__ = [
     "ImageShape",
     "Linear",
     "LogisticNetwork",
+    "MultiViewNetwork",
     "Output",
     "RectifiedNetwork",
     "ResidualBlock",
@@ -54,6 +56,8 @@ __all__ = [
     "ToPatches",
     "TopKNetwork",
     "VariationalAutoencoder",
+    "ViewDecoders",
+    "ViewEncoders",
     "jacobian",
     "make_activation",
     "run",

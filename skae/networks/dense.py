@@ -52,6 +52,8 @@ class Output(NamedTuple):
         Mean over the rows of each unit's activation, where the objective penalises it.
     prediction : Tensor of shape (n_rows, n_targets), or None
         What a head on the code predicts, where the network has one.
+    row_weight : Tensor of shape (n_rows,), or None
+        How much each row counts in the loss, where the network says so.
     """
 
     reconstruction: Tensor
@@ -63,6 +65,7 @@ class Output(NamedTuple):
     cost: Tensor | None = None
     activity: Tensor | None = None
     prediction: Tensor | None = None
+    row_weight: Tensor | None = None
 
 
 class Codec(Protocol):

@@ -18,9 +18,11 @@ from skae.networks.dense import (
     VariationalAutoencoder,
     beyond,
     fade,
+    in_precision,
     inverse_axes,
     outside,
 )
+from skae.networks.multiview import MultiViewNetwork
 from skae.networks.sparse import SparseNetwork
 
 
@@ -222,6 +224,38 @@ class Unshrink(nn.Module):
         return mean / torch.maximum(1 - variance, self.divisor)
 
 
+class ViewCodes(nn.Module):
+    """Codes of rows with several views, of which some may be missing.
+
+    Parameters
+    ----------
+    network : MultiViewNetwork
+        Becomes part of the result and changes its type.
+    dtype : torch.dtype
+        Of the corrections; the linear part is double.
+    """
+
+    def __init__(self, network: MultiViewNetwork, dtype: torch.dtype):
+        super().__init__()
+        self.network, self.dtype = in_precision(network, dtype), dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features), float64
+            Missing views are NaN.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_components), float64
+        """
+        network: Any = self.network
+        codes: Tensor = network.encode(x)
+        return codes
+
+
 class Method(nn.Module):
     """One method of a network as a module of its own.
 
@@ -249,7 +283,7 @@ class Method(nn.Module):
         return getattr(self.network, self.name)(x)
 
 
-def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected:
+def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected | ViewCodes:
     """Encoder of a network, with its linear part in double precision.
 
     Parameters
@@ -261,9 +295,11 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
 
     Returns
     -------
-    Corrected
+    Corrected or ViewCodes
         Maps standardized rows to codes.
     """
+    if type(network) is MultiViewNetwork:
+        return ViewCodes(network, dtype)
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double().T)
     elif isinstance(network, VariationalAutoencoder):
@@ -350,6 +386,8 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
     """
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double())
+    elif type(network) is MultiViewNetwork:
+        affine = Affine(network.decoding.double())
     elif type(network) is VariationalAutoencoder:
         offset = None if network.offset is None else network.offset.double()
         affine = Affine(network.decoding.double(), offset)

@@ -30,13 +30,15 @@ from skae.networks.dense import (
     Linear,
     VariationalAutoencoder,
 )
+from skae.networks.multiview import MultiViewNetwork, ViewDecoders, ViewEncoders
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
 
 NetworkConfig = dict[str, Any]
 
 # Shapes of the tensors of each kind: "d" is features, "k" components, "" a scalar; "x" and "z" are
-# features and components with their condition. Where several are possible, "|" separates them.
+# features and components with their condition. With views, "v" is views, "s" shared and "p" private
+# components, "e" outputs of an encoder. Where several are possible, "|" separates them.
 SHAPES: dict[type[nn.Module], dict[str, str]] = {
     Autoencoder: {},
     AnchoredAutoencoder: {
@@ -69,6 +71,16 @@ SHAPES: dict[type[nn.Module], dict[str, str]] = {
         "row_region": "2x|None",
         "code_region": "3z|None",
     },
+    MultiViewNetwork: {
+        "encoding": "ved",
+        "decoding": "kd",
+        "reliability": "vv",
+        "shared_in_private": "sp",
+        "hidden_weight": "",
+        "scales": "d",
+        "row_region": "2d|None",
+        "code_region": "3k|None",
+    },
     TopKNetwork: {"n_active": "", "n_kept": "", "idle": "k"},
     RectifiedNetwork: {"n_active": "", "penalty": "", "threshold": "", "idle": "k"},
     LogisticNetwork: {"n_active": "", "floor": "", "length": "", "activity": "k", "idle": "k"},
@@ -90,6 +102,7 @@ PARTS = {
 }
 KINDS = {kind.__name__: kind for kind in SHAPES}
 IMAGE_PARTS: dict[str, Any] = {"ImageEncoder": ImageEncoder, "ImageDecoder": ImageDecoder}
+VIEW_PARTS: dict[str, Any] = {"ViewEncoders": ViewEncoders, "ViewDecoders": ViewDecoders}
 # Modules of these parts that are no activations.
 IMAGE_LAYERS = {
     Convolution,
@@ -123,6 +136,8 @@ def network_to_config(network: nn.Module) -> NetworkConfig | None:
         return _mlp_to_config(network)
     if isinstance(network, ImagePart):
         return _image_part_to_config(network)
+    if isinstance(network, ViewEncoders | ViewDecoders):
+        return _view_parts_to_config(network)
     kind: Any = type(network)
     if kind not in SHAPES:
         return None
@@ -166,6 +181,15 @@ def _image_part_to_config(network: ImagePart) -> NetworkConfig | None:
         "weights": [_array(layer.weight) for layer in _weighted(network)],
         "biases": [_array(layer.bias) for layer in _weighted(network)],
     }
+
+
+def _view_parts_to_config(network: ViewEncoders | ViewDecoders) -> NetworkConfig | None:
+    parts = [network_to_config(part) for part in network.parts]
+    if None in parts:
+        return None
+    private = {"n_private": network.n_private} if isinstance(network, ViewDecoders) else {}
+    order = _array(network.order)
+    return {"kind": type(network).__name__, "parts": parts, "order": order, **private}
 
 
 def _size_of_codes(kind: type[ImagePart]) -> str:
@@ -222,7 +246,8 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
     if type(inner) is ConditionalCodec:
         encoder, decoder = _parts_of(inner)
         return decoder.n_outputs, encoder.n_outputs // 2
-    if type(inner) is not Autoencoder or not isinstance(inner.decoder, MLP | ImageDecoder):
+    kinds = MLP | ImageDecoder | ViewDecoders
+    if type(inner) is not Autoencoder or not isinstance(inner.decoder, kinds):
         return None
     return inner.decoder.n_outputs, inner.decoder.n_inputs
 
@@ -257,6 +282,8 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
         return _mlp_from_config(config)
     if kind in IMAGE_PARTS:
         return _image_part_from_config(config)
+    if kind in VIEW_PARTS:
+        return _view_parts_from_config(config)
     if kind not in KINDS:
         raise _damaged(f"There is no network of kind {kind!r}")
     names = PARTS.get(KINDS[kind], ("network",))
@@ -275,12 +302,8 @@ def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) 
     tensors, sizes = SHAPES[kind], sizes_of(parts["network"])
     if sizes is None:
         raise _damaged(f"{kind.__name__} holds no Autoencoder")
-    n_conditions = 0
-    if isinstance(parts["network"], ConditionalCodec):
-        n_conditions = _parts_of(parts["network"])[1].n_inputs - sizes[1]
-    given: dict[str, Any] = {
-        n: _checked_tensor(config, n, tensors[n], sizes, n_conditions) for n in tensors
-    }
+    letters = _letters(parts["network"], sizes)
+    given: dict[str, Any] = {n: _checked_tensor(config, n, tensors[n], letters) for n in tensors}
     gates = given.pop("gates", None)
     if "gates" in tensors:
         given["gated"] = gates is not None
@@ -291,6 +314,19 @@ def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) 
     if gates is not None:
         network.gates = nn.Parameter(gates)
     return network.eval()
+
+
+def _letters(network: Any, sizes: tuple[int, int]) -> dict[str, int]:
+    """Numbers that the letters of shapes stand for."""
+    letters = {"d": sizes[0], "k": sizes[1], "2": 2, "3": 3}
+    decoder = network.decoder if hasattr(network, "decoder") else None
+    if isinstance(network, ConditionalCodec):
+        n_conditions = _parts_of(network)[1].n_inputs - sizes[1]
+        letters |= {"x": sizes[0] + n_conditions, "z": sizes[1] + n_conditions}
+    if isinstance(decoder, ViewDecoders):
+        v, s, p = len(decoder.parts), decoder.n_shared, decoder.n_private
+        letters |= {"v": v, "s": s, "p": v * p, "e": v * s + p}
+    return letters
 
 
 def _mlp_from_config(config: NetworkConfig) -> MLP:
@@ -304,6 +340,20 @@ def _mlp_from_config(config: NetworkConfig) -> MLP:
         network = MLP(widths, name)
     _set_weights(list(network)[::2], weights, biases)
     return network
+
+
+def _view_parts_from_config(config: NetworkConfig) -> ViewEncoders | ViewDecoders:
+    parts: Any = [network_from_config(part) for part in _entry(config, "parts")]
+    order = np.asarray(_entry(config, "order"))
+    kind = VIEW_PARTS[config["kind"]]
+    n_columns = sum(p.n_inputs if kind is ViewEncoders else p.n_outputs for p in parts)
+    if sorted(order.ravel().tolist()) != list(range(n_columns)):
+        raise _damaged(f"The order of {n_columns} columns of views does not have each of them once")
+    options = {"n_private": _entry(config, "n_private")} if kind is ViewDecoders else {}
+    made: ViewEncoders | ViewDecoders = kind(
+        parts, torch.from_numpy(order.astype(np.int64)), **options
+    )
+    return made
 
 
 def _image_part_from_config(config: NetworkConfig) -> ImagePart:
@@ -354,6 +404,8 @@ def _set_weights(layers: Sequence[Any], weights: Any, biases: Any) -> None:
 
 def _check_mirrored(encoder: Any, decoder: Any) -> None:
     """Check that rows and codes have the same widths on both sides."""
+    if isinstance(encoder, ViewEncoders) or isinstance(decoder, ViewDecoders):
+        return _check_views(encoder, decoder)
     d, k = encoder.n_inputs, decoder.n_inputs
     if decoder.n_outputs != d or encoder.n_outputs not in (k, 2 * k):
         raise _damaged(
@@ -373,6 +425,18 @@ def _check_conditions(encoder: Any, decoder: Any) -> None:
         )
 
 
+def _check_views(encoder: Any, decoder: Any) -> None:
+    """Check that encoders and decoders are of the same views."""
+    kinds = isinstance(encoder, ViewEncoders), isinstance(decoder, ViewDecoders)
+    if not all(kinds) or not torch.equal(encoder.order, decoder.order):
+        raise _damaged("Encoders and decoders of views do not belong together")
+    n_outputs = len(decoder.parts) * decoder.n_shared + decoder.n_private
+    sides = zip(encoder.parts, decoder.parts, strict=False)
+    same = all(a.n_inputs == b.n_outputs and a.n_outputs == n_outputs for a, b in sides)
+    if len(encoder.parts) != len(decoder.parts) or not same:
+        raise _damaged("Encoders and decoders of views do not belong together")
+
+
 def _check_head(head: Any, sizes: tuple[int, int]) -> None:
     """Check that a head takes the codes of a network of `sizes` features and components."""
     if type(head) is not MLP or head.n_inputs != sizes[1]:
@@ -388,11 +452,9 @@ def _entry(config: NetworkConfig, name: str) -> Any:
 
 
 def _checked_tensor(
-    config: NetworkConfig, name: str, shapes: str, sizes: tuple[int, int], n_conditions: int = 0
+    config: NetworkConfig, name: str, shapes: str, letters: dict[str, int]
 ) -> Tensor | None:
     """Tensor of a network; the letters of its shape stand for sizes."""
-    letters = {"d": sizes[0], "k": sizes[1], "2": 2, "3": 3}
-    letters |= {"x": sizes[0] + n_conditions, "z": sizes[1] + n_conditions}
     array = config.get(name) if name in LATER else _entry(config, name)
     if array is None and "None" in shapes:
         return None

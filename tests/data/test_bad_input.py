@@ -105,13 +105,17 @@ BAD_VALUES = {
     "n_neighbors": [0, -1, 2.5, "all", None],
     "neighbor_weight": [-1, math.inf, "auto", None],
     "min_dist": [-0.1, 3.5, math.nan, None],
+    "views": [2, "halves"],
+    "n_private": [-1, 0.5, None],
+    "scale_views": ["yes", None],
+    "view_dropout": [-0.1, 1.1, None],
 }
 # Parameters that take a number: no boolean is one.
 NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
 NUMBERS |= {"n_active", "transform_n_active", "kl_warmup", "lr", "weight_decay", "tol"}
 NUMBERS |= {"channels", "kernel_size", "patch_size", "n_blocks"}
 NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
-NUMBERS |= {"n_neighbors", "neighbor_weight", "min_dist"}
+NUMBERS |= {"n_neighbors", "neighbor_weight", "min_dist", "n_private", "view_dropout"}
 ADMITTED = [  # by one kind, though not by others
     ("StackedAutoencoder", "noise", None),
     ("StackedAutoencoder", "noise_level", 1.5),  # of no noise
@@ -328,6 +332,8 @@ def test_text_in_a_dask_frame_names_its_columns():
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_missing_values_name_their_columns_and_remedies(kind, method):
+    if "views" in kind.get_params():
+        kind.set_params(views=None)
     X = FRAME.assign(c=np.where(np.arange(40) == 3, np.nan, 1.0))
     start = rf"Input X contains NaN\.\n{name_of(kind)} takes no missing values in column 'c': "
     remedies = r"SimpleImputer or KNNImputer.*TableAutoencoder\(\)"

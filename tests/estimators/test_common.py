@@ -44,6 +44,7 @@ from torch import nn
 import skae
 from skae import (
     DenoisingAutoencoder,
+    MultiViewAutoencoder,
     NeighborAutoencoder,
     SparseAutoencoder,
     StackedAutoencoder,
@@ -103,6 +104,10 @@ OTHER_VALUES = {
     "n_neighbors": 7,
     "neighbor_weight": 0.5,
     "min_dist": 0.3,
+    "views": ([0, 2], slice(3, None), [1]),
+    "n_private": 1,
+    "scale_views": True,
+    "view_dropout": 0.2,
 }
 # Variants that pass every check; the first are the defaults at their full length. Where folds do
 # not matter, variants train without them, which is quicker.
@@ -192,6 +197,14 @@ CHECKED = [
             {"hidden_layer_sizes": 16, "whiten": True, "n_neighbors": 3, "activation": "relu"},
             {"early_stopping": True, "hidden_layer_sizes": (8,), "noise_level": 0.0},
             {"hidden_layer_sizes": (), "n_components": 1, "min_dist": 0.3, "noise": "masking"},
+        ]
+    ),
+    *(
+        fast(MultiViewAutoencoder(random_state=0), **params)
+        for params in [
+            {},
+            {"views": {"all": slice(None)}, "n_private": 1, "whiten": True, **ALL_ROWS},
+            {"views": [slice(0, -1), slice(-1, None)], "hidden_layer_sizes": (), "whiten": True},
         ]
     ),
 ]

@@ -51,17 +51,18 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, Sta
 from sklearn.utils.validation import check_is_fitted
 
 import skae
-from skae import NeighborAutoencoder
+from skae import MultiViewAutoencoder, NeighborAutoencoder
 from skae.export import to_onnx
 from skae.metrics import log_likelihood_score, reconstruction_score
 
 PAGE = Path(__file__).parents[2] / "docs" / "pca_parity.md"
 GUIDE = PAGE.with_name("replace_pca.md")
-# What may take PCA's place: a map may not.
+# What may take PCA's place: a map may not, and views need columns of their own.
+NOT_PCA = NeighborAutoencoder, MultiViewAutoencoder
 DENSE = [
     kind
     for kind in ESTIMATORS
-    if is_dense(kind) and takes_tables(kind) and not isinstance(kind, NeighborAutoencoder)
+    if is_dense(kind) and takes_tables(kind) and not isinstance(kind, NOT_PCA)
 ]
 KINDS = [PCA(random_state=0), *DENSE]
 # Of PCA's public names, those without a meaning for an autoencoder.

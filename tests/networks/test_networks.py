@@ -14,7 +14,7 @@ from conftest import ESTIMATORS, fast, is_dense, make_fast
 from sklearn.decomposition import PCA
 from torch import nn
 
-from skae import AutoencoderRegressor, networks
+from skae import AutoencoderRegressor, ConditionalVAE, networks
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder, Output
 from skae.networks.dense import has_modes, jacobian, run, shapes_of_two_rows
 
@@ -176,8 +176,16 @@ def test_jacobian_consists_of_difference_quotients():
 SPARSITIES = [{"sparsity": sparsity} for sparsity in ("topk", "l1", "kl")]
 PUBLIC = [thing for name in networks.__all__ if isinstance(thing := getattr(networks, name), type)]
 INNER = {"Autoencoder", "Codec", "Linear", "MLP", "Output", "SelfRunning"}  # parts, and types
-INNER |= {"Convolution", "FromPatches", "Grid", "ImageDecoder", "ImageEncoder", "ImageShape"}
-INNER |= {"ResidualBlock", "ToGrid", "ToPatches"}
+INNER |= {
+    "ConditionalCodec",
+    "Convolution",
+    "FromPatches",
+    "Grid",
+    "ImageDecoder",
+    "ImageEncoder",
+    "ImageShape",
+}
+INNER |= {"ResidualBlock", "ToGrid", "ToPatches", "ViewDecoders", "ViewEncoders"}
 
 
 def networks_of_every_kind():
@@ -187,6 +195,7 @@ def networks_of_every_kind():
         for params in SPARSITIES if not is_dense(kind) else [{}]:
             yield fast(kind, n_components=2, **params).fit(X).net_.module_
     yield AutoencoderRegressor(make_fast(), max_epochs=1).fit(X, X[:, 0]).net_.module_
+    yield ConditionalVAE(condition_features=[0], max_epochs=1).fit(X).net_.module_
 
 
 def globals_in(pickled):
