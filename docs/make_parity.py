@@ -16,9 +16,8 @@ HEAD = """# PCA's features, one by one
 Each row is code that uses PCA as users write it. The test module
 [tests/latent/test_pca_parity.py](../tests/latent/test_pca_parity.py) contains the code, and runs
 it with PCA and with each estimator of skae that has dense codes. `SparseAutoencoder` is left out:
-see [what differs there](sparse.md#what-differs-from-pca). So are
-`ConvolutionalAutoencoder`, which is for images, and `MultiViewAutoencoder`, which is for several
-views.
+see [what differs there](sparse.md#what-differs-from-pca). So are `ConvolutionalAutoencoder`,
+`MeshAutoencoder` and `MultiViewAutoencoder`, which are for images, meshes and several views.
 
 - ✓ the code works. A class in brackets was used in place of PCA.
 - – PCA (for `partial_fit`: IncrementalPCA) does not have the feature, and raises an error.

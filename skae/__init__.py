@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skae._estimators.convolutional import ConvolutionalAutoencoder
     from skae._estimators.denoising import DenoisingAutoencoder
     from skae._estimators.imputer import AutoencoderImputer
+    from skae._estimators.mesh import MeshAutoencoder
     from skae._estimators.multiview import MultiViewAutoencoder
     from skae._estimators.neighbor import NeighborAutoencoder
     from skae._estimators.sparse import SparseAutoencoder
@@ -39,6 +40,7 @@ __all__ = [
     "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "LatentDimensionSearch",
+    "MeshAutoencoder",
     "MultiViewAutoencoder",
     "NeighborAutoencoder",
     "SparseAutoencoder",
@@ -66,6 +68,7 @@ _MODULES = {
     "ConvolutionalAutoencoder": "_estimators.convolutional",
     "DenoisingAutoencoder": "_estimators.denoising",
     "LatentDimensionSearch": "_model_selection.latent_dimension_search",
+    "MeshAutoencoder": "_estimators.mesh",
     "MultiViewAutoencoder": "_estimators.multiview",
     "NeighborAutoencoder": "_estimators.neighbor",
     "SparseAutoencoder": "_estimators.sparse",

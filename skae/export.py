@@ -25,6 +25,7 @@ from skae.networks.convolutional import (
 )
 from skae.networks.dense import CODE_FADE, CODE_REACH, LOG_VAR_BOUNDS, Linear
 from skae.networks.inference import Affine, Cast, Corrected, Standardize, Unshrink, ViewCodes
+from skae.networks.mesh import ChebyshevConvolution, FromClusters, GraphBlock, ToClusters
 from skae.networks.multiview import SMALLEST_SUM, ViewDecoders
 from skae.networks.serialization import activation_name, network_to_config
 from skae.networks.sparse import KeepLargest, Rectify, Squash
@@ -434,11 +435,40 @@ def _write_view_decoders(graph: _Graph, z: str, layer: Any, dtype: torch.dtype) 
     return graph.add("Gather", graph.add("Concat", *views, axis=1), layer.order.argsort(), axis=1)
 
 
+def _write_to_clusters(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    x = _write_reshape(graph, x, layer.n_vertices, layer.n_channels)
+    x = graph.add("MatMul", graph.add("Transpose", x, perm=[0, 2, 1]), layer.basis.T)
+    x = graph.add("Transpose", x, perm=[0, 2, 1])
+    return _write_reshape(graph, x, layer.n_clusters, layer.n_entries)
+
+
+def _write_from_clusters(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    x = _write_reshape(graph, x, len(layer.basis), layer.n_channels)
+    x = graph.add("MatMul", graph.add("Transpose", x, perm=[0, 2, 1]), layer.basis)
+    return _write_reshape(graph, graph.add("Transpose", x, perm=[0, 2, 1]), layer.n_features)
+
+
+def _write_chebyshev(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
+    parts = (
+        [graph.add("MatMul", each, x) for each in layer.polynomials.chunk(layer.order - 1)]
+        if (layer.order > 1)
+        else []
+    )
+    if parts:
+        x = graph.add("Concat", x, *parts, axis=2)
+    return graph.add("Add", graph.add("MatMul", x, layer.weight.T), layer.bias)
+
+
 LAYERS: dict[type[nn.Module], Callable[[_Graph, str, Any, torch.dtype], str]] = {
     ViewDecoders: _write_view_decoders,
     Linear: _write_linear,
     Convolution: _write_convolution,
     ResidualBlock: _write_residual,
+    GraphBlock: _write_residual,
+    ChebyshevConvolution: _write_chebyshev,
+    ToClusters: _write_to_clusters,
+    FromClusters: _write_from_clusters,
+    nn.Unflatten: lambda graph, x, layer, dtype: _write_reshape(graph, x, *layer.unflattened_size),
     ToPatches: _write_to_patches,
     FromPatches: _write_from_patches,
     ToGrid: _write_to_grid,

@@ -24,6 +24,7 @@ from skae import (
     AutoencoderTransformer,
     ConvolutionalAutoencoder,
     DenoisingAutoencoder,
+    MeshAutoencoder,
     MultiViewAutoencoder,
     NeighborAutoencoder,
     SparseAutoencoder,
@@ -35,6 +36,8 @@ from skae._data.seeds_and_devices import resolve_device
 
 # A small convolutional network, which is quick.
 SMALL_NETWORK = {"channels": 8, "n_blocks": 1, "hidden_layer_sizes": (64,), "max_epochs": 10}
+# The same of a mesh.
+SMALL_MESH = {"n_channels": 8, "n_blocks": 1, "hidden_layer_sizes": (32,), "max_epochs": 10}
 # The same of a map. Shared tests are of restoring rows, from PCA on; test_neighbor has maps.
 SMALL_MAP = {"neighbor_weight": 1.0, "anchor": "pca", "hidden_layer_sizes": 32, "max_epochs": 20}
 # Two views of any table; not scaled, so that the start is PCA, to which shared tests compare.
@@ -54,6 +57,7 @@ ESTIMATORS = [
     NeighborAutoencoder(random_state=0, **SMALL_MAP),
     ConvolutionalAutoencoder(random_state=0, image_shape="row", **SMALL_NETWORK),
     MultiViewAutoencoder(random_state=0, **TWO_VIEWS),
+    MeshAutoencoder(random_state=0, edges="path", **SMALL_MESH),
 ]
 # Those that take tables with categories and gaps.
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]

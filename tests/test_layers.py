@@ -14,7 +14,7 @@ ROOT = Path(skae.__file__).parent
 # Modules of one line never import each other; a module imports from lines above its own only.
 LAYERS = [
     "_data.partitions",
-    "_data.frames _data.optional_imports _data.estimator_rollback _data.statistics "
+    "_data.frames _data.meshes _data.optional_imports _data.estimator_rollback _data.statistics "
     "_data.threads _data.version _data.warnings _data.worker_group",
     "_data.array_api _data.parameter_checks _data.pca",
     "_data.dtypes_and_batch_sizes _data.seeds_and_devices",
@@ -32,7 +32,7 @@ LAYERS = [
     "networks.onednn",
     "networks.dense",
     "networks.columns networks.conditional networks.convolutional networks.linear_vae "
-    "networks.multiview networks.sparse networks.supervised",
+    "networks.mesh networks.multiview networks.sparse networks.supervised",
     "networks.inference networks.serialization",
     "networks",
     "losses",
@@ -61,14 +61,15 @@ LAYERS = [
     "_estimators.partial_fit _estimators.supervised.fine_tuning",
     "_estimators.dense _estimators.sparse _estimators.vae",
     "_estimators.autoencoder _estimators.denoising _estimators.missing_values _estimators.stacked",
-    "_estimators.convolutional _estimators.multiview _estimators.neighbor",
+    "_estimators.arrays _estimators.multiview _estimators.neighbor",
+    "_estimators.convolutional _estimators.mesh",
     "_estimators.distributed _estimators.supervised.estimators _estimators.table_base",
     "_estimators.conditional _estimators.imputer _estimators.table",
     "_estimators.table_coordinates",
     "_estimators",
     "displays._plotting",
     "displays.dimension_search displays.explained_variance displays.latent_grid "
-    "displays.latent_space displays.loss_curve displays.reconstruction",
+    "displays.latent_space displays.loss_curve displays.mesh displays.reconstruction",
     "displays",
     "dask",
     "_model_selection.candidate_fits _model_selection.html_report "

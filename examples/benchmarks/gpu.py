@@ -35,6 +35,9 @@ are smooth waves.
 *views*: a fit of `skae.MultiViewAutoencoder` to 2,000 rows of 30 columns in two views, of which a
 tenth of the rows lacks one.
 
+*meshes*: a fit of `skae.MeshAutoencoder` to 2,000 bending bars of 640 vertices, which are made as
+in ``meshes.py``.
+
 Every measurement is made on the processor and on the device, once each, after a small fit that is
 not timed. The device is synchronised before the clock starts and before it stops. With
 ``--device cpu`` both columns are the processor. A section that takes too long is ended; what it
@@ -60,6 +63,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from meshes import make_bar
 from mnist_deep import test_error as squared_error
 from quality_vs_pca import FASHION_DIR, describe_machine, load_images
 from sklearn.datasets import load_breast_cancer
@@ -71,6 +75,7 @@ from skae import (
     ConditionalVAE,
     ConvolutionalAutoencoder,
     LatentDimensionSearch,
+    MeshAutoencoder,
     MultiViewAutoencoder,
     NeighborAutoencoder,
     TableAutoencoder,
@@ -86,6 +91,7 @@ N_COMPONENTS = 30  # of images
 HIDDEN = 1000, 500, 250
 TABLE_ROWS = 50_000
 DRAWN_ROWS = 10_000
+MESHES = 2000  # of section "meshes"
 CONVOLVED_IMAGES = 5000  # of section "convolutions"
 CONDITIONED_ROWS = 20_000
 MAPPED_ROWS = 2000
@@ -455,10 +461,26 @@ def run_views(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
 
 
+def run_meshes(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit meshes."""
+    n_meshes, n_epochs = (100, 2) if args.quick else (MESHES, 10)
+    X, faces = make_bar(n_meshes, np.random.default_rng(0))
+    X = X.astype(np.float32)
+
+    def make(device: str) -> Callable[[], Any]:
+        model = MeshAutoencoder(8, faces=faces, max_epochs=n_epochs, device=device, random_state=0)
+        return partial(model.fit, X)
+
+    record = measure_both(f"MeshAutoencoder: {n_meshes:,} x {X.shape[1]} x 3, k = 8", make, args)
+    for where, model in record.pop("results").items():
+        record[f"{where}_quality"] = float(model.score(X))
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+
+
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
-    "tests": (75, run_tests),
-    "fits": (85, run_fits),
-    "defaults": (65, run_defaults),
+    "tests": (70, run_tests),
+    "fits": (80, run_fits),
+    "defaults": (60, run_defaults),
     "images": (80, run_images),
     "compare": (30, run_compare),
     "search": (30, run_search),
@@ -467,6 +489,7 @@ SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None
     "conditions": (15, run_conditions),
     "convolutions": (15, run_convolutions),
     "views": (15, run_views),
+    "meshes": (15, run_meshes),
 }
 
 

@@ -11,16 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from skae._data.dataset import Dataset
-from skae._data.dtypes_and_batch_sizes import FLOAT_DTYPES
-from skae._data.input_checks import ReadInFloat32
 from skae._data.parameter_checks import Interval, integers_in
 from skae._data.seeds_and_devices import resolve_device
+from skae._estimators.arrays import ArrayAutoencoder
 from skae._estimators.denoising import DenoisingAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._training.gradients import AutogradGradient
@@ -49,7 +46,7 @@ WIDTH, WIDTH_OF_SMALL = 512, 128  # of the linear layer beside the code, for "au
 
 
 @inherit_entries(DenoisingAutoencoder)
-class ConvolutionalAutoencoder(DenoisingAutoencoder):
+class ConvolutionalAutoencoder(ArrayAutoencoder):
     """Autoencoder of images: convolutions correct PCA, at which training starts.
 
     The code of an image x is ``z = V (x - mean) + f(x)`` and its reconstruction
@@ -149,7 +146,7 @@ default=None
     __module__ = "skae"  # the public path, which pickles name
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{k: v for k, v in DenoisingAutoencoder._parameter_constraints.items() if k != "network"},
+        **ArrayAutoencoder._parameter_constraints,
         "image_shape": ["array-like", StrOptions({"row"}), None],
         "layout": [StrOptions({"channels_last", "channels_first"})],
         "channels": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -161,9 +158,7 @@ default=None
     }
 
     image_shape_: tuple[int, int, int]
-    _array_shape: tuple[int, ...] | None  # of one image, if fitted to arrays of images
-    _keeps_type: ClassVar[bool] = True
-    network: ClassVar[None] = None  # type: ignore[misc]
+    _arrays: ClassVar[str] = "images"
 
     def __init__(
         self,
@@ -241,54 +236,9 @@ default=None
         self.n_blocks = n_blocks
         self.mixed_precision = mixed_precision
 
-    def interpolate(self, X_start: Any, X_end: Any, n_steps: int = 10) -> np.ndarray:
-        """Interpolate between images: on a straight line between their codes, then decoded.
-
-        Parameters
-        ----------
-        X_start, X_end : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
-...)
-            Path i goes from image i of `X_start` to image i of `X_end`.
-        n_steps : int, default=10
-            Number of images on each path, both ends included.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_steps, n_features) or (n_samples, n_steps, height, \
-width, ...)
-            Rows if the estimator was fitted to rows, else images. The ends are the
-            reconstructions of `X_start` and `X_end`.
-
-        Raises
-        ------
-        ValueError
-            If the numbers of images differ or `n_steps` is below 2.
-        """
-        rows = super().interpolate(X_start, X_end, n_steps)
-        return self._in_form_of_training_rows(rows)
-
     # -- images in and out ---------------------------------------------------------
 
-    def _check_rows(self, X: Any, *, reset: bool = False) -> Any:
-        if sparse.issparse(X):
-            raise TypeError(
-                f"X is a sparse {type(X).__name__}, but {type(self).__name__} convolves dense "
-                "images; pass X.toarray(), or use AutoencoderTransformer, which takes sparse rows."
-            )
-        shape = _shape_of_images(X)
-        if shape is not None:
-            X = self._as_rows(X, shape, reset)
-        rows = super()._check_rows(X, reset=reset)
-        if reset:
-            self._array_shape = shape
-            self.image_shape_ = self._resolve_image_shape(rows.shape[1], shape)[:3]
-        is_integer = isinstance(rows.dtype, np.dtype) and rows.dtype not in FLOAT_DTYPES
-        is_small = is_integer and np.can_cast(rows.dtype, np.float32)
-        return ReadInFloat32(rows) if is_small else rows
-
-    def _as_rows(self, X: Any, shape: tuple[int, ...], reset: bool) -> Any:
-        """Rows (n_rows, n_features) of images, after a check of their shape."""
-        X = np.asarray(X) if isinstance(X, list | tuple) else X
+    def _n_features_of(self, shape: tuple[int, ...], *, reset: bool) -> int:
         image = self._resolve_image_shape(math.prod(shape), shape)
         if not reset and hasattr(self, "image_shape_") and image[:3] != self.image_shape_:
             expected = self._in_layout(ImageShape(*self.image_shape_))
@@ -296,7 +246,10 @@ width, ...)
                 f"X has images of shape {shape}, but {type(self).__name__} was fitted to images of "
                 f"shape {expected}; pass images of that shape."
             )
-        return X.reshape(X.shape[0], image.n_features)
+        return image.n_features
+
+    def _set_shape(self, n_features: int, shape: tuple[int, ...] | None) -> None:
+        self.image_shape_ = self._resolve_image_shape(n_features, shape)[:3]
 
     def _resolve_image_shape(self, n_features: int, shape: tuple[int, ...] | None) -> ImageShape:
         """Shape of the image in a row of X; `shape` is that of an image if X holds images."""
@@ -339,11 +292,6 @@ width, ...)
         """Shape of an image in X, with its channels."""
         sides, channels = (image.height, image.width), (image.n_channels,)
         return (*channels, *sides) if self.layout == "channels_first" else (*sides, *channels)
-
-    def _in_form_of_training_rows(self, rows: Any) -> Any:
-        if self._array_shape is None:
-            return rows
-        return rows.reshape(*rows.shape[:-1], *self._array_shape)
 
     # -- network and training ------------------------------------------------------
 
@@ -457,26 +405,6 @@ width, ...)
         }
         of_images = {name: partial(kind, **options) for name, kind in IMAGE_NOISES.items()}
         return {**NOISES, **of_images}
-
-    def _is_linear(self) -> bool:
-        return False
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = False
-        tags.input_tags.three_d_array = True
-        return tags
-
-
-def _shape_of_images(X: Any) -> tuple[int, ...] | None:
-    """Shape of one image if X holds images; None if X holds rows, or is no array."""
-    if isinstance(X, list | tuple):
-        try:
-            X = np.asarray(X)
-        except ValueError:  # rows of several lengths
-            return None
-    n_axes = getattr(X, "ndim", 0)
-    return tuple(X.shape[1:]) if n_axes > 2 else None
 
 
 def _checked_sides(image_shape: Any) -> tuple[int, ...]:

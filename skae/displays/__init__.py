@@ -9,6 +9,7 @@ from skae.displays.explained_variance import ExplainedVarianceDisplay
 from skae.displays.latent_grid import LatentGridDisplay
 from skae.displays.latent_space import LatentSpaceDisplay
 from skae.displays.loss_curve import LossCurveDisplay
+from skae.displays.mesh import MeshDisplay
 from skae.displays.reconstruction import ReconstructionDisplay
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "LatentGridDisplay",
     "LatentSpaceDisplay",
     "LossCurveDisplay",
+    "MeshDisplay",
     "ReconstructionDisplay",
 ]

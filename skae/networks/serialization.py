@@ -30,6 +30,16 @@ from skae.networks.dense import (
     Linear,
     VariationalAutoencoder,
 )
+from skae.networks.mesh import (
+    ChebyshevConvolution,
+    FromClusters,
+    GraphBlock,
+    MeshDecoder,
+    MeshEncoder,
+    MeshGraph,
+    MeshPart,
+    ToClusters,
+)
 from skae.networks.multiview import MultiViewNetwork, ViewDecoders, ViewEncoders
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
@@ -103,17 +113,24 @@ PARTS = {
 KINDS = {kind.__name__: kind for kind in SHAPES}
 IMAGE_PARTS: dict[str, Any] = {"ImageEncoder": ImageEncoder, "ImageDecoder": ImageDecoder}
 VIEW_PARTS: dict[str, Any] = {"ViewEncoders": ViewEncoders, "ViewDecoders": ViewDecoders}
+MESH_PARTS: dict[str, Any] = {"MeshEncoder": MeshEncoder, "MeshDecoder": MeshDecoder}
 # Modules of these parts that are no activations.
-IMAGE_LAYERS = {
+LAYERS_OF_PARTS = {
+    ChebyshevConvolution,
     Convolution,
+    FromClusters,
     FromPatches,
+    GraphBlock,
     Linear,
     ResidualBlock,
+    ToClusters,
     ToGrid,
     ToPatches,
     nn.Flatten,
     nn.Sequential,
+    nn.Unflatten,
 }
+WEIGHTED = ChebyshevConvolution | Convolution | Linear
 
 
 # -- from networks -----------------------------------------------------------------
@@ -138,6 +155,8 @@ def network_to_config(network: nn.Module) -> NetworkConfig | None:
         return _image_part_to_config(network)
     if isinstance(network, ViewEncoders | ViewDecoders):
         return _view_parts_to_config(network)
+    if isinstance(network, MeshPart):
+        return _mesh_part_to_config(network)
     kind: Any = type(network)
     if kind not in SHAPES:
         return None
@@ -169,13 +188,33 @@ def _image_part_to_config(network: ImagePart) -> NetworkConfig | None:
     if type(network) not in IMAGE_PARTS.values() or activation is None:
         return None
     height, width, n_channels, channels_first = network.grid.image
-    size = _size_of_codes(type(network))
     return {
         "kind": type(network).__name__,
         "image_shape": [height, width, n_channels],
         "channels_first": channels_first,
         "patch": list(network.grid.patch),
         "activation": activation,
+        **_sizes_and_weights(network),
+    }
+
+
+def _mesh_part_to_config(network: MeshPart) -> NetworkConfig | None:
+    activation = _activation_of(network)
+    if type(network) not in MESH_PARTS.values() or activation is None:
+        return None
+    return {
+        "kind": type(network).__name__,
+        "basis": _array(network.basis),
+        "laplacian": _array(network.laplacian),
+        "n_graph_channels": network.n_graph_channels,
+        "activation": activation,
+        **_sizes_and_weights(network),
+    }
+
+
+def _sizes_and_weights(network: ImagePart | MeshPart) -> NetworkConfig:
+    size = _size_of_codes(type(network))
+    return {
         size: getattr(network, size),
         **network.options,
         "weights": [_array(layer.weight) for layer in _weighted(network)],
@@ -192,15 +231,17 @@ def _view_parts_to_config(network: ViewEncoders | ViewDecoders) -> NetworkConfig
     return {"kind": type(network).__name__, "parts": parts, "order": order, **private}
 
 
-def _size_of_codes(kind: type[ImagePart]) -> str:
-    """Argument of an encoder or a decoder of images that is the number of columns of codes."""
-    return "n_outputs" if kind is ImageEncoder else "n_inputs"
+def _size_of_codes(kind: type[nn.Module]) -> str:
+    """Argument of an encoder or a decoder that is the number of columns of codes."""
+    return "n_outputs" if kind in (ImageEncoder, MeshEncoder) else "n_inputs"
 
 
 def _activation_of(network: nn.Module) -> str | None:
-    """Name of the activation between the layers of an encoder or decoder of images."""
-    others = [module for module in network.modules() if type(module) not in IMAGE_LAYERS]
+    """Name of the activation between the layers of an encoder or decoder of images or meshes."""
+    others = [module for module in network.modules() if type(module) not in LAYERS_OF_PARTS]
     names = {activation_name(module) for module in others if module is not network}
+    if not names:
+        return "identity"
     return names.pop() if len(names) == 1 else None
 
 
@@ -246,7 +287,7 @@ def sizes_of(network: nn.Module) -> tuple[int, int] | None:
     if type(inner) is ConditionalCodec:
         encoder, decoder = _parts_of(inner)
         return decoder.n_outputs, encoder.n_outputs // 2
-    kinds = MLP | ImageDecoder | ViewDecoders
+    kinds = MLP | ImageDecoder | MeshDecoder | ViewDecoders
     if type(inner) is not Autoencoder or not isinstance(inner.decoder, kinds):
         return None
     return inner.decoder.n_outputs, inner.decoder.n_inputs
@@ -284,6 +325,8 @@ def network_from_config(config: NetworkConfig) -> nn.Module:
         return _image_part_from_config(config)
     if kind in VIEW_PARTS:
         return _view_parts_from_config(config)
+    if kind in MESH_PARTS:
+        return _mesh_part_from_config(config)
     if kind not in KINDS:
         raise _damaged(f"There is no network of kind {kind!r}")
     names = PARTS.get(KINDS[kind], ("network",))
@@ -370,6 +413,30 @@ def _image_part_from_config(config: NetworkConfig) -> ImagePart:
         network = kind(
             Grid(image, tuple(patch)), kernel_size=tuple(kernel), activation=name, **options
         )
+    _set_weights_of_part(network, config)
+    return network
+
+
+def _mesh_part_from_config(config: NetworkConfig) -> MeshPart:
+    kind, name = MESH_PARTS[config["kind"]], _activation_in(config)
+    laplacian, basis = _entry(config, "laplacian"), _entry(config, "basis")
+    n_clusters = len(laplacian) if np.ndim(laplacian) else 0
+    graph = MeshGraph(
+        _tensor(basis, "basis", [np.shape(basis)]),
+        _tensor(laplacian, "laplacian", [(n_clusters, n_clusters)]),
+        _entry(config, "n_graph_channels"),
+    )
+    if not n_clusters or graph.basis.ndim != 2 or len(graph.basis) % n_clusters:
+        raise _damaged(f"A basis of shape {np.shape(basis)} does not suit {n_clusters} clusters")
+    names = _size_of_codes(kind), "n_channels", "order", "n_blocks", "hidden_layer_sizes"
+    options = {each: _entry(config, each) for each in names}
+    network: MeshPart = kind(graph, activation=name, generator=torch.Generator(), **options)
+    _set_weights_of_part(network, config)
+    return network
+
+
+def _set_weights_of_part(network: nn.Module, config: NetworkConfig) -> None:
+    """Set weights and biases of an encoder or decoder of images or meshes."""
     weights, biases = _entry(config, "weights"), _entry(config, "biases")
     layers = _weighted(network)
     if not len(layers) == len(weights) == len(biases):
@@ -378,7 +445,6 @@ def _image_part_from_config(config: NetworkConfig) -> ImagePart:
             f"{len(biases)} biases"
         )
     _set_weights(layers, weights, biases)
-    return network
 
 
 def _activation_in(config: NetworkConfig) -> str:
@@ -391,7 +457,7 @@ def _activation_in(config: NetworkConfig) -> str:
 
 def _weighted(network: nn.Module) -> list[Any]:
     """Layers with weights and biases."""
-    return [layer for layer in network.modules() if isinstance(layer, Convolution | Linear)]
+    return [layer for layer in network.modules() if isinstance(layer, WEIGHTED)]
 
 
 def _set_weights(layers: Sequence[Any], weights: Any, biases: Any) -> None:

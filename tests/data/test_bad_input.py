@@ -99,6 +99,12 @@ BAD_VALUES = {
     "kernel_size": [0, 2, 15, "large", None],
     "patch_size": [0, 14, 2.5, "small", None],
     "n_blocks": [-1, 0.5, "many", None],
+    "faces": [3, "all"],
+    "edges": [3, "ring", None],
+    "align": ["yes", None],
+    "n_clusters": [0, 14, 2.5, "many", None],
+    "n_channels": [0, 2.5, None],
+    "order": [0, 2.5, None],
     "mixed_precision": ["half", None],
     "pretraining": ["layers", True, 3],
     "fine_tune": ["yes", None],
@@ -113,7 +119,8 @@ BAD_VALUES = {
 # Parameters that take a number: no boolean is one.
 NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
 NUMBERS |= {"n_active", "transform_n_active", "kl_warmup", "lr", "weight_decay", "tol"}
-NUMBERS |= {"channels", "kernel_size", "patch_size", "n_blocks"}
+NUMBERS |= {"channels", "kernel_size", "patch_size", "n_blocks", "n_clusters", "n_channels"}
+NUMBERS |= {"order"}
 NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
 NUMBERS |= {"n_neighbors", "neighbor_weight", "min_dist", "n_private", "view_dropout"}
 ADMITTED = [  # by one kind, though not by others
@@ -122,6 +129,8 @@ ADMITTED = [  # by one kind, though not by others
     ("NeighborAutoencoder", "noise_level", 1.5),  # in standard deviations
     ("ConvolutionalAutoencoder", "noise", None),
     ("ConvolutionalAutoencoder", "noise_level", 1.5),
+    ("MeshAutoencoder", "noise", None),
+    ("MeshAutoencoder", "noise_level", 1.5),  # of no noise
 ]
 
 

@@ -34,6 +34,7 @@ from skae.displays import (
     LatentGridDisplay,
     LatentSpaceDisplay,
     LossCurveDisplay,
+    MeshDisplay,
     ReconstructionDisplay,
 )
 
@@ -82,6 +83,10 @@ def drawn_for(display, fitted, search, wine, **options):
         return display.from_estimator(search, **options)
     if display is LossCurveDisplay:
         return display.from_estimator(fitted, **options)
+    if display is MeshDisplay:
+        tetrahedra = wine[:, :12]
+        faces = [[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]
+        return display.from_estimator(PCA(2).fit(tetrahedra), tetrahedra, faces=faces, **options)
     if display is LatentGridDisplay:
         options.setdefault("image_shape", (13, 1))
     return display.from_estimator(fitted, wine, **options)

@@ -99,6 +99,12 @@ OTHER_VALUES = {
     "patch_size": 2,
     "n_blocks": 0,
     "mixed_precision": True,
+    "edges": (np.eye(13, k=1) + np.eye(13, k=-1)).tolist(),
+    "faces": None,  # rows of 13 columns are no triangles
+    "align": False,
+    "n_clusters": 3,
+    "n_channels": 3,
+    "order": 2,
     "pretraining": None,
     "fine_tune": False,
     "n_neighbors": 7,

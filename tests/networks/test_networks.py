@@ -176,16 +176,10 @@ def test_jacobian_consists_of_difference_quotients():
 SPARSITIES = [{"sparsity": sparsity} for sparsity in ("topk", "l1", "kl")]
 PUBLIC = [thing for name in networks.__all__ if isinstance(thing := getattr(networks, name), type)]
 INNER = {"Autoencoder", "Codec", "Linear", "MLP", "Output", "SelfRunning"}  # parts, and types
-INNER |= {
-    "ConditionalCodec",
-    "Convolution",
-    "FromPatches",
-    "Grid",
-    "ImageDecoder",
-    "ImageEncoder",
-    "ImageShape",
-}
-INNER |= {"ResidualBlock", "ToGrid", "ToPatches", "ViewDecoders", "ViewEncoders"}
+INNER |= {"Convolution", "FromPatches", "Grid", "ImageDecoder", "ImageEncoder", "ImageShape"}
+INNER |= {"ConditionalCodec", "ResidualBlock", "ToGrid", "ToPatches", "ViewDecoders"}
+INNER |= {"ChebyshevConvolution", "FromClusters", "GraphBlock", "MeshDecoder", "MeshEncoder"}
+INNER |= {"MeshGraph", "ToClusters", "ViewEncoders"}
 
 
 def networks_of_every_kind():

@@ -45,7 +45,10 @@ def run(code, *arguments):
 
 
 # Every kind in a process of its own, forked from one that has imported everything.
-OPTIONS = {"ConvolutionalAutoencoder": {"image_shape": "row", "channels": 2, "patch_size": 8}}
+OPTIONS = {
+    "ConvolutionalAutoencoder": {"image_shape": "row", "channels": 2, "patch_size": 8},
+    "MeshAutoencoder": {"edges": "path", "n_clusters": 16, "n_channels": 2},
+}
 EACH_KIND = f"OPTIONS = {OPTIONS}"
 EACH_KIND += """
 import os
