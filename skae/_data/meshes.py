@@ -22,9 +22,10 @@ def check_mesh(
     They must suit rows of `n_features` columns, or arrays of a shape (n_vertices, n_values).
     """
     if (faces is None) == (edges is None):
+        found = "Neither faces nor edges were given (both are None)"
         raise ValueError(
-            f"{'Neither faces nor' if faces is None else 'Both faces and'} edges were given; pass "
-            "the triangles as faces, or a sparse adjacency matrix as edges, or edges='path'."
+            f"{found if faces is None else 'Both faces and edges were given'}; pass the triangles "
+            "as faces, or a sparse adjacency matrix as edges, or edges='path'."
         )
     found = f"{n_features} columns" if shape is None else f"meshes of shape {shape}"
     if faces is not None:

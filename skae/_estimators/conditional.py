@@ -153,8 +153,9 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
     Notes
     -----
     Tables come back as they went in: library, columns and dtypes are those of `fit`, and the
-    columns of the condition hold the condition. Columns of a condition without gaps are needed in
-    every row. A category that `fit` has not seen is an error.
+    columns of the condition hold the condition. Gaps are errors, and so is a category that `fit`
+    has not seen. Rows differ from one condition to another as the training rows do, whatever the
+    reason for that.
 
     References
     ----------
