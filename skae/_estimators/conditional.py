@@ -163,6 +163,9 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
        conditional generative models. https://papers.nips.cc/paper/5775
     .. [2] Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders.
        https://arxiv.org/abs/1509.00519
+    .. [3] Higgins et al. (2017). beta-VAE. https://openreview.net/forum?id=Sy2fzU9gl
+    .. [4] Kingma et al. (2016). Improved variational inference with inverse autoregressive
+       flow. https://arxiv.org/abs/1606.04934
 
     Examples
     --------

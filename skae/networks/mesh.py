@@ -243,7 +243,9 @@ class FromClusters(nn.Module):
 
 
 class ChebyshevConvolution(nn.Module):
-    """Graph convolution by Chebyshev polynomials of the Laplacian [1]_.
+    """Graph convolution by Chebyshev polynomials of the Laplacian.
+
+    Each order sees neighbours that are one edge further away [1]_.
 
     Parameters
     ----------
