@@ -140,6 +140,14 @@ def test_every_parameter_is_explained():
     assert {label: names for label, names in missing.items() if names} == {}
 
 
+def test_references_are_given_where_they_are_cited_and_not_in_summaries():
+    for thing in PUBLIC:
+        text = inspect.getdoc(thing) or ""
+        cited = set(re.findall(r"\[(\d+)\]_", text))
+        assert cited <= set(re.findall(r"^\.\. \[(\d+)\]", text, flags=re.MULTILINE)), thing
+        assert not re.search(r"\[\d+\]_", text.split("\n\n")[0]), thing
+
+
 def test_every_result_is_explained():
     functions = [thing for thing in PUBLIC if inspect.isfunction(thing)]
     assert [label_of(f) for f in functions if not explains_its_result(f)] == []

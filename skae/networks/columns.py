@@ -314,7 +314,9 @@ class ColumnNetwork(SelfRunning):
 
 
 def ramps(scores: Any) -> Any:
-    """Piecewise linear encoding [1]_: from 0 to 1 over each of N_RAMPS intervals of the score.
+    """Piecewise linear encoding: from 0 to 1 over each of N_RAMPS intervals of the score.
+
+    Networks learn from it better than from the score alone [1]_.
 
     Parameters
     ----------
