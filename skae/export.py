@@ -449,13 +449,9 @@ def _write_from_clusters(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) 
 
 
 def _write_chebyshev(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
-    parts = (
-        [graph.add("MatMul", each, x) for each in layer.polynomials.chunk(layer.order - 1)]
-        if (layer.order > 1)
-        else []
-    )
-    if parts:
-        x = graph.add("Concat", x, *parts, axis=2)
+    if layer.order > 1:
+        polynomials = layer.polynomials.chunk(layer.order - 1)
+        x = graph.add("Concat", x, *(graph.add("MatMul", each, x) for each in polynomials), axis=2)
     return graph.add("Add", graph.add("MatMul", x, layer.weight.T), layer.bias)
 
 

@@ -202,7 +202,8 @@ def main() -> None:
     )
     parser.add_argument("--output", help="JSON file of all records")
     args = parser.parse_args()
-    print(describe_machine(torch.get_num_threads()))
+    machine = describe_machine(torch.get_num_threads())
+    print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
     records = []
     for name, data in tables(args):
         if args.only and name not in args.only:

@@ -389,14 +389,29 @@ def run_maps(args: argparse.Namespace, records: list[Record]) -> None:
     records.append(record | {"n_epochs": n_epochs, "quality_is": "trustworthiness"})
 
 
+def record_fits(
+    task: str,
+    make: Callable[[str], Any],
+    X: np.ndarray,
+    n_epochs: int,
+    args: argparse.Namespace,
+    records: list[Record],
+) -> None:
+    """Fit what `make` returns for a device, on both, and record times and scores."""
+    record = measure_both(task, lambda device: partial(make(device).fit, X), args)
+    for where, model in record.pop("results").items():
+        record[f"{where}_quality"] = float(model.score(X))
+    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+
+
 def run_conditions(args: argparse.Namespace, records: list[Record]) -> None:
     """Fit rows with a category as their condition."""
     n_rows, n_epochs = (200, 2) if args.quick else (CONDITIONED_ROWS, 5)
     X = make_rows(n_rows, 30)
     X = np.c_[X, np.arange(n_rows) % 5]
 
-    def make(device: str) -> Callable[[], Any]:
-        model = ConditionalVAE(
+    def make(device: str) -> Any:
+        return ConditionalVAE(
             8,
             condition_features=[30],
             categorical_features=[30],
@@ -404,12 +419,8 @@ def run_conditions(args: argparse.Namespace, records: list[Record]) -> None:
             device=device,
             random_state=0,
         )
-        return partial(model.fit, X)
 
-    record = measure_both(f"ConditionalVAE: {n_rows:,} x 30, k = 8", make, args)
-    for where, model in record.pop("results").items():
-        record[f"{where}_quality"] = float(model.score(X))
-    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+    record_fits(f"ConditionalVAE: {n_rows:,} x 30, k = 8", make, X, n_epochs, args, records)
 
 
 def make_images(n_images: int, side: int) -> np.ndarray:
@@ -426,17 +437,19 @@ def run_convolutions(args: argparse.Namespace, records: list[Record]) -> None:
     n_images, side, n_epochs = (200, 8, 2) if args.quick else (CONVOLVED_IMAGES, 28, 3)
     X = make_images(n_images, side)
 
-    def make(device: str) -> Callable[[], Any]:
-        model = ConvolutionalAutoencoder(
+    def make(device: str) -> Any:
+        return ConvolutionalAutoencoder(
             8, mixed_precision=False, max_epochs=n_epochs, device=device, random_state=0
         )
-        return partial(model.fit, X)
 
-    task = f"ConvolutionalAutoencoder: {n_images:,} x {side} x {side}, k = 8"
-    record = measure_both(task, make, args)
-    for where, model in record.pop("results").items():
-        record[f"{where}_quality"] = float(model.score(X))
-    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+    record_fits(
+        f"ConvolutionalAutoencoder: {n_images:,} x {side} x {side}, k = 8",
+        make,
+        X,
+        n_epochs,
+        args,
+        records,
+    )
 
 
 def run_views(args: argparse.Namespace, records: list[Record]) -> None:
@@ -445,20 +458,16 @@ def run_views(args: argparse.Namespace, records: list[Record]) -> None:
     X = make_rows(n_rows, 30)
     X[::10, 15:] = np.nan
 
-    def make(device: str) -> Callable[[], Any]:
-        model = MultiViewAutoencoder(
+    def make(device: str) -> Any:
+        return MultiViewAutoencoder(
             4,
             views=[slice(0, 15), slice(15, None)],
             max_epochs=n_epochs,
             device=device,
             random_state=0,
         )
-        return partial(model.fit, X)
 
-    record = measure_both(f"MultiViewAutoencoder: {n_rows:,} x 30, k = 4", make, args)
-    for where, model in record.pop("results").items():
-        record[f"{where}_quality"] = float(model.score(X))
-    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+    record_fits(f"MultiViewAutoencoder: {n_rows:,} x 30, k = 4", make, X, n_epochs, args, records)
 
 
 def run_meshes(args: argparse.Namespace, records: list[Record]) -> None:
@@ -467,14 +476,12 @@ def run_meshes(args: argparse.Namespace, records: list[Record]) -> None:
     X, faces = make_bar(n_meshes, np.random.default_rng(0))
     X = X.astype(np.float32)
 
-    def make(device: str) -> Callable[[], Any]:
-        model = MeshAutoencoder(8, faces=faces, max_epochs=n_epochs, device=device, random_state=0)
-        return partial(model.fit, X)
+    def make(device: str) -> Any:
+        return MeshAutoencoder(8, faces=faces, max_epochs=n_epochs, device=device, random_state=0)
 
-    record = measure_both(f"MeshAutoencoder: {n_meshes:,} x {X.shape[1]} x 3, k = 8", make, args)
-    for where, model in record.pop("results").items():
-        record[f"{where}_quality"] = float(model.score(X))
-    records.append(record | {"n_epochs": n_epochs, "quality_is": "score"})
+    record_fits(
+        f"MeshAutoencoder: {n_meshes:,} x {X.shape[1]} x 3, k = 8", make, X, n_epochs, args, records
+    )
 
 
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {

@@ -40,6 +40,7 @@ from skae._estimators.vae import (
     antithetic_draws,
     importance_weighted_bound,
     probabilistic_pca,
+    squares_of_draws,
 )
 from skae._latent.column_cells import ColumnCells
 from skae._latent.column_graph import ToResiduals
@@ -56,7 +57,6 @@ from skae.networks.inference import Affine, Cast, encoder_of
 from skae.noise import ReparameterizationNoise
 
 SMALLEST_DEVIATION = 1e-6  # of a component, for the fading of corrections beyond its codes
-KEPT = 5000  # largest number of conditions of training rows that are kept
 OF_TRAINING = (
     "optimizer",
     "lr",
@@ -361,9 +361,8 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         rows = rows - self._mean
         self._slopes = slopes_on(conditions, rows)
         rows -= conditions @ self._slopes
-        some = np.linspace(0, len(given) - 1, min(KEPT, len(given))).astype(int)
-        self._conditions = given[some]
         dataset = Dataset(rows, np.zeros(rows.shape[1]))
+        self._conditions = given[dataset.evenly_spaced(DENSITY_ROWS)]
         self._scale = dataset.root_mean_square()
         return dataset.with_scale(self._scale), conditions
 
@@ -480,14 +479,13 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         """Set the observation variance to its optimum, in the network too."""
         variance = self.net_.module_.noise_variance
         if self._was_trained():
-            index, squares = rows.evenly_spaced(DENSITY_ROWS), 0.0
+            index, squares = rows.evenly_spaced(DENSITY_ROWS), np.zeros(rows.shape[1])
+            draws = antithetic_draws(VARIANCE_DRAWS, self.n_components_)
             for part in self._parts(len(index)):
                 block, conditions = rows[index[part]], self._conditions_of(rows)[index[part]]
-                mean, log_var = self._posterior(block, conditions)
-                for draw in antithetic_draws(VARIANCE_DRAWS, self.n_components_):
-                    decoded = self._decode(mean + draw * np.exp(0.5 * log_var), conditions)
-                    squares += np.square(block - decoded).mean() * len(block)
-            best = squares / VARIANCE_DRAWS / len(index) * self.net_.validation_ratio_
+                posterior, decode = self._posterior(block, conditions), self._decoder(conditions)
+                squares += sum(squares_of_draws(block, *posterior, draws, decode))
+            best = squares.mean() / VARIANCE_DRAWS / len(index) * self.net_.validation_ratio_
             variance.fill_(max(best, SMALLEST_NOISE_VARIANCE))
         self.noise_variance_ = float(variance) * self._scale**2
 
@@ -513,9 +511,9 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         mean, log_var = (tensor.numpy() for tensor in both)
         return mean, log_var
 
-    def _decode(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
-        """Standardized rows of the network's codes."""
-        return self.net_.infer_rows("decode", np.hstack([raw, conditions]))
+    def _decoder(self, conditions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """What decodes the network's codes to standardized rows, under conditions."""
+        return lambda raw: self.net_.infer_rows("decode", np.hstack([raw, conditions]))
 
     def _to_codes(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         """Codes, whose prior is standard normal, of the network's codes."""
@@ -530,7 +528,7 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         """Rows (n_rows, n_columns) in input units, of the network's codes under conditions."""
         rows = np.empty((len(raw), len(self._of_rows)))
         for part in self._parts(len(raw)):
-            rows[part] = self._decode(raw[part], conditions[part])
+            rows[part] = self._decoder(conditions[part])(raw[part])
         return rows * self._scale + self._mean + conditions @ self._slopes
 
     def _rows_of(self, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -769,8 +767,10 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         variance, x = self.net_.module_.noise_variance.cpu(), torch.from_numpy(rows)
         mean, log_var = map(torch.from_numpy, self._posterior(rows, conditions))
 
+        decode = self._decoder(conditions)
+
         def nll(z: Tensor) -> Tensor:
-            decoded = torch.from_numpy(self._decode(z.numpy(), conditions))
+            decoded = torch.from_numpy(decode(z.numpy()))
             return gaussian_nll(Output(decoded, z, noise_variance=variance), x)
 
         def to_prior(z: Tensor) -> Tensor:
@@ -790,9 +790,14 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         errors : ndarray of shape (n_samples,), float64
             In squared input units. Columns of the condition count nothing.
         """
+        return self._squares(X)[0]
+
+    def _squares(self, X: Any) -> np.ndarray:
+        """Squared errors, and squared distances to the mean, (2, n_samples), over columns."""
         _, values, rows, conditions = self._read(X)
+        given = values[:, self._of_rows]
         restored = self._decoded(self._means(rows, conditions), conditions)
-        return np.square(values[:, self._of_rows] - restored).sum(axis=1)
+        return np.array([np.square(given - to).sum(axis=1) for to in (restored, self._mean)])
 
     def score(self, X: Any, y: Any = None) -> float:
         """Fraction of the variance that is explained by codes and conditions together.
@@ -809,9 +814,7 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
             ``1 - SSE / SST`` over the columns that are no condition, as of
             `AutoencoderTransformer.score`.
         """
-        errors = self.reconstruction_error(X)
-        rows = self._encode(open_table(X))[:, self._of_rows]
-        return explained_share(float(errors.sum()), float(np.square(rows - self._mean).sum()))
+        return explained_share(*self._squares(X).sum(axis=1).tolist())
 
     # -- conditions ----------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -437,9 +438,9 @@ class VAETransformer(IncrementalAutoencoder):
         for part in self._batch_slices(len(index)):
             x = rows[index[part]]
             mean, log_var = (t.numpy() for t in self.net_.posterior(x))
-            for draw in draws:
-                decoded = self.net_.infer_rows("decode", mean + draw * np.exp(0.5 * log_var))
-                squares += np.square(x - decoded).sum(axis=0)
+            decode = partial(self.net_.infer_rows, "decode")
+            for of_draw in squares_of_draws(x, mean, log_var, draws, decode):
+                squares += of_draw
         squares /= len(draws) * len(index)
         return squares if self.observation_variance == "per_feature" else squares.mean()
 
@@ -668,6 +669,22 @@ def importance_weighted_bound(
         of_code = 0.5 * (draw.square() - to_prior(z).square() + log_var).sum(dim=1)
         logs.append((of_code - nll(z)).double())
     return torch.logsumexp(torch.stack(logs), dim=0).numpy() - math.log(len(draws))
+
+
+def squares_of_draws(
+    x: np.ndarray,
+    mean: np.ndarray,
+    log_var: np.ndarray,
+    draws: np.ndarray,
+    decode: Callable[[np.ndarray], np.ndarray],
+) -> Iterator[np.ndarray]:
+    """Squared errors (n_features,) of rows decoded from samples of their posteriors.
+
+    They are summed over the rows, for each of the standard normal `draws` in turn.
+    """
+    std = np.exp(0.5 * log_var)
+    for draw in draws:
+        yield np.square(x - decode(mean + draw * std)).sum(axis=0)
 
 
 def antithetic_draws(n_draws: int, n_components: int, seed: int = 0) -> np.ndarray:

@@ -37,8 +37,7 @@ from skae._training.pickling import (
 from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import upper_bounds
 from skae.losses import Objective
-from skae.networks.conditional import ConditionalVariationalAutoencoder
-from skae.networks.dense import has_modes, jacobian, run
+from skae.networks.dense import VariationalAutoencoder, has_modes, jacobian, run
 from skae.networks.serialization import sizes_of
 from skae.networks.supervised import PredictingNetwork, without_head
 
@@ -722,8 +721,8 @@ def validation_ratio(
     for rows, weights in both:
         some = rows[:EVALUATION_ROWS]
         output = run(module, some)
-        if isinstance(module, ConditionalVariationalAutoencoder):
-            some = some[:, : module.n_features]
+        if isinstance(module, VariationalAutoencoder):
+            _, some = module.to_decode(output.code, some)
         if output.reconstruction.shape != some.shape:
             return 1.0  # the network predicts targets
         losses = (output.reconstruction - some).square().nansum(dim=1)  # NaN is missing

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from skae.networks.dense import MLP, make_activation
+from skae.networks.dense import MLP, CodecPart, make_activation
 
 BRANCH_GAIN = 0.1  # of the initial weights of residual branches, so that blocks start near identity
 
@@ -321,7 +321,7 @@ class ResidualBlock(nn.Module):
 # -- encoder and decoder -----------------------------------------------------------
 
 
-class ImagePart(nn.Sequential):
+class ImagePart(CodecPart):
     """Encoder or decoder of images. Training steps may compute it in bfloat16.
 
     Parameters
@@ -351,8 +351,8 @@ class ImagePart(nn.Sequential):
         n_outputs: int,
         options: dict[str, Any],
     ):
-        super().__init__(*layers)
-        self.grid, self.n_inputs, self.n_outputs, self.options = grid, n_inputs, n_outputs, options
+        super().__init__(layers, n_inputs, n_outputs, options)
+        self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows to codes, or codes to rows.
@@ -438,9 +438,9 @@ class ImageEncoder(ImagePart):
             n_outputs,
             {
                 "n_channels": n_channels,
-                "kernel_size": list(kernel_size),
+                "kernel_size": kernel_size,
                 "n_blocks": n_blocks,
-                "hidden_layer_sizes": list(hidden_layer_sizes),
+                "hidden_layer_sizes": hidden_layer_sizes,
             },
         )
 
@@ -504,9 +504,9 @@ class ImageDecoder(ImagePart):
             grid.image.n_features,
             {
                 "n_channels": n_channels,
-                "kernel_size": list(kernel_size),
+                "kernel_size": kernel_size,
                 "n_blocks": n_blocks,
-                "hidden_layer_sizes": list(hidden_layer_sizes),
+                "hidden_layer_sizes": hidden_layer_sizes,
             },
         )
 

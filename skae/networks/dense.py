@@ -130,6 +130,30 @@ class MLP(nn.Sequential):
                 nn.init.zeros_(parameter)
 
 
+class CodecPart(nn.Sequential):
+    """Encoder or decoder of layers of several types, with the sizes that it was made from.
+
+    Parameters
+    ----------
+    layers : sequence of nn.Module
+    n_inputs, n_outputs : int
+        Columns.
+    options : dict
+        Further arguments of its constructor that are sizes: numbers, and sequences of numbers,
+        which become lists.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], n_inputs: int, n_outputs: int, options: dict[str, Any]
+    ):
+        super().__init__(*layers)
+        self.n_inputs, self.n_outputs = n_inputs, n_outputs
+        self.options = {
+            name: list(value) if isinstance(value, Sequence) else value
+            for name, value in options.items()
+        }
+
+
 def make_activation(activation: str | Callable[[], nn.Module]) -> nn.Module:
     """Make an activation.
 

@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor, nn
 
-from skae.networks.dense import MLP, make_activation
+from skae.networks.dense import MLP, CodecPart, make_activation
 
 BRANCH_GAIN = 0.1  # of the last weights of an encoder's blocks, so that these start near identity
 NEIGHBOURS = 4  # clusters that share a vertex
@@ -377,7 +377,7 @@ class GraphBlock(nn.Module):
 # -- encoder and decoder -----------------------------------------------------------
 
 
-class MeshPart(nn.Sequential):
+class MeshPart(CodecPart):
     """Encoder or decoder of meshes.
 
     Parameters
@@ -400,9 +400,8 @@ class MeshPart(nn.Sequential):
         n_outputs: int,
         options: dict[str, Any],
     ):
-        super().__init__(*layers)
+        super().__init__(layers, n_inputs, n_outputs, options)
         self.n_graph_channels = graph.n_channels
-        self.n_inputs, self.n_outputs, self.options = n_inputs, n_outputs, options
         self.register_buffer("laplacian", graph.laplacian.clone())
 
     @property
@@ -472,7 +471,12 @@ class MeshEncoder(MeshPart):
             nn.Flatten(),
             *MLP(widths, activation, zero_last=zero_last, generator=generator),
         ]
-        options = _options(n_channels, order, n_blocks, hidden_layer_sizes)
+        options: dict[str, Any] = {
+            "n_channels": n_channels,
+            "order": order,
+            "n_blocks": n_blocks,
+            "hidden_layer_sizes": hidden_layer_sizes,
+        }
         super().__init__(layers, graph, graph.n_features, n_outputs, options)
 
 
@@ -526,7 +530,12 @@ class MeshDecoder(MeshPart):
             *_blocks(n_blocks, graph, n_channels, order, activation, gain, generator),
             FromClusters(graph),
         ]
-        options = _options(n_channels, order, n_blocks, hidden_layer_sizes)
+        options: dict[str, Any] = {
+            "n_channels": n_channels,
+            "order": order,
+            "n_blocks": n_blocks,
+            "hidden_layer_sizes": hidden_layer_sizes,
+        }
         super().__init__(layers, graph, n_inputs, graph.n_features, options)
 
 
@@ -542,13 +551,3 @@ def _blocks(
     return [
         GraphBlock(graph, n_channels, order, activation, gain, generator) for _ in range(n_blocks)
     ]
-
-
-def _options(n_channels: int, order: int, n_blocks: int, hidden: Sequence[int]) -> dict[str, Any]:
-    """Sizes of a part as plain values."""
-    return {
-        "n_channels": n_channels,
-        "order": order,
-        "n_blocks": n_blocks,
-        "hidden_layer_sizes": list(hidden),
-    }

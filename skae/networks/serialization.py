@@ -27,6 +27,7 @@ from skae.networks.dense import (
     MLP,
     AnchoredAutoencoder,
     Autoencoder,
+    CodecPart,
     Linear,
     VariationalAutoencoder,
 )
@@ -212,7 +213,7 @@ def _mesh_part_to_config(network: MeshPart) -> NetworkConfig | None:
     }
 
 
-def _sizes_and_weights(network: ImagePart | MeshPart) -> NetworkConfig:
+def _sizes_and_weights(network: CodecPart) -> NetworkConfig:
     size = _size_of_codes(type(network))
     return {
         size: getattr(network, size),
