@@ -17,7 +17,8 @@ Each row is code that uses PCA as users write it. The test module
 [tests/latent/test_pca_parity.py](../tests/latent/test_pca_parity.py) contains the code, and runs
 it with PCA and with each estimator of skae that has dense codes. `SparseAutoencoder` is left out:
 see [what differs there](sparse.md#what-differs-from-pca). So are `ConvolutionalAutoencoder`,
-`MeshAutoencoder` and `MultiViewAutoencoder`, which are for images, meshes and several views.
+`MeshAutoencoder` and `MultiViewAutoencoder`, which are for images, meshes and several views, and
+`AdversarialAutoencoder`, whose codes have the variances of a prior.
 
 - ✓ the code works. A class in brackets was used in place of PCA.
 - – PCA (for `partial_fit`: IncrementalPCA) does not have the feature, and raises an error.

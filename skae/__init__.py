@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from skae import densities, displays, export, metrics, noise
     from skae import losses as losses
     from skae import networks as networks
+    from skae._estimators.adversarial import AdversarialAutoencoder
     from skae._estimators.autoencoder import AutoencoderTransformer
     from skae._estimators.conditional import ConditionalVAE
     from skae._estimators.convolutional import ConvolutionalAutoencoder
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from skae._model_selection.latent_dimension_search import LatentDimensionSearch
 
 __all__ = [
+    "AdversarialAutoencoder",
     "AutoencoderClassifier",
     "AutoencoderImputer",
     "AutoencoderRegressor",
@@ -58,6 +60,7 @@ __all__ = [
 # Modules, and modules of names, that are loaded when they are first used, as in the block above.
 _SUBMODULES = "dask", "densities", "displays", "export", "losses", "metrics", "networks", "noise"
 _MODULES = {
+    "AdversarialAutoencoder": "_estimators.adversarial",
     "AutoencoderClassifier": "_estimators.supervised.estimators",
     "AutoencoderImputer": "_estimators.imputer",
     "AutoencoderRegressor": "_estimators.supervised.estimators",

@@ -103,6 +103,57 @@ class Gaussian:
         return np.reshape(normal.logpdf(X[:, self.varies]), len(X))
 
 
+class Uniform:
+    """Uniform distribution in a cube around zero.
+
+    Parameters
+    ----------
+    n_components : int
+    reach : float, default=1.0
+        Codes lie between ``-reach`` and ``reach`` in each component.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae.densities import Uniform
+    >>> Uniform(2).score_samples(np.array([[0.5, -0.5], [0.0, 2.0]])).round(4)
+    array([-1.3863,    -inf])
+    """
+
+    def __init__(self, n_components: int, reach: float = 1.0):
+        self.n_components, self.reach = n_components, reach
+
+    def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
+        """Draw codes.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        random = check_random_state(random_state)
+        return random.uniform(-self.reach, self.reach, size=(n_samples, self.n_components))
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Log-density of codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats; minus infinity outside of the cube.
+        """
+        inside = (np.abs(X) <= self.reach).all(axis=1)
+        return np.where(inside, -self.n_components * np.log(2 * self.reach), -np.inf)
+
+
 class Mixture:
     """Gaussian mixture whose number of components is chosen by BIC.
 

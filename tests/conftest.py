@@ -20,6 +20,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import (
+    AdversarialAutoencoder,
     AutoencoderImputer,
     AutoencoderTransformer,
     ConvolutionalAutoencoder,
@@ -58,6 +59,7 @@ ESTIMATORS = [
     ConvolutionalAutoencoder(random_state=0, image_shape="row", **SMALL_NETWORK),
     MultiViewAutoencoder(random_state=0, **TWO_VIEWS),
     MeshAutoencoder(random_state=0, edges="path", **SMALL_MESH),
+    AdversarialAutoencoder(random_state=0, max_epochs=20),
 ]
 # Those that take tables with categories and gaps.
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]

@@ -40,7 +40,7 @@ def test_every_section_is_measured_on_both_devices(finished):
     records = content["records"]
     assert list(dict.fromkeys(r["section"] for r in records)) == [
         *("tests", "fits", "defaults", "images", "compare", "search", "tables", "maps"),
-        *("conditions", "convolutions", "views", "meshes"),
+        *("conditions", "convolutions", "views", "meshes", "adversarial"),
     ]
     assert not any(record.get("skipped") for record in records)
     for record in records:
@@ -55,7 +55,7 @@ def test_every_section_is_measured_on_both_devices(finished):
 def test_equal_fits_have_equal_quality(finished):
     _, content, _ = finished
     compared = [r for r in content["records"] if "device_quality" in r and r["section"] != "images"]
-    assert len(compared) == 10
+    assert len(compared) == 11
     for record in compared:
         assert record["device_quality"] == pytest.approx(record["cpu_quality"], abs=1e-6)
 

@@ -40,8 +40,8 @@ LAYERS = [
     "_training.targets",
     "_training.callbacks _training.gradients _training.lr_schedule _training.optimizers "
     "_training.pickling _training.validation_split",
-    "_training.best_weights _training.column_gradients _training.mixed_precision "
-    "_training.sparse_gradients",
+    "_training.adversarial _training.best_weights _training.column_gradients "
+    "_training.mixed_precision _training.sparse_gradients",
     "_training.net",
     "_training.batched",
     "_training.trainer",
@@ -60,7 +60,8 @@ LAYERS = [
     "_estimators.supervised.label_propagation",
     "_estimators.partial_fit _estimators.supervised.fine_tuning",
     "_estimators.dense _estimators.sparse _estimators.vae",
-    "_estimators.autoencoder _estimators.denoising _estimators.missing_values _estimators.stacked",
+    "_estimators.adversarial _estimators.autoencoder _estimators.denoising "
+    "_estimators.missing_values _estimators.stacked",
     "_estimators.arrays _estimators.multiview _estimators.neighbor",
     "_estimators.convolutional _estimators.mesh",
     "_estimators.distributed _estimators.supervised.estimators _estimators.table_base",

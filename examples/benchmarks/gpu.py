@@ -38,6 +38,8 @@ tenth of the rows lacks one.
 *meshes*: a fit of `skae.MeshAutoencoder` to 2,000 bending bars of 640 vertices, which are made as
 in ``meshes.py``.
 
+*adversarial*: a fit of `skae.AdversarialAutoencoder` to 10,000 rows of 30 columns.
+
 Every measurement is made on the processor and on the device, once each, after a small fit that is
 not timed. The device is synchronised before the clock starts and before it stops. With
 ``--device cpu`` both columns are the processor. A section that takes too long is ended; what it
@@ -71,6 +73,7 @@ from skorch.callbacks import Callback
 from speed import Record, make_rows, print_table, seconds_of, shown, usable_cores
 
 from skae import (
+    AdversarialAutoencoder,
     AutoencoderTransformer,
     ConditionalVAE,
     ConvolutionalAutoencoder,
@@ -96,6 +99,7 @@ CONVOLVED_IMAGES = 5000  # of section "convolutions"
 CONDITIONED_ROWS = 20_000
 MAPPED_ROWS = 2000
 VIEWED_ROWS = 2000
+PRIOR_ROWS = 10_000  # of section "adversarial"
 QUICK_TEST = "test_the_network_is_on_the_device"
 
 
@@ -484,9 +488,20 @@ def run_meshes(args: argparse.Namespace, records: list[Record]) -> None:
     )
 
 
+def run_adversarial(args: argparse.Namespace, records: list[Record]) -> None:
+    """Fit rows whose codes are pushed to a prior."""
+    n_rows, n_epochs = (200, 2) if args.quick else (PRIOR_ROWS, 5)
+    X = make_rows(n_rows, 30)
+
+    def make(device: str) -> Any:
+        return AdversarialAutoencoder(4, max_epochs=n_epochs, device=device, random_state=0)
+
+    record_fits(f"AdversarialAutoencoder: {n_rows:,} x 30, k = 4", make, X, n_epochs, args, records)
+
+
 SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None]]] = {
-    "tests": (70, run_tests),
-    "fits": (80, run_fits),
+    "tests": (60, run_tests),
+    "fits": (75, run_fits),
     "defaults": (60, run_defaults),
     "images": (80, run_images),
     "compare": (30, run_compare),
@@ -497,6 +512,7 @@ SECTIONS: dict[str, tuple[int, Callable[[argparse.Namespace, list[Record]], None
     "convolutions": (15, run_convolutions),
     "views": (15, run_views),
     "meshes": (15, run_meshes),
+    "adversarial": (15, run_adversarial),
 }
 
 

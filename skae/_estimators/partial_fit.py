@@ -241,7 +241,7 @@ class IncrementalAutoencoder(BaseAutoencoder):
                 f"partial_fit continues with {kept} components, but "
                 f"n_components={self.n_components}; use a new estimator, or call fit."
             )
-        if self.latent_density not in ("auto", "gaussian", "standard_normal"):
+        if self.latent_density not in ("auto", "gaussian", "standard_normal", "prior"):
             warn(
                 f"latent_density={self.latent_density!r} needs all rows at once, so partial_fit "
                 "uses a normal distribution instead. Set latent_density='gaussian'.",
@@ -299,7 +299,8 @@ class IncrementalAutoencoder(BaseAutoencoder):
             self._update_attributes(stream, rows)
             return
         self._describe_network(rows)
-        kind = "standard_normal" if self.latent_density == "standard_normal" else "gaussian"
+        is_known = self.latent_density in ("standard_normal", "prior")
+        kind = self.latent_density if is_known else "gaussian"
         self._prepare_densities(rows, stream.seeds.split, kind)
 
     def _all_rows(self, stream: Stream, X: Any, weights: np.ndarray | None) -> Dataset:

@@ -105,6 +105,8 @@ class GenerativeTransformer(OrderedTransformer):
         codes = None
         if kind == "standard_normal":
             density: Any = Gaussian(np.zeros(self.n_components_), self._prior_covariance())
+        elif kind == "prior":
+            density = self._prior_density()
         elif kind == "gaussian":
             density = Gaussian(*self._code_moments(rows))
         else:
@@ -132,6 +134,10 @@ class GenerativeTransformer(OrderedTransformer):
         """State with the densities, and without codes of training rows."""
         self._fit_densities_to_sample()
         return super().__getstate__()
+
+    def _prior_density(self) -> Any:
+        """The density that codes are trained to have, in units of `transform`."""
+        raise NotImplementedError
 
     def _prior_covariance(self) -> np.ndarray:
         """Covariance of ``latent_density="standard_normal"``, in units of `transform`."""

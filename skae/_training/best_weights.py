@@ -48,7 +48,8 @@ class BestWeights(Callback):
 
     A net trains one model, or a batch of models; scores have shape (n_models, n_rows). Weights
     are compared by the mean score of the validation rows. If the net requires a gain, they
-    replace the initial weights only if they are better by some standard errors. Without
+    replace the initial weights only if they are better by some standard errors. If the net keeps
+    the latest weights, these are the latest that are so much better, not the best. Without
     validation rows, the latest finite weights are kept. If the loss of a single model is not
     finite, training continues from its best weights at a lower learning rate; the second time,
     it stops. In a batch, such a model is left out, and is trained again alone.
@@ -77,7 +78,10 @@ class BestWeights(Callback):
             scores = self._validation_scores(net)
             means = self._means(scores)  # not finite if any score is not
             finite = finite & np.isfinite(means)
-            better = finite & (~np.isfinite(self.means_) | (means < self.means_))
+            if net.keeps_latest:
+                better = finite & (not net.require_gain or self._gained(net, scores))
+            else:
+                better = finite & (~np.isfinite(self.means_) | (means < self.means_))
         if net.is_batched:
             better = better & (self.failures_ == 0)
         net.record("valid_loss_best", better)
@@ -122,7 +126,7 @@ class BestWeights(Callback):
         if not net.is_batched:
             self._report_failures(net)
         if net.require_gain and net.held_out_ is not None:
-            back = back | ~self._gained(net)
+            back = back | ~self._gained(net, self.scores_)
         if back.any():
             self._keep(back, self.start_, 0)
         net.restore((self.values_, self.buffers_))
@@ -130,8 +134,8 @@ class BestWeights(Callback):
         net.take_results(self.epochs_.tolist(), losses, failed.tolist())
         del self.start_, self.values_, self.buffers_, self.scores_, self.start_scores_, self.losses_
 
-    def _gained(self, net: Any) -> np.ndarray:
-        """Whether the best weights of each model are significantly better than the initial ones."""
+    def _gained(self, net: Any, scores: Tensor) -> np.ndarray:
+        """Whether each model's weights of some scores are better than the initial ones."""
         gained = [
             not bool(start.isfinite().all())
             or is_better(
@@ -142,7 +146,7 @@ class BestWeights(Callback):
                 units=net.held_out_units_,
             )
             for best, start, weights in zip(
-                self.scores_, self.start_scores_, self._weights_of_each(), strict=True
+                scores, self.start_scores_, self._weights_of_each(), strict=True
             )
         ]
         return np.array(gained)

@@ -57,8 +57,9 @@ class Gradient(Protocol):
     ) -> dict[str, Any]:
         """Return the mean "loss" and, if it was computed, the network's `Output` ("y_pred").
 
-        x are rows (n_batch, n_features), `noise` is the result of the noise module for them, and
-        `weights` (n_batch,) are sample weights.
+        Other means, such as a discriminator's loss, are recorded in the history too. x are rows
+        (n_batch, n_features), `noise` is the result of the noise module for them, and `weights`
+        (n_batch,) are sample weights.
         """
 
 

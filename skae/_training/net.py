@@ -58,6 +58,7 @@ TRAINING_STATE = (
     "criterion_",
     "hooks_",
     "rate_factor_",
+    "resumed_",
 )
 RESULTS = ("best_epoch_", "validation_ratio_")  # of training; files hold them and the history
 RESTORING_ERRORS = 2.0  # standard errors by which restoring must be better than PCA's
@@ -103,6 +104,8 @@ class AutoencoderNet(NeuralNet):
         Return to the initial weights unless others are significantly better.
     n_standard_errors : float
         Number of standard errors by which they must be better.
+    keeps_latest : bool
+        Keep the latest weights that are so much better than the initial ones, not the best.
     keep_losses : bool
         Keep the losses of all held-out rows after each epoch: ``held_out_losses_`` of shape
         (n_epochs + 1, n_held_out). The first row is at the initial weights.
@@ -151,6 +154,7 @@ class AutoencoderNet(NeuralNet):
         clipping: float = 0.2,
         require_gain: bool = False,
         n_standard_errors: float = 1.0,
+        keeps_latest: bool = False,
         keep_losses: bool = False,
         seed: int = 0,
         noise: Callable[[], nn.Module | None] | None = None,
@@ -182,6 +186,7 @@ class AutoencoderNet(NeuralNet):
         self.clipping = clipping
         self.require_gain = require_gain
         self.n_standard_errors = n_standard_errors
+        self.keeps_latest = keeps_latest
         self.keep_losses = keep_losses
         self.seed = seed
         self.noise = noise
@@ -202,6 +207,7 @@ class AutoencoderNet(NeuralNet):
     callbacks_: list[tuple[str, Callback]]
     flat_: FlatParameters
     average_: Any
+    gradient_: Any
     noise_: nn.Module | None
 
     # -- parts ---------------------------------------------------------------------
@@ -294,6 +300,7 @@ class AutoencoderNet(NeuralNet):
         """Train on the rows that were taken; return the state before the best weights are kept."""
         self.initialize()
         self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
+        self.resumed_: dict[str, Any] | None = None
         if state is not None:
             self._resume(state)
         self.notify("on_train_begin", X=self.rows_, y=None)
@@ -324,11 +331,14 @@ class AutoencoderNet(NeuralNet):
     def _state(self) -> dict[str, Any]:
         """State from which training can continue, as arrays and numbers."""
         average = None if self.average_ is None else to_arrays(self.average_)
-        return {
+        state = {
             "weights": to_arrays(self.flat_.detached.clone()),
             "average": average,
             "optimizer": to_arrays(self.optimizer_.state_dict()),
         }
+        if hasattr(self.gradient_, "state"):
+            state["gradient"] = self.gradient_.state()
+        return state
 
     @torch.no_grad()
     def _resume(self, state: dict[str, Any]) -> None:
@@ -337,6 +347,7 @@ class AutoencoderNet(NeuralNet):
         if self.average_ is not None:
             self.average_.copy_(to_tensors(state["average"]))
         self.optimizer_.load_state_dict(to_tensors(state["optimizer"]))
+        self.resumed_ = state.get("gradient")
 
     def _take_rows(
         self,
@@ -368,6 +379,8 @@ class AutoencoderNet(NeuralNet):
         self.rate_factor_ = 1.0
         self.hooks_ = {hook: self._is_overridden(hook) for hook in BATCH_HOOKS}
         self.gradient_ = self._make_gradient()
+        if self.resumed_ is not None:
+            self.gradient_.resume(self.resumed_)
         sets = {"dataset_train": X.sample, "dataset_valid": self.held_out_}
         for epoch in range(epochs):
             self.criterion_.begin_epoch(epoch)
@@ -400,19 +413,23 @@ class AutoencoderNet(NeuralNet):
         step_fn: Callable[..., dict[str, Any]],
         **fit_params: Any,
     ) -> None:
-        """Train on all batches; read the loss from the device once, at the end."""
+        """Train on all batches; read the losses of steps from the device once, at the end."""
         self._set_training(training)
-        total: Any = 0.0
+        totals: dict[str, Any] = {"loss": 0.0}
         on_begin, on_end = self.hooks_["on_batch_begin"], self.hooks_["on_batch_end"]
         for batch, weights in iterator:
             if on_begin:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, weights)
-            total = total + step["loss"] * batch.shape[-2]
+            for name, value in step.items():
+                if name != "y_pred":
+                    totals[name] = totals.get(name, 0.0) + value * batch.shape[-2]
             if on_end:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        total = total.cpu().numpy() if isinstance(total, Tensor) else total
-        self.record(f"{prefix}_loss", np.array(total, dtype=float, ndmin=1) / len(iterator.source))
+        for name, total in totals.items():
+            total = total.cpu().numpy() if isinstance(total, Tensor) else total
+            mean = np.array(total, dtype=float, ndmin=1) / len(iterator.source)
+            self.record(f"{prefix}_{name}", mean)
 
     def _set_training(self, training: bool = True) -> None:
         """Set training or evaluation mode, in all modules only if the mode changes any result."""

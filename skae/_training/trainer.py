@@ -69,7 +69,8 @@ class Trainer:
     ``(network, objective, gradient) -> Gradient``; None is backpropagation. If `is_strict`, few
     rows are trained in small batches and judged by upper bounds of their losses. `restoring`
     compares the restoring of clean rows with PCA's, as of `AutoencoderNet`; if `must_restore`,
-    few rows keep PCA unless it is better.
+    few rows keep PCA unless it is better. If `keeps_latest`, the latest weights that are better
+    than PCA are kept, not the best.
     """
 
     params: dict[str, Any]  # the estimator's parameters
@@ -84,6 +85,7 @@ class Trainer:
     is_strict: bool = True
     restoring: Callable[[Any, Any], Any] | None = None
     must_restore: bool = False
+    keeps_latest: bool = False
     stochastic_depth: float = 0.0  # of anchored networks
     standard_errors: float | None = None  # of gains, whatever the number of rows; None: by rules
     largest_batch: int = LARGEST_BATCH  # for "auto"
@@ -203,6 +205,7 @@ class Trainer:
             "tol": p["tol"],
             "require_gain": self.require_gain,
             "n_standard_errors": self.standard_errors_of(1.0),
+            "keeps_latest": self.keeps_latest,
             "seed": self.order_seed,
             "noise": self.make_noise,
             "gradient": self.make_gradient,
@@ -451,7 +454,14 @@ class Folds:
         best, trainer = int(np.nanargmin(curve)), self.job.trainer
         n_errors = trainer.standard_errors_of(standard_errors_needed(self.job.rows.n_units))
         options: Any = {"n_standard_errors": n_errors, "weights": weights, "units": units}
-        if not is_better(losses[best], losses[0], **options):
+        if trainer.keeps_latest:
+            gains = (
+                e
+                for e in range(len(losses) - 1, 0, -1)
+                if is_better(losses[e], losses[0], **options)
+            )
+            best = next(gains, 0)
+        elif not is_better(losses[best], losses[0], **options):
             best = 0
         pca_ratio = pca_ratio if best else 1.0
         return CrossValidation(best, curve[1:].tolist(), ratio, restored, pca_ratio)
@@ -500,6 +510,8 @@ class Folds:
             for values, n_errors in ((scores, score_errors), (losses, loss_errors))
         )
         gains = (bounds < 0) & (of_losses < 0)
+        if self.job.trainer.keeps_latest:
+            return int(np.flatnonzero(gains).max(initial=0))
         return int(np.where(gains, bounds, np.inf).argmin()) if gains.any() else 0
 
 

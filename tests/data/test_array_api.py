@@ -37,7 +37,7 @@ CHECKED = [
     *(
         fast(estimator, anchor=None, whiten=True)
         for estimator in ESTIMATORS
-        if is_dense(estimator) and "anchor" in estimator.get_params()
+        if is_dense(estimator) and {"anchor", "whiten"} <= estimator.get_params().keys()
     ),
     *(fast(estimator, hidden_layer_sizes=()) for estimator in ESTIMATORS),
     make_fast(network=OwnModule),

@@ -115,6 +115,8 @@ BAD_VALUES = {
     "n_private": [-1, 0.5, None],
     "scale_views": ["yes", None],
     "view_dropout": [-0.1, 1.1, None],
+    "prior": ["gaussian", 1, None],
+    "prior_weight": [-1, math.nan, "auto", None],
 }
 # Parameters that take a number: no boolean is one.
 NUMBERS = {"n_components", "hidden_layer_sizes", "batch_size", "max_epochs", "n_iter_no_change"}
@@ -123,6 +125,7 @@ NUMBERS |= {"channels", "kernel_size", "patch_size", "n_blocks", "n_clusters", "
 NUMBERS |= {"order"}
 NUMBERS |= {"validation_fraction", "beta", "rho", "free_bits", "noise_level", "emphasis"}
 NUMBERS |= {"n_neighbors", "neighbor_weight", "min_dist", "n_private", "view_dropout"}
+NUMBERS |= {"prior_weight"}
 ADMITTED = [  # by one kind, though not by others
     ("StackedAutoencoder", "noise", None),
     ("StackedAutoencoder", "noise_level", 1.5),  # of no noise

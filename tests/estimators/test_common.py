@@ -43,6 +43,7 @@ from torch import nn
 
 import skae
 from skae import (
+    AdversarialAutoencoder,
     DenoisingAutoencoder,
     MultiViewAutoencoder,
     NeighborAutoencoder,
@@ -114,6 +115,8 @@ OTHER_VALUES = {
     "n_private": 1,
     "scale_views": True,
     "view_dropout": 0.2,
+    "prior": "uniform",
+    "prior_weight": 10.0,
 }
 # Variants that pass every check; the first are the defaults at their full length. Where folds do
 # not matter, variants train without them, which is quicker.
@@ -203,6 +206,13 @@ CHECKED = [
             {"hidden_layer_sizes": 16, "whiten": True, "n_neighbors": 3, "activation": "relu"},
             {"early_stopping": True, "hidden_layer_sizes": (8,), "noise_level": 0.0},
             {"hidden_layer_sizes": (), "n_components": 1, "min_dist": 0.3, "noise": "masking"},
+        ]
+    ),
+    *(
+        fast(AdversarialAutoencoder(random_state=0), **params)
+        for params in [
+            {"prior": "uniform", "anchor": None, **ALL_ROWS},
+            {"prior": "mixture", "hidden_layer_sizes": (8, 4), "n_components": 3, **ALL_ROWS},
         ]
     ),
     *(
@@ -500,7 +510,8 @@ def test_units_that_differ_by_a_power_of_two_change_no_bit(quick, wine, exponent
     factor = 2.0**exponent
     scaled = clone(quick).fit(wine * factor)
     quick.fit(wine)
-    of_code = 1 if isinstance(quick, VAETransformer) else factor  # whose unit is the prior's
+    # The unit of codes may be the prior's.
+    of_code = 1 if isinstance(quick, (VAETransformer, AdversarialAutoencoder)) else factor
     assert np.array_equal(scaled.transform(wine * factor), quick.transform(wine) * of_code)
     assert np.array_equal(scaled.reconstruct(wine * factor), quick.reconstruct(wine) * factor)
     assert scaled.explained_variance_ratio_ == pytest.approx(quick.explained_variance_ratio_)

@@ -9,7 +9,12 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
-from skae import AutoencoderTransformer, NeighborAutoencoder, VAETransformer
+from skae import (
+    AdversarialAutoencoder,
+    AutoencoderTransformer,
+    NeighborAutoencoder,
+    VAETransformer,
+)
 from skae._latent.covariance import with_variances
 
 TABLES = {
@@ -78,6 +83,8 @@ def test_singular_values_are_lengths_of_codes(estimator, wine):
     if isinstance(estimator, VAETransformer):
         lengths = np.linalg.norm(fitted.components_, axis=1)
         expected = np.sqrt(177 * (lengths**2 + fitted.noise_variance_))
+    elif isinstance(estimator, AdversarialAutoencoder):  # whose codes have the prior's variances
+        expected = np.sqrt(177) * np.linalg.norm(fitted.components_, axis=1)
     else:
         codes = fitted.transform(wine)
         expected = np.linalg.norm(codes - codes.mean(axis=0), axis=0)

@@ -51,14 +51,15 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, Sta
 from sklearn.utils.validation import check_is_fitted
 
 import skae
-from skae import MultiViewAutoencoder, NeighborAutoencoder
+from skae import AdversarialAutoencoder, MultiViewAutoencoder, NeighborAutoencoder
 from skae.export import to_onnx
 from skae.metrics import log_likelihood_score, reconstruction_score
 
 PAGE = Path(__file__).parents[2] / "docs" / "pca_parity.md"
 GUIDE = PAGE.with_name("replace_pca.md")
-# What may take PCA's place: a map may not, and views need columns of their own.
-NOT_PCA = NeighborAutoencoder, MultiViewAutoencoder
+# What may take PCA's place: a map may not, views need columns of their own, and codes of a prior
+# have its variances.
+NOT_PCA = NeighborAutoencoder, MultiViewAutoencoder, AdversarialAutoencoder
 DENSE = [
     kind
     for kind in ESTIMATORS
