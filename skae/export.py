@@ -88,7 +88,7 @@ def to_onnx(estimator: Any, method: str = "transform", *, dtype: str = "float32"
     steps = estimator._as_module(method, DTYPES[dtype])
     shape = estimator.n_features_in_, estimator.n_components_
     n_in, n_out = {"transform": shape, "inverse_transform": shape[::-1]}.get(method, shape[:1] * 2)
-    if all(map(_can_write, steps)):
+    if all(map(_can_write, steps.modules())):
         model = _write(onnx, steps, dtype, n_in, n_out)
     else:
         model = _export_by_torch(steps, DTYPES[dtype], n_in)
@@ -136,8 +136,7 @@ def _write(onnx: Any, steps: nn.Sequential, dtype: str, n_in: int, n_out: int) -
     last = "X"
     step: Any
     for step in steps:
-        writer = WRITERS.get(type(step))
-        last = writer(graph, last, step) if writer else step.write(graph, last)
+        last = graph.write(last, step)
     graph.nodes[-1].output[:] = ["Y"]
     helper = onnx.helper
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -169,6 +168,12 @@ class _Graph:
         outputs = [f"{operator}_{len(self.nodes)}" + "_" * i for i in range(n_outputs)]
         self.nodes.append(self.onnx.helper.make_node(operator, names, outputs, **attributes))
         return outputs if n_outputs > 1 else outputs[0]
+
+    def write(self, x: str, step: Any) -> str:
+        """Add the nodes of a step, and return the name of its output."""
+        writer = WRITERS.get(type(step))
+        output: str = writer(self, x, step) if writer else step.write(self, x)
+        return output
 
     def constant(self, tensor: torch.Tensor) -> str:
         """Add a constant, and return its name."""

@@ -49,6 +49,7 @@ LAYERS = [
     "_training",
     "_latent.column_cells",
     "_latent.column_model _latent.famd _latent.joint_pca _latent.neighbor_map",
+    "_latent.given_condition",
     "_latent.column_graph",
     "_latent.n_components _latent.transform",
     "_latent.region",

@@ -21,7 +21,8 @@ percent. *TSTR* (train on synthetic, test on real): accuracy of three classifier
 on samples, of test rows, over that of the same classifiers trained on the training rows: logistic
 regression, a support vector machine, 10 nearest neighbours; the mean of the three. *Leak*: accuracy
 of the class that logistic regression reads from codes, by five folds, minus the share of the most
-frequent class, in points; of test rows, and of the training rows (*trained*). *Bound*: mean
+frequent class, in points; of test rows, and of the training rows (*trained*). *Curved*: the same
+for test rows, read by a support vector machine. *Bound*: mean
 log-likelihood bound of test rows, in nats; given their class, where the method knows it. Samples
 have no observation noise, except those of probabilistic PCA, whose noise is a part of its model.
 *Seconds* are processor time of the fit.
@@ -180,10 +181,15 @@ def measure(model: Any, data: Any, real: list[float], judge: Any) -> Record:
         record["asked"] = 100 * judge.score(drawn, asked)
         scores = [clone(each).fit(drawn, asked).score(test, y_test) for each in CLASSIFIERS]
         record["tstr"] = float(np.mean(np.divide(scores, real)))
-    for column, rows, classes in (("leak", test, y_test), ("trained", X, y)):
+    linear, curved = LogisticRegression(max_iter=1000), SVC(C=10)
+    for column, reader, rows, classes in (
+        ("leak", linear, test, y_test),
+        ("trained", linear, X, y),
+        ("curved", curved, test, y_test),
+    ):
         codes = model.codes(rows, classes)
         if codes is not None:
-            reader = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            reader = make_pipeline(StandardScaler(), clone(reader))
             read = cross_val_score(reader, codes, classes, cv=5).mean()
             record[column] = 100 * (read - np.bincount(classes).max() / len(classes))
     return record | {"bound": model.bound(test, y_test)}
@@ -212,7 +218,7 @@ def main() -> None:
         fitted = [clone(each).fit(X, y) for each in CLASSIFIERS]
         real = [each.score(test, y_test) for each in fitted]
         print(f"\n{name}: {len(X)} x {X.shape[1]}, accuracy on real rows {np.round(real, 3)}")
-        columns = "asked", "tstr", "leak", "trained", "bound", "seconds"
+        columns = "asked", "tstr", "leak", "trained", "curved", "bound", "seconds"
         print(f"{'':18s}{'k':>4s}" + "".join(f"{column:>10s}" for column in columns))
         for k in args.components:
             for method in args.methods:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -181,6 +181,34 @@ class TableColumns:
                     f"for {representative!r}. Ask for that, or lower min_frequency or raise "
                     "max_categories."
                 )
+
+    def encode_condition(self, of_condition: np.ndarray, condition: Any, n_rows: int) -> np.ndarray:
+        """Values (n_rows, n_condition_columns) that columns shall have, at these positions.
+
+        The condition is a dict, with one value for all rows or one for each, or a table that has
+        these columns; None is a condition without columns.
+        """
+        positions = of_condition.tolist()
+        names = [self.columns[j].name for j in positions]
+        given = _columns_by_name(condition, names, self.n_features)
+        if missing := [name for name in names if name not in given]:
+            raise ValueError(
+                f"condition lacks {missing[0]!r}; it must have all columns of the condition: "
+                f"{', '.join(map(repr, names))}."
+            )
+        values = np.empty((n_rows, len(names)))
+        for i, (name, j) in enumerate(zip(names, positions, strict=True)):
+            wanted = given[name]
+            is_one = isinstance(wanted, str) or np.ndim(wanted) == 0
+            wanted = [wanted] * n_rows if is_one else list(wanted)
+            if len(wanted) != n_rows:
+                raise ValueError(
+                    f"condition has {len(wanted)} values of {name!r}, but there are {n_rows} "
+                    "rows; pass one value, or one for each row."
+                )
+            codes = {value: self.encode_value(j, value) for value in set(wanted)}
+            values[:, i] = [codes[value] for value in wanted]
+        return values
 
     def decode(self, values: np.ndarray, *, index: Any = None, template: Any = None) -> Any:
         """A table like that of `learn`; NaN becomes a gap.
@@ -446,6 +474,30 @@ def _key(value: Any, typed: bool) -> Any:
     if isinstance(value, np.number | np.bool_ | np.str_):
         value = value.item()
     return (type(value), value) if typed else value
+
+
+def _columns_by_name(condition: Any, names: list[Any], n_features: int) -> Mapping[Any, Any]:
+    """Columns of a condition by name."""
+    if condition is None:
+        return {}
+    if isinstance(condition, Mapping):
+        if unknown := [name for name in condition if name not in names]:
+            raise ValueError(
+                f"condition names {unknown[0]!r}, which is no column of the condition; these are "
+                f"{', '.join(map(repr, names)) or 'none'}."
+            )
+        return condition
+    table = open_table(condition)
+    found: Any = table.names
+    if found is None:
+        width = len(table.columns)
+        if width not in (len(names), n_features):
+            raise ValueError(
+                f"condition has {width} columns; pass the {len(names)} columns of the condition, "
+                f"or all {n_features} of X."
+            )
+        found = names if width == len(names) else range(width)
+    return dict(zip(found, map(list, table.columns), strict=True))
 
 
 def _encode_dates(column: Column, cells: Cells, label: str) -> np.ndarray:

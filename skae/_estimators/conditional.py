@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from scipy.linalg import lstsq
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import Tags, check_random_state, gen_batches
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._data.dataset import Dataset
 from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.estimator_rollback import all_or_nothing
-from skae._data.frames import FramesOut, check_code_names
+from skae._data.frames import check_code_names
 from skae._data.input_checks import check_codes
 from skae._data.parameter_checks import Interval, check_integer
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.statistics import explained_share
-from skae._data.table_columns import TableColumns, listed_columns
-from skae._data.table_frames import Table, open_table
+from skae._data.table_columns import listed_columns
+from skae._data.table_frames import Table
 from skae._data.units import check_groups
-from skae._estimators.base import BaseAutoencoder, resolve_hidden_layer_sizes
+from skae._estimators.base import resolve_hidden_layer_sizes
 from skae._estimators.docstrings import inherit_entries
-from skae._estimators.table_base import TableModel
+from skae._estimators.table_base import TableEncoder
 from skae._estimators.vae import (
     ACTIVE,
     N_DRAWS,
@@ -42,13 +41,11 @@ from skae._estimators.vae import (
     probabilistic_pca,
     squares_of_draws,
 )
-from skae._latent.column_cells import ColumnCells
-from skae._latent.column_graph import ToResiduals
-from skae._latent.famd import FamdCoordinates
+from skae._latent.column_graph import ToResiduals, ToWhitened
+from skae._latent.given_condition import ConditionalNormal, ResidualRows
 from skae._latent.ordering import signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
 from skae._training.callbacks import check_callbacks
-from skae._training.pickling import PicklingMixin
 from skae._training.trainer import Trainer, TrainingJob
 from skae.losses import KL, ConditionalObjective, gaussian_nll, kl_of_moments
 from skae.networks.conditional import ConditionalCodec, ConditionalVariationalAutoencoder
@@ -57,26 +54,22 @@ from skae.networks.inference import Affine, Cast, encoder_of
 from skae.noise import ReparameterizationNoise
 
 SMALLEST_DEVIATION = 1e-6  # of a component, for the fading of corrections beyond its codes
-OF_TRAINING = (
-    "optimizer",
-    "lr",
-    "lr_schedule",
-    "weight_decay",
-    "batch_size",
-    "max_epochs",
-    "early_stopping",
-    "validation_fraction",
-    "n_iter_no_change",
-    "tol",
-    "callbacks",
-    "verbose",
+NOT_HERE = (  # parameters of `VAETransformer`
+    "likelihood",
+    "observation_variance",
+    "anchor",
+    "target_weight",
+    "stochastic_depth",
+    "whiten",
+    "latent_density",
+    "network",
+    "warm_start",
 )
-SHARED = (*OF_TRAINING, "activation", "hidden_layer_sizes", "device", "random_state")
-OF_BOUND = "beta", "kl_warmup", "free_bits"
+OF_VAE = {n: c for n, c in VAETransformer._parameter_constraints.items() if n not in NOT_HERE}
 
 
 @inherit_entries(VAETransformer)
-class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
+class ConditionalVAE(TableEncoder):
     """Variational autoencoder of rows, given some of their columns (CVAE).
 
     Some columns are the condition of a row: a class, a batch, a site, an age. Encoder and decoder
@@ -157,6 +150,12 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
     has not seen. Rows differ from one condition to another as the training rows do, whatever the
     reason for that.
 
+    Training makes codes normal, but not alike under each condition. So they are whitened after it:
+    a normal distribution whose mean and covariance depend on the condition is fitted to the
+    posteriors of the training rows, and is the prior of the network's codes. Its mean, its
+    regressions of components on those before them, and the logarithms of the variances that these
+    leave are linear in the condition [5]_. Few rows of a category are shrunk to all others.
+
     References
     ----------
     .. [1] Sohn, Lee and Yan (2015). Learning structured output representation using deep
@@ -166,6 +165,8 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
     .. [3] Higgins et al. (2017). beta-VAE. https://openreview.net/forum?id=Sy2fzU9gl
     .. [4] Kingma et al. (2016). Improved variational inference with inverse autoregressive
        flow. https://arxiv.org/abs/1606.04934
+    .. [5] Pourahmadi (1999). Joint mean-covariance models with applications to longitudinal data.
+       Biometrika 86. https://doi.org/10.1093/biomet/86.3.677
 
     Examples
     --------
@@ -183,35 +184,23 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
     __module__ = "skae"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: BaseAutoencoder._parameter_constraints[name] for name in SHARED},
-        **{name: VAETransformer._parameter_constraints[name] for name in OF_BOUND},
+        **OF_VAE,
+        **TableEncoder._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "condition_features": ["array-like", callable, None],
-        "categorical_features": TableModel._parameter_constraints["categorical_features"],
     }
     _state_classes: ClassVar[dict[str, type]] = {
-        "_columns": TableColumns,
-        "_coordinates": FamdCoordinates,
+        **TableEncoder._state_classes,
+        "_rows": ResidualRows,
+        "_prior": ConditionalNormal,
     }
-    _state_shapes: ClassVar[dict[str, str]] = {
-        "_mean": "d",
-        "_center": "k",
-        "_unit": "k",
-        "_rotation": "kk",
-    }
-    _state_parts: ClassVar[tuple[str, ...]] = ("_scale", "_slopes", "_shift", "noise_variance_")
+    _state_shapes: ClassVar[dict[str, str]] = {"_rotation": "kk"}
+    _state_parts: ClassVar[tuple[str, ...]] = ("_rows", "_prior", "noise_variance_")
 
-    n_features_in_: int
-    _columns: TableColumns
-    _coordinates: FamdCoordinates  # of the condition
-    _of_condition: np.ndarray  # positions of its columns
-    _of_rows: np.ndarray  # positions of the others
+    _rows: ResidualRows  # standardized, of the columns that are no condition
     _conditions: np.ndarray  # (n_kept, n_condition_columns), of evenly spaced training rows
-    _mean: np.ndarray  # (n_columns,) of the rows
-    _slopes: np.ndarray  # (n_coordinates, n_columns) of their linear regression on the condition
-    _center: np.ndarray  # (n_components,) of the network's codes
-    _shift: np.ndarray  # (n_coordinates, n_components), slopes of their regression
-    _scale: float
+    _prior: ConditionalNormal  # of the network's codes
+    _rotation: np.ndarray  # (n_components, n_components), order and signs of whitened codes
 
     def __init__(
         self,
@@ -292,57 +281,43 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         with all_or_nothing(self), torch.inference_mode(False):
             device = resolve_device(self.device)
             check_callbacks(self.callbacks)
-            values = self._learn_columns(X)
-            rows, conditions = self._fit_linear_part(values)
-            rows.groups = check_groups(groups, values)
-            weights, split, order, noise = derive_seeds(self.random_state, 4)
-            self.n_samples_ = len(values)
-            job = self._make_job(
-                rows.with_extra(conditions), device, (weights, split, order, noise)
-            )
+            rows = self._learn_rows(X)
+            rows.groups = check_groups(groups, rows)
+            self.n_samples_ = len(rows)
+            job = self._make_job(rows, device, derive_seeds(self.random_state, 4))
             self.net_, self.validation_loss_curve_ = job.train()
             self.loss_curve_ = [epoch["train_loss"] for epoch in self.net_.history]
             self.n_iter_ = len(self.loss_curve_)
-            self._describe(job.rows)
+            self._describe(rows)
         return self
 
-    def _learn_columns(self, X: Any) -> np.ndarray:
-        """Learn the columns of X; return their values (n_samples, n_features)."""
+    def _learn_rows(self, X: Any) -> Dataset:
+        """Learn the columns of X; return standardized rows, with their conditions."""
         features = self.condition_features
         features = features(X) if callable(features) else features
-        table = open_table(X)
+        table = self._learn_table(X, handle_unknown="error")
         chosen = listed_columns("condition_features", features, table)
-        self._columns = TableColumns.learn(
-            table, categorical_features=self.categorical_features, handle_unknown="error"
-        )
-        validate_data(self, table.data, skip_check_array=True, reset=True)
-        every = np.arange(self.n_features_in_)
-        self._of_condition = np.array(sorted(chosen), dtype=int)
-        self._of_rows = np.setdiff1d(every, self._of_condition)
-        if len(self._of_rows) == 0:
+        columns = self._columns.columns
+        if len(chosen) == len(columns):
             raise ValueError(
-                f"condition_features={features!r} lists all n_features={len(every)} columns of X, "
-                "so that none is left to model; leave out those that shall be drawn."
+                f"condition_features={features!r} lists all n_features={len(columns)} columns of "
+                "X, so that none is left to model; leave out those that shall be drawn."
             )
-        for j in self._of_rows:
-            if self._columns.columns[j].is_category:
+        for j, column in enumerate(columns):
+            if j not in chosen and column.is_category:
                 raise ValueError(
                     f"{table.label(j)} holds text, booleans or categories; list it in "
                     "condition_features, encode it as numbers, or use TableAutoencoder."
                 )
         values = self._encode(table)
-        columns = [self._columns.columns[j] for j in self._of_condition]
-        self.condition_features_ = [column.name for column in columns]
-        cells = [
-            ColumnCells.of_column(column, values[:, j])
-            for column, j in zip(columns, self._of_condition, strict=True)
-        ]
-        self._coordinates = FamdCoordinates.of_columns(cells)
-        return values
+        self._rows, rows = ResidualRows.fit(values, columns, sorted(chosen))
+        self.condition_features_ = [columns[j].name for j in sorted(chosen)]
+        self._conditions = values[rows.evenly_spaced(DENSITY_ROWS)][:, self._rows.of_condition]
+        return rows
 
     def _encode(self, table: Table) -> np.ndarray:
         """Values of a table, which has no gaps."""
-        values = self._columns.encode(table)
+        values = super()._encode(table)
         gaps = np.isnan(values)
         if gaps.any():
             j = int(gaps.any(axis=0).argmax())
@@ -352,19 +327,6 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
                 "use TableAutoencoder."
             )
         return values
-
-    def _fit_linear_part(self, values: np.ndarray) -> tuple[Dataset, np.ndarray]:
-        """Regress the rows on the condition; return the residuals and the coordinates."""
-        rows, given = values[:, self._of_rows], values[:, self._of_condition]
-        conditions = self._coordinates.from_values(given)
-        self._mean = rows.mean(axis=0)
-        rows = rows - self._mean
-        self._slopes = slopes_on(conditions, rows)
-        rows -= conditions @ self._slopes
-        dataset = Dataset(rows, np.zeros(rows.shape[1]))
-        self._conditions = given[dataset.evenly_spaced(DENSITY_ROWS)]
-        self._scale = dataset.root_mean_square()
-        return dataset.with_scale(self._scale), conditions
 
     def _make_job(self, rows: Dataset, device: torch.device, seeds: Any) -> TrainingJob:
         """Build the network and the trainer; zero epochs if training cannot help.
@@ -386,7 +348,7 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
             positive=False,
         )
         trainer = Trainer(
-            {name: getattr(self, name) for name in OF_TRAINING},
+            self.get_params(deep=False),
             objective,
             True,
             device,
@@ -424,35 +386,34 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         )
 
     def _describe(self, rows: Dataset) -> None:
-        """Order the components, limit the network to its region, and set the observation variance.
+        """Fit the prior of the network's codes, order the components, and set the noise variance.
 
-        Centre and unit are those that make the divergence smallest, as in `VAETransformer`. The
-        centre depends on the condition: codes are residuals of a regression on it, too.
+        The prior is the normal distribution, given the condition, that makes the divergence
+        smallest. Whitened by it, codes are standard normal whatever the condition, as nearly as a
+        normal distribution can make them.
         """
         k = self.n_components_ = self.n_components
         conditions = self._conditions_of(rows)
-        means, log_vars = np.empty((2, len(rows), k))
+        self._prior = ConditionalNormal.standard(k, conditions.shape[1])
+        codes, variances, log_vars = np.empty((3, len(rows), k))
+        for part in self._parts(len(rows)):
+            codes[part], log_vars[part] = self._posterior(rows[part], conditions[part])
+        if self._was_trained():
+            self._limit_network(rows, codes, log_vars)
+            self._prior = ConditionalNormal.fit(codes, np.exp(log_vars), conditions)
         along = np.zeros((k, rows.shape[1]))
         for part in self._parts(len(rows)):
-            means[part], log_vars[part] = self._posterior(rows[part], conditions[part])
-            along += means[part].T @ rows[part]
-        variances, unit = np.exp(log_vars).mean(axis=0), np.ones(k)
-        self._center, self._shift = np.zeros(k), np.zeros((conditions.shape[1], k))
-        if self._was_trained():
-            self._limit_network(rows, means, log_vars)
-            self._center = means.mean(axis=0)
-            self._shift = slopes_on(conditions, means - self._center)
-        residuals = means - self._center - conditions @ self._shift
-        if self._was_trained():
-            unit = 1 / np.sqrt(np.square(residuals).mean(axis=0) + variances)
-        squares = np.square(residuals).mean(axis=0) + variances
-        logs = log_vars.mean(axis=0) + 2 * np.log(unit)
-        divergence = kl_of_moments(np.square(unit) * squares, logs)
+            given = conditions[part]
+            codes[part] = self._prior.whiten(codes[part], given)
+            variances[part] = self._prior.whitened_variances(np.exp(log_vars[part]), given)
+            log_vars[part] += 2 * self._prior.log_slopes(given)
+            along += codes[part].T @ rows[part]
+        squares = (np.square(codes) + variances).mean(axis=0)
+        divergence = kl_of_moments(squares, log_vars.mean(axis=0))
         order = np.argsort(-divergence, kind="stable")
         self.kl_per_component_ = divergence[order]
         self.n_active_components_ = int((self.kl_per_component_ > ACTIVE).sum())
         self._rotation = np.eye(k)[:, order] * signs_of_largest(along[order])
-        self._unit = unit[order]
         self._set_noise(rows)
 
     def _limit_network(self, rows: Dataset, means: np.ndarray, log_vars: np.ndarray) -> None:
@@ -487,23 +448,23 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
                 squares += sum(squares_of_draws(block, *posterior, draws, decode))
             best = squares.mean() / VARIANCE_DRAWS / len(index) * self.net_.validation_ratio_
             variance.fill_(max(best, SMALLEST_NOISE_VARIANCE))
-        self.noise_variance_ = float(variance) * self._scale**2
+        self.noise_variance_ = float(variance) * self._rows.scale**2
 
     # -- rows and codes ------------------------------------------------------------
 
     def _parts(self, n_rows: int) -> Iterator[slice]:
-        widest = max(self.n_features_in_, self.net_.widest_layer())
+        widest = max(self.n_features_in_, self.net_.widest_layer(), self._prior.widest)
         return gen_batches(n_rows, rows_per_batch(widest))
 
     def _read(self, X: Any) -> tuple[Table, np.ndarray, np.ndarray, np.ndarray]:
         """A table with the columns of `fit`, its values, standardized rows, and conditions."""
-        check_is_fitted(self)
-        table = open_table(X)
-        validate_data(self, table.data, skip_check_array=True, reset=False)
+        table = self._open(X)
         values = self._encode(table)
-        conditions = self._coordinates.from_values(values[:, self._of_condition])
-        rows = values[:, self._of_rows] - self._mean - conditions @ self._slopes
-        return table, values, rows / self._scale, conditions
+        return table, values, *self._rows.split(values)
+
+    def _given(self, condition: Any, n_rows: int) -> np.ndarray:
+        """Values (n_rows, n_condition_columns) of a condition that is asked for."""
+        return self._columns.encode_condition(self._rows.of_condition, condition, n_rows)
 
     def _posterior(self, rows: np.ndarray, conditions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and log-variances of the network's codes of standardized rows."""
@@ -517,79 +478,37 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
 
     def _to_codes(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         """Codes, whose prior is standard normal, of the network's codes."""
-        residuals = raw - self._center - conditions @ self._shift
-        return residuals @ (self._rotation * self._unit)
+        return self._prior.whiten(raw, conditions) @ self._rotation
 
-    def _to_raw(self, codes: np.ndarray, conditions: np.ndarray) -> np.ndarray:
-        residuals = (codes / self._unit) @ self._rotation.T
-        return residuals + self._center + conditions @ self._shift
-
-    def _decoded(self, raw: np.ndarray, conditions: np.ndarray) -> np.ndarray:
-        """Rows (n_rows, n_columns) in input units, of the network's codes under conditions."""
-        rows = np.empty((len(raw), len(self._of_rows)))
-        for part in self._parts(len(raw)):
-            rows[part] = self._decoder(conditions[part])(raw[part])
-        return rows * self._scale + self._mean + conditions @ self._slopes
-
-    def _rows_of(self, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Rows in input units, of codes and the values of their conditions."""
-        conditions = self._coordinates.from_values(given)
-        return self._decoded(self._to_raw(codes, conditions), conditions)
-
-    def _means(self, rows: np.ndarray, conditions: np.ndarray) -> np.ndarray:
-        """Posterior means of standardized rows, as the network's codes."""
-        raw = np.empty((len(rows), self.n_components_))
+    def _codes(self, rows: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        """Codes of standardized rows: means of the posterior distributions."""
+        codes = np.empty((len(rows), self.n_components_))
         for part in self._parts(len(rows)):
-            raw[part] = self._posterior(rows[part], conditions[part])[0]
-        return raw
+            raw, _ = self._posterior(rows[part], conditions[part])
+            codes[part] = self._to_codes(raw, conditions[part])
+        return codes
 
-    def _as_table(self, rows: np.ndarray, given: np.ndarray, like: Any = None) -> Any:
-        """Table as that of `fit`, of rows and the values of their conditions."""
-        values = np.empty((len(rows), self.n_features_in_))
-        values[:, self._of_rows], values[:, self._of_condition] = rows, given
-        return self._columns.decode(values, template=like)
+    def _decoded(self, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Values (n_rows, n_features), of codes and the values of their conditions."""
+        conditions = self._rows.coordinates.from_values(given)
+        rows = np.empty((len(codes), len(self._rows.of_rows)))
+        for part in self._parts(len(codes)):
+            raw = self._prior.color(codes[part] @ self._rotation.T, conditions[part])
+            rows[part] = self._decoder(conditions[part])(raw)
+        return self._rows.join(rows, given)
 
-    def to_numbers(self, X: Any) -> np.ndarray:
-        """Encode the cells of a table as numbers, which is what an ONNX model takes.
+    def _restored(self, X: Any) -> tuple[Table, np.ndarray, np.ndarray]:
+        """A table with the columns of `fit`, its values, and those that its codes restore."""
+        table, values, rows, conditions = self._read(X)
+        given = values[:, self._rows.of_condition]
+        return table, values, self._decoded(self._codes(rows, conditions), given)
 
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-
-        Returns
-        -------
-        numbers : ndarray of shape (n_samples, n_features), float64
-            Numbers as they are, categories as whole numbers in the order of their names, and 0 in
-            constant columns.
-        """
-        return self._read(X)[1]
-
-    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-        """`transform` of the result of `to_numbers`, as steps of an ONNX model."""
-        if method != "transform":
-            raise ValueError(
-                f"method={method!r} of a ConditionalVAE cannot be exported, only 'transform' can: "
-                "an ONNX model returns no table. Use the estimator itself."
-            )
+    def _steps_to_codes(self, dtype: torch.dtype) -> Iterable[nn.Module]:
         network = copy.deepcopy(self.net_.module_).cpu().requires_grad_(False)
-        to_code = torch.from_numpy(self._rotation * self._unit)
-        # The encoder's linear part sees the condition behind the rows.
-        network.encoding[:, len(self._of_rows) :] -= torch.from_numpy(self._shift.T)
-        encoder = encoder_of(network, dtype, self.n_components_)
-        return nn.Sequential(
-            Cast(torch.float64),
-            ToResiduals(
-                self._coordinates,
-                self._of_rows,
-                self._of_condition,
-                self._mean,
-                self._slopes,
-                self._scale,
-            ),
-            encoder,
-            Affine(to_code, -torch.from_numpy(self._center) @ to_code),
-            Cast(dtype),
-        ).eval()
+        yield ToResiduals(self._rows)
+        yield ToWhitened(encoder_of(network, dtype, self.n_components_), self._prior)
+        yield Affine(torch.from_numpy(self._rotation))
+        yield Cast(dtype)
 
     def transform(self, X: Any) -> np.ndarray:
         """Encode rows: means of the posterior distributions of their codes.
@@ -605,7 +524,7 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
             A frame if `set_output` asks for frames.
         """
         _, _, rows, conditions = self._read(X)
-        return self._to_codes(self._means(rows, conditions), conditions)
+        return self._codes(rows, conditions)
 
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations of the posterior distributions of rows.
@@ -617,14 +536,15 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         Returns
         -------
         mean, std : ndarray of shape (n_samples, n_components_), float64
-            In units of the codes.
+            In units of the codes. Whitened components are not quite independent of each other.
         """
         _, _, rows, conditions = self._read(X)
         mean, std = np.empty((2, len(rows), self.n_components_))
         for part in self._parts(len(rows)):
             raw, log_var = self._posterior(rows[part], conditions[part])
             mean[part] = self._to_codes(raw, conditions[part])
-            std[part] = np.exp(0.5 * log_var) @ np.abs(self._rotation) * self._unit
+            variances = self._prior.whitened_variances(np.exp(log_var), conditions[part])
+            std[part] = np.sqrt(variances) @ np.abs(self._rotation)
         return mean, std
 
     def inverse_transform(self, X: Any, condition: Any = None) -> Any:
@@ -651,8 +571,8 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         check_is_fitted(self)
         check_code_names(self, X)
         codes = check_codes(X, self.n_components_).astype(np.float64, copy=False)
-        given = self._read_condition(condition, len(codes))
-        return self._as_table(self._rows_of(codes, given), given, X)
+        given = self._given(condition, len(codes))
+        return self._columns.decode(self._decoded(codes, given), template=X)
 
     def reconstruct(self, X: Any) -> Any:
         """Encode rows, and decode them under their own condition.
@@ -665,9 +585,8 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         -------
         X_reconstructed : table of shape (n_samples, n_features)
         """
-        table, values, rows, conditions = self._read(X)
-        restored = self._decoded(self._means(rows, conditions), conditions)
-        return self._as_table(restored, values[:, self._of_condition], table.data)
+        table, _, restored = self._restored(X)
+        return self._columns.decode(restored, template=table.data)
 
     def translate(self, X: Any, condition: Any, *, keep_residual: bool = True) -> Any:
         """Return rows as they would be under another condition: decode their codes under it.
@@ -688,13 +607,13 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
             The columns of the condition hold the new one.
         """
         table, values, rows, conditions = self._read(X)
-        given = self._read_condition(condition, len(rows))
-        codes = self._to_codes(self._means(rows, conditions), conditions)
-        translated = self._rows_of(codes, given)
+        given = self._given(condition, len(rows))
+        codes = self._codes(rows, conditions)
+        translated = self._decoded(codes, given)
         if keep_residual:
-            restored = self._rows_of(codes, values[:, self._of_condition])
-            translated += values[:, self._of_rows] - restored
-        return self._as_table(translated, given, table.data)
+            own = values[:, self._rows.of_condition]
+            translated += values - self._decoded(codes, own)
+        return self._columns.decode(translated, template=table.data)
 
     # -- samples and likelihoods ---------------------------------------------------
 
@@ -729,12 +648,14 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         if condition is None:
             given = self._conditions[random.randint(len(self._conditions), size=n_samples)]
         else:
-            given = self._read_condition(condition, n_samples)
+            given = self._given(condition, n_samples)
         codes = random.normal(size=(n_samples, self.n_components_))
-        rows = self._rows_of(codes, given)
+        rows = self._decoded(codes, given)
         if observation_noise:
-            rows += math.sqrt(self.noise_variance_) * random.normal(size=rows.shape)
-        return self._as_table(rows, given)
+            shape = n_samples, len(self._rows.of_rows)
+            noise = math.sqrt(self.noise_variance_) * random.normal(size=shape)
+            rows[:, self._rows.of_rows] += noise
+        return self._columns.decode(rows)
 
     def score_samples(self, X: Any, *, n_draws: int = N_DRAWS, random_state: int = 0) -> np.ndarray:
         """Lower bound on the log-likelihood of each row, given its condition.
@@ -760,7 +681,7 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         bound = np.empty(len(rows))
         for part in self._parts(len(rows)):
             bound[part] = self._bound(rows[part], conditions[part], draws)
-        return bound + np.log(self._unit).sum() - rows.shape[1] * math.log(self._scale)
+        return bound - rows.shape[1] * math.log(self._rows.scale)
 
     def _bound(self, rows: np.ndarray, conditions: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Bound of standardized rows given their conditions, as density of standardized rows."""
@@ -776,7 +697,8 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         def to_prior(z: Tensor) -> Tensor:
             return torch.from_numpy(self._to_codes(z.numpy(), conditions))
 
-        return importance_weighted_bound(mean, log_var, draws, nll, to_prior)
+        slopes = self._prior.log_slopes(conditions).sum(axis=1)
+        return importance_weighted_bound(mean, log_var, draws, nll, to_prior) + slopes
 
     def reconstruction_error(self, X: Any) -> np.ndarray:
         """Squared differences between rows and their reconstructions, summed over their columns.
@@ -794,10 +716,9 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
 
     def _squares(self, X: Any) -> np.ndarray:
         """Squared errors, and squared distances to the mean, (2, n_samples), over columns."""
-        _, values, rows, conditions = self._read(X)
-        given = values[:, self._of_rows]
-        restored = self._decoded(self._means(rows, conditions), conditions)
-        return np.array([np.square(given - to).sum(axis=1) for to in (restored, self._mean)])
+        _, values, restored = self._restored(X)
+        own, restored = values[:, self._rows.of_rows], restored.take(self._rows.of_rows, axis=1)
+        return np.array([np.square(own - to).sum(axis=1) for to in (restored, self._rows.mean)])
 
     def score(self, X: Any, y: Any = None) -> float:
         """Fraction of the variance that is explained by codes and conditions together.
@@ -816,72 +737,9 @@ class ConditionalVAE(FramesOut, PicklingMixin, BaseEstimator):
         """
         return explained_share(*self._squares(X).sum(axis=1).tolist())
 
-    # -- conditions ----------------------------------------------------------------
-
-    def _read_condition(self, condition: Any, n_rows: int) -> np.ndarray:
-        """Values (n_rows, n_condition_columns) of a condition."""
-        given = self._condition_columns(condition)
-        values = np.empty((n_rows, len(self._of_condition)))
-        names = self.condition_features_
-        if missing := [name for name in names if name not in given]:
-            raise ValueError(
-                f"condition lacks {missing[0]!r}; it must have all columns of the condition: "
-                f"{', '.join(map(repr, names))}."
-            )
-        for i, (name, j) in enumerate(zip(names, self._of_condition, strict=True)):
-            wanted = given[name]
-            is_one = isinstance(wanted, str) or np.ndim(wanted) == 0
-            wanted = [wanted] * n_rows if is_one else list(wanted)
-            if len(wanted) != n_rows:
-                raise ValueError(
-                    f"condition has {len(wanted)} values of {name!r}, but there are {n_rows} rows; "
-                    "pass one value, or one for each row."
-                )
-            codes = {value: self._columns.encode_value(int(j), value) for value in set(wanted)}
-            values[:, i] = [codes[value] for value in wanted]
-        return values
-
-    def _condition_columns(self, condition: Any) -> Mapping[Any, Any]:
-        """Values of the columns of a condition, by name."""
-        names = self.condition_features_
-        if condition is None:
-            condition = {}
-        if not isinstance(condition, Mapping):
-            table = open_table(condition)
-            columns: Any = table.names
-            if columns is None:
-                width = len(table.columns)
-                if width not in (len(names), self.n_features_in_):
-                    raise ValueError(
-                        f"condition has {width} columns; pass the {len(names)} columns of the "
-                        f"condition, or all {self.n_features_in_} of X."
-                    )
-                columns = names if width == len(names) else range(width)
-            return dict(zip(columns, map(list, table.columns), strict=True))
-        if unknown := [name for name in condition if name not in names]:
-            raise ValueError(
-                f"condition names {unknown[0]!r}, which is no column of the condition; these are "
-                f"{', '.join(map(repr, names)) or 'none'}."
-            )
-        return condition
-
     # -- scikit-learn's contract ---------------------------------------------------
 
     def _check_fitted_state(self, state: dict[str, Any]) -> None:
         # The network maps the columns that are no condition.
-        super()._check_fitted_state({**state, "n_features_in_": np.size(state["_of_rows"])})
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64"]
-        tags.input_tags.categorical = True
-        tags.input_tags.string = True
-        return tags
-
-
-def slopes_on(conditions: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Slopes (n_coordinates, n_columns) of the linear regression of centred columns."""
-    if not conditions.any():
-        return np.zeros((conditions.shape[1], columns.shape[1]))
-    slopes: np.ndarray = lstsq(conditions, columns, lapack_driver="gelsy", cond=1e-10)[0]
-    return slopes
+        n_columns = len(state["_rows"].of_rows) if "_rows" in state else 0
+        super()._check_fitted_state({**state, "n_features_in_": n_columns})

@@ -126,7 +126,7 @@ class AutoencoderImputer(TransformerMixin, TableModel):
             a frame whose names are no strings, its names become those of `get_feature_names_out`.
         """
         table = self._open(X)
-        own = self._columns.encode(table)[:, self._modelled]
+        own = self._values(table)
         if self.sample_posterior:
             filled = self._with_draws(own, np.random.RandomState(self._seeds[4]))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,18 +15,17 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skae._data.estimator_rollback import all_or_nothing
-from skae._data.frames import FramesOut, check_code_names
+from skae._data.frames import check_code_names
 from skae._data.input_checks import check_codes
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.statistics import explained_share
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
-from skae._estimators.table_base import TableModel
+from skae._estimators.table_base import TableEncoder, TableModel
 from skae._latent.column_graph import ToCoordinates
 from skae._latent.column_model import ColumnModel
 from skae._latent.famd import FamdCoordinates
-from skae.networks.inference import Cast
 
 OF_CODES = "n_components", "hidden_layer_sizes", "target_weight", "stochastic_depth", "whiten"
 CODE_PARAMETERS = (
@@ -40,7 +39,7 @@ CODE_PARAMETERS = (
 
 
 @inherit_entries(TableModel)
-class TableAutoencoder(FramesOut, TableModel):
+class TableAutoencoder(TableEncoder, TableModel):
     """Autoencoder of tables as people have them: numbers, categories, dates and gaps.
 
     It takes a frame, and returns frames of the same columns, dtypes and library. `transform`
@@ -318,33 +317,9 @@ class TableAutoencoder(FramesOut, TableModel):
         coordinates = self._to_coordinates(self._values(X))
         return self.autoencoder_.transform(coordinates)
 
-    def to_numbers(self, X: Any) -> np.ndarray:
-        """Encode the cells of a table as numbers, which is what an ONNX model takes.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-
-        Returns
-        -------
-        numbers : ndarray of shape (n_samples, n_features), float64
-            Numbers as they are; categories and booleans as the "codes" of `columns_`; dates,
-            durations and times as ``(date - origin) / step``; 0 in constant columns; NaN in gaps
-            and where a category is unknown.
-        """
-        table = self._open(X)
-        return self._columns.encode(table)
-
-    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-        """`transform` of the result of `to_numbers`, as steps of an ONNX model."""
-        if method != "transform":
-            raise ValueError(
-                f"method={method!r} of a TableAutoencoder cannot be exported, only 'transform' "
-                "can: an ONNX model returns no frame. Use the estimator itself."
-            )
+    def _steps_to_codes(self, dtype: torch.dtype) -> Iterable[nn.Module]:
         columns = ToCoordinates(self._column_model, self._coordinates, self._modelled, dtype)
-        codes = self.autoencoder_._as_module(method, dtype)
-        return nn.Sequential(Cast(torch.float64), columns, *codes)
+        return columns, *self.autoencoder_._as_module("transform", dtype)
 
     def inverse_transform(self, X: Any) -> Any:
         """Decode codes.
@@ -433,7 +408,6 @@ class TableAutoencoder(FramesOut, TableModel):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64"]
         weight = self.target_weight
         tags.target_tags.required = isinstance(weight, Real) and weight > 0
         tags.target_tags.multi_output = tags.target_tags.required

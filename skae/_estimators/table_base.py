@@ -1,8 +1,8 @@
-"""The base of estimators of mixed tables: columns, their joint distribution, and what it gives."""
+"""The bases of estimators of tables: columns in and out, and their joint distribution."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -12,9 +12,11 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from skae._data.dataset import Dataset
 from skae._data.estimator_rollback import all_or_nothing
+from skae._data.frames import FramesOut
 from skae._data.parameter_checks import Interval, check_integer, integers_in
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.table_columns import UNMODELLED, Column, TableColumns
@@ -25,6 +27,7 @@ from skae._latent.column_cells import ColumnCells
 from skae._latent.column_model import ColumnModel, ColumnTraining
 from skae._training.pickling import PicklingMixin
 from skae._training.validation_split import hold_out
+from skae.networks.inference import Cast
 
 CANDIDATES = 8  # rows drawn for each row of a sample with several conditions on ranges
 FEWEST_ROWS = 10  # below, columns are taken as independent
@@ -41,7 +44,85 @@ OF_TRAINING = (  # parameters that take the same values as those of `BaseAutoenc
 )
 
 
-class TableModel(PicklingMixin, BaseEstimator):
+class TableEstimator(PicklingMixin, BaseEstimator):
+    """Takes tables whose columns may be numbers or categories."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "categorical_features": ["array-like", StrOptions({"auto"}), None],
+    }
+    _state_classes: ClassVar[dict[str, type]] = {"_columns": TableColumns}
+
+    categorical_features: Any
+    n_features_in_: int
+    _columns: TableColumns
+
+    def _learn_table(self, X: Any, **options: Any) -> Table:
+        """Learn the columns of a table, with options of `TableColumns.learn`."""
+        table = open_table(X)
+        self._columns = TableColumns.learn(
+            table, categorical_features=self.categorical_features, **options
+        )
+        validate_data(self, table.data, skip_check_array=True, reset=True)
+        return table
+
+    def _open(self, X: Any) -> Table:
+        """A table with the columns of `fit`."""
+        check_is_fitted(self)
+        table = open_table(X)
+        validate_data(self, table.data, skip_check_array=True, reset=False)
+        return table
+
+    def _encode(self, table: Table) -> np.ndarray:
+        """Values (n_samples, n_features) of the cells of a table, NaN in gaps."""
+        return self._columns.encode(table)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+
+class TableEncoder(FramesOut, TableEstimator):
+    """Encodes the rows of tables, here and in ONNX models."""
+
+    def to_numbers(self, X: Any) -> np.ndarray:
+        """Encode the cells of a table as numbers, which is what an ONNX model takes.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_samples, n_features), float64
+            Numbers as they are; categories and booleans as whole numbers in the order of their
+            categories, of which infrequent ones share one; dates, durations and times as
+            ``(date - origin) / step``; 0 in constant columns; NaN in gaps and where a category is
+            unknown, if these are accepted.
+        """
+        return self._encode(self._open(X))
+
+    def _as_module(self, method: str, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+        """`transform` of the result of `to_numbers`, as steps of an ONNX model."""
+        if method != "transform":
+            raise ValueError(
+                f"method={method!r} of a {type(self).__name__} cannot be exported, only "
+                "'transform' can: an ONNX model returns no table. Use the estimator itself."
+            )
+        return nn.Sequential(Cast(torch.float64), *self._steps_to_codes(dtype)).eval()
+
+    def _steps_to_codes(self, dtype: torch.dtype) -> Iterable[nn.Module]:
+        """Steps from values (n_rows, n_features) to codes, of type `dtype`."""
+        raise NotImplementedError
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64"]
+        return tags
+
+
+class TableModel(TableEstimator):
     """Joint distribution of the columns of a table with categories and gaps.
 
     Parameters
@@ -103,7 +184,7 @@ class TableModel(PicklingMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "categorical_features": ["array-like", StrOptions({"auto"}), None],
+        **TableEstimator._parameter_constraints,
         "handle_unknown": [StrOptions({"ignore", "error", "infrequent_if_exist"})],
         "min_frequency": [
             Interval(Integral, 1, None, closed="left"),
@@ -116,13 +197,12 @@ class TableModel(PicklingMixin, BaseEstimator):
         **{name: BaseAutoencoder._parameter_constraints[name] for name in OF_TRAINING},
     }
     _state_classes: ClassVar[dict[str, type]] = {
-        "_columns": TableColumns,
+        **TableEstimator._state_classes,
         "_column_model": ColumnModel,
     }
     _state_curves: ClassVar[tuple[str, ...]] = ()
 
     # Parameters.
-    categorical_features: Any
     handle_unknown: str
     min_frequency: int | float | None
     max_categories: int | None
@@ -137,9 +217,7 @@ class TableModel(PicklingMixin, BaseEstimator):
     random_state: Any
     verbose: int
     # Set by `fit`.
-    n_features_in_: int
     n_samples_: int
-    _columns: TableColumns
     _modelled: np.ndarray  # indices of the columns that vary
     _column_model: ColumnModel
     _seeds: list[int]  # of weights, order of rows, masks, split, codes or draws, orders
@@ -191,20 +269,17 @@ class TableModel(PicklingMixin, BaseEstimator):
         With them come the cells of the columns that vary, numbers of many values last. If
         `declared`, categories that a dtype declares are learnt even if X has none of them.
         """
-        table = open_table(X)
-        self._columns = TableColumns.learn(
-            table,
-            categorical_features=self.categorical_features,
+        table = self._learn_table(
+            X,
             handle_unknown=self.handle_unknown,
             min_frequency=self.min_frequency,
             max_categories=self.max_categories,
             declared=declared,
         )
-        validate_data(self, table.data, skip_check_array=True, reset=True)
         kinds = [column.kind for column in self._columns.columns]
         varying = [j for j, kind in enumerate(kinds) if kind not in UNMODELLED]
         varying = varying or [0]  # if none varies, the first is one category
-        values = self._columns.encode(table)
+        values = self._encode(table)
         cells = [ColumnCells.of_column(self._columns.columns[j], values[:, j]) for j in varying]
         order = sorted(range(len(cells)), key=lambda i: cells[i].kind == "number")
         self._modelled = np.array(varying)[order]
@@ -250,17 +325,9 @@ class TableModel(PicklingMixin, BaseEstimator):
 
     # -- tables in and out ---------------------------------------------------------
 
-    def _open(self, X: Any) -> Table:
-        """A table with the columns of `fit`."""
-        check_is_fitted(self)
-        table = open_table(X)
-        validate_data(self, table.data, skip_check_array=True, reset=False)
-        return table
-
     def _values(self, X: Any) -> np.ndarray:
         """Values (n_samples, n_modelled) of a table with the columns of `fit`."""
-        table = self._open(X)
-        return self._columns.encode(table)[:, self._modelled]
+        return self._encode(self._open(X))[:, self._modelled]
 
     def _decode(self, values: np.ndarray, like: Any = None) -> Any:
         """Table like that of `fit`, of values (n_rows, n_modelled) of the columns that vary.
@@ -331,7 +398,7 @@ class TableModel(PicklingMixin, BaseEstimator):
            https://doi.org/10.1002/9780470316696
         """
         table = self._open(X)
-        values = self._columns.encode(table)[:, self._modelled]
+        values = self._values(table)
         if n_imputations is None:
             return self._fill(table, self._with_means(values))
         check_integer(n_imputations, "n_imputations", at_least=1)
@@ -520,6 +587,4 @@ class TableModel(PicklingMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.string = True
         return tags

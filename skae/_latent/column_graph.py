@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skae._latent.column_model import QUANTILES, ColumnModel
 from skae._latent.famd import FamdCoordinates
+from skae._latent.given_condition import ConditionalNormal, ResidualRows
 from skae.networks.columns import LARGEST_CONTRAST, LOG_SCALES, RAMPS
 
 
@@ -142,34 +143,59 @@ class ToCoordinates(nn.Module):
 class ToResiduals(nn.Module):
     """Step of a module for ONNX: residuals of a regression on a condition, and the condition.
 
-    Values (n_rows, n_features) become standardized residuals of the columns `of_rows`, and
-    coordinates of the columns `of_condition`. torch does not run it.
+    It is `ResidualRows.split`, with both parts side by side. torch does not run it.
     """
 
-    def __init__(
-        self,
-        coordinates: FamdCoordinates,
-        of_rows: np.ndarray,
-        of_condition: np.ndarray,
-        mean: np.ndarray,
-        slopes: np.ndarray,
-        scale: float,
-    ):
+    def __init__(self, rows: ResidualRows):
         super().__init__()
-        self.coordinates, self.of_rows, self.of_condition = coordinates, of_rows, of_condition
-        self.mean, self.slopes, self.scale = mean, slopes, scale
+        self.rows = rows
 
     def write(self, graph: Any, x: str) -> str:
         """Add the nodes to a graph, and return the name of the output."""
-        rows = graph.add("Sub", _columns(graph, x, self.of_rows), _double(self.mean))
-        parts = []
-        if len(self.of_condition):
-            given = _columns(graph, x, self.of_condition)
-            parts.append(_scaled(graph, _known(graph, given, self.coordinates), self.coordinates))
-            fitted = graph.add("MatMul", parts[0], _double(self.slopes))
+        own, parts = self.rows, []
+        rows = graph.add("Sub", _columns(graph, x, own.of_rows), _double(own.mean))
+        if len(own.of_condition):
+            given = _columns(graph, x, own.of_condition)
+            parts.append(_scaled(graph, _known(graph, given, own.coordinates), own.coordinates))
+            fitted = graph.add("MatMul", parts[0], _double(own.slopes))
             rows = graph.add("Sub", rows, fitted)
-        rows = graph.add("Div", rows, _double(np.full(len(self.mean), self.scale)))
+        rows = graph.add("Div", rows, _double(np.full(len(own.mean), own.scale)))
         return graph.add("Concat", rows, *parts, axis=1)
+
+
+class ToWhitened(nn.Module):
+    """Step of a module for ONNX: codes that are standard normal, of what `ToResiduals` returns.
+
+    It is an encoder, and then `ConditionalNormal.whiten`. torch does not run it.
+    """
+
+    def __init__(self, encoder: nn.Module, prior: ConditionalNormal):
+        super().__init__()
+        self.encoder, self.prior = encoder, prior
+
+    def write(self, graph: Any, x: str) -> str:
+        """Add the nodes to a graph, and return the name of the output."""
+        prior, codes = self.prior, graph.write(x, self.encoder)
+        m, k = prior.shift.shape
+        codes = graph.add("Sub", codes, _double(prior.center))
+        regression, logs = prior.coefficients[:, 0], _double(-0.5 * prior.log_variances[0])
+        if m:
+            given = graph.add("Gather", x, torch.arange(-m, 0), axis=1)
+            codes = graph.add("Sub", codes, graph.add("MatMul", given, _double(prior.shift)))
+            inside = _clip(graph, graph.add("Div", given, _double(prior.reach)), -1.0, 1.0)
+            pairs = (
+                graph.add("Unsqueeze", *pair)
+                for pair in ((codes, torch.tensor([2])), (inside, torch.tensor([1])))
+            )
+            products = graph.add("Flatten", graph.add("Mul", *pairs), axis=1)
+            products = graph.add("Concat", codes, products, axis=1)
+            regression = np.vstack([regression, prior.coefficients[:, 1:].reshape(k * m, k)])
+            by_condition = graph.add("MatMul", inside, _double(-0.5 * prior.log_variances[1:]))
+            logs = graph.add("Add", by_condition, logs)
+        else:
+            products = codes
+        codes = graph.add("Sub", codes, graph.add("MatMul", products, _double(regression)))
+        return graph.add("Mul", codes, graph.add("Exp", logs))
 
 
 def _known(graph: Any, x: str, coordinates: FamdCoordinates) -> str:
