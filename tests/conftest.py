@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib import import_module
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -260,3 +263,12 @@ def two_threads():
     torch.set_num_threads(2)
     yield 2
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def from_docs():
+    """Import a script of docs/ by its name."""
+    docs = str(Path(__file__).parents[1] / "docs")
+    sys.path.insert(0, docs)
+    yield import_module
+    sys.path.remove(docs)

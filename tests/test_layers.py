@@ -76,9 +76,10 @@ LAYERS = [
     "dask",
     "_model_selection.candidate_fits _model_selection.html_report "
     "_model_selection.selection_rules _model_selection.significance "
-    "_model_selection.table_file _model_selection.table_preprocessor",
-    "_model_selection.baselines _model_selection.column_types",
-    "_model_selection.verdict",
+    "_model_selection.table_errors _model_selection.table_preprocessor "
+    "_model_selection.written_values",
+    "_model_selection.baselines _model_selection.column_types _model_selection.table_file",
+    "_model_selection.downstream_target _model_selection.verdict",
     "_model_selection.comparison_result _model_selection.latent_dimension_search",
     "_model_selection.compare",
     "_model_selection",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -49,8 +52,10 @@ def test_verdict_and_summary_are_printed_and_a_report_written(wine_file, tmp_pat
     assert "explained variance" in shown.out
     assert "accuracy" in shown.out
     html = report.read_text(encoding="utf-8")
-    for line in shown.out.split("\n\n")[0].splitlines():
-        assert line.replace("'", "&#x27;") in html
+    text = unescape(re.sub("<[^>]*>", "", html))
+    assert shown.out.split("\n\n")[0] in text
+    about = "60 rows, 13 columns, 2 folds · target: target · task: classification, 3 classes"
+    assert about in text
     assert "python -m skae compare" in html
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "wine.csv"]
 
@@ -95,7 +100,7 @@ def test_parquet_files_are_read(wine_frame, tmp_path, capsys):
 def test_numbers_are_regressed_on(tmp_path, capsys):
     path = tmp_path / "diabetes.csv"
     load_diabetes(as_frame=True).frame.head(100).to_csv(path, index=False)
-    assert run(path, "--target", "target", "--estimators", "VAETransformer") == 0
+    assert run(path, "--target", "target", "--kind", "vae") == 0
     shown = capsys.readouterr().out
     assert "R²" in shown
     assert "VAETransformer" in shown
@@ -108,6 +113,50 @@ def test_as_a_user_calls_it(wine_file):
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "PCA" in found.stdout.splitlines()[0]
     assert found.stderr == ""
+
+
+def test_a_budget_leaves_out_what_comes_late(wine_file, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    arguments = [wine_file, "--target", "target", "--no-baselines", "--budget", "1e-9"]
+    arguments += ["--n-components", "2", "4"]
+    assert run(*arguments, "--output", tmp_path / "report.html") == 0
+    late = "not fitted, as the budget was spent: AutoencoderTransformer with 4 components, "
+    late += "VAETransformer with 2 and 4 components"
+    assert late in capsys.readouterr().out
+    assert late in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "long"])
+def test_a_budget_is_a_positive_number(budget, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "wine.csv", "--budget", budget])
+    assert stop.value.code == 2
+    assert f"--budget: invalid positive number value: {budget!r}" in capsys.readouterr().err
+
+
+def test_json_holds_what_the_report_says(wine_file, capsys):
+    arguments = [wine_file, "--target", "target", "--kind", "autoencoder", "autoencoder", "--json"]
+    assert run(*arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["command"].startswith("python -m skae compare --n-components 2")
+    assert found["verdict"].startswith("PCA suffices") is found["pca_suffices"]
+    settings = found["settings"]
+    assert settings["target"] == "target"
+    assert settings["task"] == "classification, 3 classes (accuracy)"
+    assert settings["versions"].startswith(f"skae {skae.__version__}, Python 3")
+    assert found["preparation"][0][0] == "numbers, standardised"
+    assert {row["estimator"] for row in found["summary"]} >= {"PCA", "raw columns", "LDA"}
+    raw = next(row for row in found["results"] if row["estimator"] == "raw columns")
+    assert raw["explained_variance"] is None
+    assert len(found["differences"]) > 4
+
+
+def test_an_interrupt_has_a_status_of_its_own(wine_file, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skae.__main__.compare", interrupt)
+    assert run(wine_file) == 130
 
 
 def test_the_version_is_given(capsys):
@@ -131,10 +180,14 @@ def test_help_is_given(arguments, capsys):
 WRONG = {
     "absent file": (["absent.csv"], "absent.csv does not exist"),
     "directory": (["."], "is a directory"),
-    "not a table": (["binary.csv"], "cannot be read: it is not text in UTF-8"),
+    "not a table": (["binary.csv"], "it is not text in UTF-8: pass --encoding cp1252 (western"),
+    "wide text": (["utf16.csv"], "it is not text in UTF-8: pass --encoding utf-16"),
+    "no encoding": (["wine.csv", "--encoding", "utf-9"], "--encoding utf-9: there is no such"),
+    "spreadsheet": (["wine.xlsx"], "wine.xlsx is neither CSV nor Parquet: save the table as CSV"),
     "empty": (["empty.csv"], "empty.csv cannot be read: No columns"),
     "not Parquet": (["binary.parquet"], "binary.parquet cannot be read"),
-    "separator": (["semicolons.csv"], "pass --separator ';'"),
+    "separator": (["semicolons.csv", "--sep", ","], "pass --sep ';'"),
+    "two marks": (["wine.csv", "--sep", ", "], "--sep ', ' must be one character"),
     "target": (["wine.csv", "--target", "Target"], "no column 'Target': did you mean target?"),
     "far target": (
         ["wine.csv", "--target", "zzz"],
@@ -144,12 +197,35 @@ WRONG = {
     "both": (["wine.csv", "--drop", "target", "--target", "target"], "both the target and"),
     "no column": (
         ["constant.csv"],
-        "the table has no column that can be compressed. Dropped: a (constant); b (no values).",
+        "no column is left to compress: two are needed that hold numbers, dates, or texts that "
+        "repeat. Dropped: a (constant); b (no values).",
     ),
-    "no target value": (["gaps.csv", "--target", "empty"], "'empty' has no value"),
-    "few rows": (["wine.csv", "--cv", "61"], "cv=61 must lie between 2 and the number of rows, 60"),
-    "sizes": (["wine.csv", "--n-components", "99"], "n_components=[99] must hold"),
-    "identifiers": (["names.csv", "--target", "y"], "y has 4 classes, none with the 2 rows"),
+    "one column": (["gaps.csv", "--drop", "a"], "no column but 'b' is left to compress"),
+    "no target value": (["gaps.csv", "--target", "empty"], "'empty' has no value: name another"),
+    "one class": (
+        ["wine.csv", "--target", "{same}"],
+        "the target '{same}' has one value only, 'x', so there is nothing to predict; leave "
+        "--target out, or name another column.",
+    ),
+    "few rows": (
+        ["wine.csv", "--cv", "61"],
+        "--cv 61 must lie between 2 and the number of rows, 60.",
+    ),
+    "sizes": (
+        ["wine.csv", "--n-components", "98", "99"],
+        "--n-components 98 99 must hold integers from 1 to 17: there",
+    ),
+    "identifiers": (
+        ["names.csv", "--target", "y"],
+        "the target 'y' has 4 classes, none with the 2 rows that --cv 2 needs; pass fewer folds, "
+        "or --task regression",
+    ),
+    "single row of a class": (
+        ["wine.csv", "--target", "odd"],
+        "the target 'odd' has one class only, 'b', in the training part of a fold: its classes "
+        "have 'b' 59, 'a' 1 rows. Leave out or merge",
+    ),
+    "huge": (["huge.csv"], "column 'b' holds 1e+200, whose square is infinite: divide"),
     "text regressed": (["wine.csv", "--target", "target", "--task", "regression"], "no numbers"),
     "task alone": (["wine.csv", "--task", "regression"], "needs --target"),
     "no parent": (["wine.csv", "--output", "no/report.html"], "directory no does not exist"),
@@ -158,8 +234,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_errors_are_printed_in_one_line(case, wine_file, tmp_path, monkeypatch, capsys):
+def test_errors_are_printed_in_one_line(case, wine_frame, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    odd = np.where(np.arange(60) == 7, "a", "b")
+    wine_frame.assign(**{"odd": odd, "{same}": "x"}).to_csv("wine.csv", index=False)
+    (tmp_path / "wine.xlsx").touch()
+    (tmp_path / "utf16.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+    (tmp_path / "huge.csv").write_text("a,b\n1,1e200\n2,2\n3,3\n4,4\n")
     (tmp_path / "empty.csv").touch()
     for name in ("binary.csv", "binary.parquet"):
         (tmp_path / name).write_bytes(bytes(range(128, 256)))
@@ -297,10 +378,22 @@ def test_rows_without_target_are_dropped_and_counted():
 def test_separators_and_decimal_commas(tmp_path):
     path = tmp_path / "comma.csv"
     path.write_text("a;b\n1,5;2\n3;4,5\n")
-    frame = read_frame(path, separator=";", decimal=",")
-    assert frame["a"].tolist() == [1.5, 3.0]
-    with pytest.raises(TableError, match="pass --separator"):
-        read_frame(path)
+    for sep, decimal in ((";", ","), (None, None), (None, ","), (";", None)):
+        assert read_frame(path, sep, decimal)["a"].tolist() == [1.5, 3.0]
+    assert read_frame(path, decimal=".")["a"].tolist() == ["1,5", "3"]
+    with pytest.raises(TableError, match="pass --sep ';'"):
+        read_frame(path, ",")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_the_separator_is_found(mark, encoding, tmp_path):
+    text = f'"a,b;|\tä"{mark}x\n1{mark}2\n'
+    (tmp_path / "table.csv").write_text(text, encoding=encoding)
+    frame = read_frame(tmp_path / "table.csv", encoding=encoding)
+    assert frame.to_dict("list") == {"a,b;|\tä": [1], "x": [2]}
+    (tmp_path / "one.csv").write_text("x\n1\n2\n", encoding=encoding)
+    assert read_frame(tmp_path / "one.csv", encoding=encoding)["x"].tolist() == [1, 2]
 
 
 def test_names_of_columns_are_text_in_the_report(tmp_path, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -13,16 +12,6 @@ import pytest
 import skae
 
 DOCS = Path(__file__).parents[1] / "docs"
-
-
-@pytest.fixture(scope="module")
-def from_docs():
-    """Import a script of docs/ by its name."""
-    sys.path.insert(0, str(DOCS))
-    yield import_module
-    sys.path.remove(str(DOCS))
-
-
 PUBLIC_MODULES = [m.name for m in iter_modules(skae.__path__) if not m.name.startswith("_")]
 
 

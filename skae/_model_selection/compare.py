@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Integral
+from dataclasses import dataclass, replace
+from datetime import datetime
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeCV
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegressionCV
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import _safe_indexing, check_array, check_consistent_length, check_random_state
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils import _safe_indexing, check_array, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
@@ -34,51 +36,27 @@ from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.table import TableAutoencoder
 from skae._estimators.vae import VAETransformer
 from skae._model_selection.baselines import (
-    CLASSES,
-    QUANTITIES,
     Baseline,
     baselines_of,
     supervised_reducers,
     with_target,
 )
-from skae._model_selection.candidate_fits import folds_of, groups_for, last_step, uses_target
-from skae._model_selection.column_types import table_of
+from skae._model_selection.candidate_fits import groups_for, uses_target
+from skae._model_selection.column_types import Table, table_of
 from skae._model_selection.comparison_result import Comparison
+from skae._model_selection.downstream_target import Target, check_target, make_folds, rare_classes
+from skae._model_selection.html_report import versions
+from skae._model_selection.table_errors import ParameterError, TableError
 from skae._model_selection.table_preprocessor import TablePreprocessor
-from skae._training.targets import is_quantity
 
 DEFAULT_SIZES = (2, 4, 8)
 TRUSTWORTHINESS_ROWS = 1000  # its time and memory are quadratic in the number of rows
 N_NEIGHBORS = 5
+MIN_ROWS = 4
+MIN_GAPS = 0.01  # share of the cells
+CLOSED_FORM = PCA, LinearDiscriminantAnalysis, PLSRegression  # fitted whatever the budget
+MAX_SHOWN = 300  # characters of a parameter in the call that the report shows
 REMEDY_WITHOUT_SCALE = "set preprocessor='scale' and pass X as a frame"
-PENALTIES = tuple(np.logspace(-3, 3, 13))
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Values to predict from codes, of shape (n_samples,) or (n_samples, n_outputs), and how."""
-
-    values: np.ndarray | None = None
-    downstream: Any = None  # unfitted
-    score_label: str = ""
-    kind: str | None = None  # CLASSES, QUANTITIES or neither
-
-    def for_fit_of(self, estimator: Any, index: np.ndarray) -> Any:
-        """Target of some rows for the fit of a reducer; None without a target.
-
-        An estimator of skae chooses between classes and quantities by the values, and -1 marks
-        rows without a class. So it is given text, or numbers that are not whole.
-        """
-        if self.values is None:
-            return None
-        values = _safe_indexing(self.values, index)
-        if self.kind is None or not hasattr(last_step(estimator), "target_weight"):
-            return values
-        if self.kind == QUANTITIES:
-            are_whole = (self.values % 1 == 0).all(axis=0)
-            return values + np.where(are_whole, 0.5, 0.0)
-        codes = np.unique(self.values, return_inverse=True)[1][index]
-        return np.char.add("class ", codes.astype(str))
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,7 @@ class _Data:
     """What all estimators of a comparison share."""
 
     X: Any
-    target: _Target
+    target: Target
     folds: list[tuple[np.ndarray, np.ndarray]]
     preprocessor: Any
     seed: int
@@ -148,6 +126,9 @@ class _Candidate:
     estimator: Any
 
 
+_Task = _Candidate | Baseline
+
+
 def compare(
     X: Any,
     y: Any = None,
@@ -159,6 +140,7 @@ def compare(
     preprocessor: Any = "scale",
     groups: Any = None,
     baselines: bool = True,
+    budget: float | None = None,
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
@@ -184,7 +166,8 @@ def compare(
     estimators : sequence of estimators or dict of str to estimator, default=None
         Estimators with `transform`, `inverse_transform` and a parameter `n_components`, or
         Pipelines whose last step has it. The others are compared with the first PCA; one is
-        added if there is none. None is PCA, `AutoencoderTransformer` and `VAETransformer`.
+        added if there is none. None is PCA, `AutoencoderTransformer` and `VAETransformer`, and
+        `TableAutoencoder` if X is a frame in which 1 % of the cells or more are missing.
         Every `random_state` that is None is set. `TableAutoencoder` is given the columns of a
         prepared frame before they are scaled, with their missing values.
     cv : int, splitter or iterable, default=5
@@ -207,6 +190,10 @@ def compare(
         the first estimator with a parameter `target_weight`, with 1 as its value; and
         scikit-learn's supervised reducer, `LinearDiscriminantAnalysis` ("LDA") for classes or
         `PLSRegression` ("PLS") for numbers.
+    budget : float, default=None
+        Seconds after which no fit begins. A fit that has begun is finished. PCA, LDA, PLS,
+        baselines and one other estimator are always fitted; the rest in the order of their sizes.
+        `left_out` of the result has those without all their folds.
     n_jobs : int, default=None
         Number of processes; -1 is one per core.
     random_state : int, RandomState instance or None, default=0
@@ -218,13 +205,14 @@ def compare(
     -------
     comparison : Comparison
         `verdict`, `pca_suffices`, frames `results`, `summary` and `differences`,
-        `preparation`, `plot` and `to_html`.
+        `preparation`, `plot`, `to_html` and `to_dict`.
 
     Raises
     ------
     ValueError
-        If `n_components`, `cv` or y are invalid, if X holds values that the preprocessor does
-        not take, or if no column of a frame can be compressed.
+        If `n_components`, `cv`, `budget` or y are invalid, if X holds values that the
+        preprocessor does not take, or if no column of a frame is left to compress: then with the
+        columns that were dropped, and why.
     TypeError
         If an estimator lacks `transform` or `inverse_transform`.
     ImportError
@@ -232,13 +220,12 @@ def compare(
 
     Notes
     -----
-    Frames of numbers without gaps are scaled as arrays are. Other frames are prepared as on the
-    command line: a column becomes a number or a category, or is dropped; `preparation` of the
-    result says which. Behind the preparation, numbers are standard scores, with medians in gaps,
-    and categories are indicators over the root of their frequency, so that PCA is the factor
-    analysis of mixed data (FAMD) [1]_. Explained variance is that of observed cells: the
-    restored values of gaps count nothing. Of `TableAutoencoder` the restored numbers and the
-    restored shares of categories are measured on the same scale.
+    Frames are prepared as on the command line: a column becomes a number or a category, or is
+    dropped; `preparation` of the result says which. Behind the preparation, numbers are standard
+    scores, with medians in gaps, and categories are indicators over the root of their frequency,
+    so that PCA is the factor analysis of mixed data (FAMD) [1]_. Explained variance is that of
+    observed cells: the restored values of gaps count nothing. Of `TableAutoencoder` the restored
+    numbers and the restored shares of categories are measured on the same scale.
 
     References
     ----------
@@ -260,19 +247,24 @@ def compare(
     ['raw columns', 'always the most frequent']
     """
     import_optional("pandas", extra="compare")
+    given = dict(locals())
+    _check_budget(budget)
     table = table_of(X, y, groups) if _scales(preprocessor) else None
+    name = _name_of(y, table)
     if table is not None:
         _check_splits(cv, table.X, X)
         X, y, groups, preprocessor = table.X, table.y, table.groups, table.preprocessor()
     X = _check_table(X, preprocessor)
     seed = _to_int_seed(random_state)
-    target = _check_target(y, X, downstream)
+    target = replace(check_target(y, X, downstream), name=name)
     labels = check_groups(groups, X)
-    folds = _make_folds(X, target, cv, seed, labels)
+    folds = make_folds(X, target, cv, seed, labels)
     data = _Data(X, target, folds, _make_preprocessor(preprocessor), seed, labels)
     n_rows, n_columns = data.shape()
     sizes = _check_sizes(n_components, n_rows, n_columns)
-    named, reference = _check_estimators(estimators)
+    named, reference = _check_estimators(
+        default_estimators(table) if estimators is None else estimators
+    )
     supervised: list[_Candidate] = []
     others: list[Baseline] = []
     if target.values is not None and baselines:
@@ -280,25 +272,40 @@ def compare(
         others = baselines_of(target.kind, n_columns)
     candidates = _candidates(named, sizes, seed) + supervised
     others = [each for each in others if each.name not in named]
+    tasks: list[_Task] = [*candidates, *others]
+    results = _fit_all(tasks, data, budget, n_jobs, verbose)
+    left_out = _left_out(tasks, results)
     return Comparison(
-        _fit_all([*candidates, *others], data, n_jobs, verbose),
+        [row for rows in results if None not in rows for row in rows],
         reference=reference,
         score_label=target.score_label,
         test_ratio=float(np.mean([len(test) / len(train) for train, test in folds])),
-        settings=_settings(data, sizes),
+        settings=_settings(data, sizes, budget)
+        | {"call": _call_of(given | {"random_state": seed})},
         supervised=list(dict.fromkeys(c.name for c in candidates if uses_target(c.estimator))),
         baselines=[each.name for each in others],
-        preparation=[] if table is None else table.notes,
+        preparation=[*([] if table is None else table.notes), *rare_classes(target, folds)],
+        left_out=left_out,
     )
 
 
 compare.__module__ = "skae"
 
 
-def _settings(data: _Data, sizes: list[int]) -> dict[str, Any]:
+def default_estimators(table: Table | None) -> list[Any]:
+    """Estimators to compare with PCA, with the slow one of tables where gaps make it better."""
+    estimators = [AutoencoderTransformer(), VAETransformer()]
+    if table is not None and table.share_of_gaps() >= MIN_GAPS:
+        estimators.append(TableAutoencoder())
+    return estimators
+
+
+def _settings(data: _Data, sizes: list[int], budget: float | None) -> dict[str, Any]:
     """Settings of a comparison, for the report."""
     preprocessor, downstream = data.preprocessor, data.target.downstream
     return {
+        "target": data.target.name,
+        "task": data.target.task(),
         "rows": data.X.shape[0],
         "columns": data.X.shape[1],
         "folds": len(data.folds),
@@ -306,7 +313,36 @@ def _settings(data: _Data, sizes: list[int]) -> dict[str, Any]:
         "preprocessor": "none" if preprocessor is None else type(preprocessor).__name__,
         "downstream": "none" if downstream is None else _class_names(downstream),
         "random_state": data.seed,
+        "budget": "none" if budget is None else f"{budget:g} s",
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "versions": versions(),
     }
+
+
+def _name_of(y: Any, table: Table | None) -> str:
+    """Name of the target for the report."""
+    if y is None:
+        return "none"
+    if table is not None and table.target is not None:
+        return table.target
+    name = getattr(y, "name", None)
+    return "y" if name is None else str(name)
+
+
+def _call_of(arguments: Mapping[str, Any]) -> str:
+    """Call that repeats a comparison: parameters that are not the defaults."""
+    parts = []
+    for name, parameter in inspect.signature(compare).parameters.items():
+        value = arguments[name]
+        if name in ("n_jobs", "verbose") or value is parameter.default:
+            continue
+        if name in ("X", "y"):
+            parts.append(name)
+            continue
+        text = name if name == "groups" else " ".join(repr(value).split())
+        if text != repr(parameter.default):
+            parts.append(f"{name}={text if len(text) <= MAX_SHOWN else name}")
+    return f"skae.compare({', '.join(parts)})"
 
 
 # -- fits and scores ---------------------------------------------------------------
@@ -333,19 +369,56 @@ def _supervised_candidates(
     return [each for each in found if each.name not in named]
 
 
+def _order(tasks: Sequence[_Task]) -> tuple[list[int], int]:
+    """Positions of tasks, and how many of the first are fitted whatever the budget.
+
+    What takes no time is first, then the others by size; the first of these is always fitted.
+    """
+    is_first = [isinstance(t, Baseline) or isinstance(t.estimator, CLOSED_FORM) for t in tasks]
+    keys = [(not first, _size(task)) for first, task in zip(is_first, tasks, strict=True)]
+    return sorted(range(len(tasks)), key=lambda t: keys[t]), sum(is_first) + 1
+
+
+def _size(task: _Task) -> int:
+    return task.size if isinstance(task, _Candidate) else 0
+
+
 def _fit_all(
-    tasks: Sequence[_Candidate | Baseline], data: _Data, n_jobs: int | None, verbose: int
-) -> list[dict[str, Any]]:
-    """Fit and score everything in every fold: one row of results for each."""
+    tasks: Sequence[_Task],
+    data: _Data,
+    budget: float | None,
+    n_jobs: int | None,
+    verbose: int,
+) -> list[list[dict[str, Any] | None]]:
+    """Fit and score every task in every fold: rows of results, None of those left out."""
+    order, n_always = _order(tasks)
+    end = np.inf if budget is None else time.time() + budget
     jobs = [
-        delayed(_score_reducer if isinstance(task, _Candidate) else _score_baseline)(task, data, i)
-        for task in tasks
+        delayed(_score)(tasks[t], data, i, np.inf if place < n_always else end)
+        for place, t in enumerate(order)
         for i in range(len(data.folds))
     ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The error of restored held-out rows")  # in the verdict
         done: Iterable[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
-        return list(tqdm(done, total=len(jobs), desc="comparing", unit="fit", disable=not verbose))
+        bar = tqdm(done, total=len(jobs), desc="comparing", unit="fit", disable=not verbose)
+        rows = np.array(list(bar), dtype=object).reshape(len(order), -1)
+    return rows[np.argsort(order)].tolist()
+
+
+def _left_out(tasks: Sequence[_Task], results: list[list[Any]]) -> list[tuple[str, int]]:
+    """Names and sizes of the tasks that the budget left no time for."""
+    late = [task for task, rows in zip(tasks, results, strict=True) if None in rows]
+    return [(task.name, _size(task)) for task in late]
+
+
+def _score(task: _Task, data: _Data, i: int, end: float) -> dict[str, Any] | None:
+    """Row of results of a task in fold i; None if time is over."""
+    if time.time() > end:
+        return None
+    if isinstance(task, Baseline):
+        return _score_baseline(task, data, i)
+    return _score_reducer(task, data, i)
 
 
 def _score_reducer(candidate: _Candidate, data: _Data, i: int) -> dict[str, Any]:
@@ -428,10 +501,12 @@ def _scales(preprocessor: Any) -> bool:
 
 
 def _check_table(X: Any, preprocessor: Any) -> Any:
+    if (n_rows := _num_samples(X)) < MIN_ROWS:
+        raise TableError(f"the table has {n_rows} rows to compare, but {MIN_ROWS} are needed.")
     if preprocessor is not None and not isinstance(preprocessor, str):
         return X if hasattr(X, "shape") else np.asarray(X)
     try:
-        return check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=4)
+        X = check_array(X, dtype=[np.float64, np.float32])
     except ValueError as error:
         if "contains NaN" not in str(error) and "could not convert" not in str(error):
             raise
@@ -440,6 +515,16 @@ def _check_table(X: Any, preprocessor: Any) -> Any:
             f"{str(error).splitlines()[0].rstrip('.')}: {remedy or REMEDY_WITHOUT_SCALE}, so that "
             "gaps, text and dates are prepared."
         ) from error
+    if not np.ptp(X, axis=0).any():
+        raise TableError("all rows of X are equal, so that there is nothing to compress.")
+    return X
+
+
+def _check_budget(budget: Any) -> None:
+    is_number = isinstance(budget, Real) and not isinstance(budget, bool)
+    if budget is None or (is_number and float(budget) > 0):
+        return
+    raise ValueError(f"{budget=} must be a number of seconds above 0, or None for no limit.")
 
 
 def _check_splits(cv: Any, kept: Any, X: Any) -> None:
@@ -477,17 +562,21 @@ def _check_sizes(n_components: Any, n_rows: int, n_columns: int) -> list[int]:
         return [size for size in DEFAULT_SIZES if size < n_columns and size <= n_rows] or [1]
     sizes, most = integers_in(n_components), min(n_rows, n_columns)
     if not sizes or min(sizes) < 1 or max(sizes) > most:
-        raise ValueError(
-            f"{n_components=} must hold integers from 1 to {most}: there are {n_columns} columns "
-            f"and {n_rows} training rows in the smallest fold."
+        raise ParameterError(
+            "{n_components} must hold integers from 1 to {most}: there are {n_columns} columns and "
+            "{n_rows} training rows in the smallest fold.",
+            {
+                "n_components": n_components,
+                "most": most,
+                "n_columns": n_columns,
+                "n_rows": n_rows,
+            },
         )
     return sorted(set(sizes))
 
 
 def _check_estimators(estimators: Any) -> tuple[dict[str, Any], str]:
     """Estimators by name, and the name of the PCA that the others are compared with."""
-    if estimators is None:
-        estimators = [AutoencoderTransformer(), VAETransformer()]
     named = dict(estimators) if isinstance(estimators, Mapping) else _name_estimators(estimators)
     methods = "fit", "transform", "inverse_transform"
     for name, estimator in named.items():
@@ -534,92 +623,3 @@ def _configure(estimator: BaseEstimator, name: str, size: int, seed: int) -> Any
         )
     unseeded = [p for p, v in parameters.items() if p.endswith("random_state") and v is None]
     return copy.set_params(**{f"{prefix}n_components": size}, **dict.fromkeys(unseeded, seed))
-
-
-# -- target and folds --------------------------------------------------------------
-
-
-def _check_target(y: Any, X: Any, downstream: Any) -> _Target:
-    if y is None:
-        if downstream is not None:
-            raise ValueError(f"{downstream=} needs y, which is None; pass y.")
-        return _Target()
-    check_consistent_length(X, y)
-    values = _check_values(y)
-    classifies = _is_classification(values) if downstream is None else is_classifier(downstream)
-    downstream = default_predictor(classifies) if downstream is None else downstream
-    label = "accuracy" if classifies else "R²"
-    return _Target(values, downstream, label, _kind_of(values, classifies))
-
-
-def _kind_of(values: np.ndarray, classifies: bool) -> str | None:
-    """Kind of target; None if it is neither one column of classes nor numbers."""
-    if classifies:
-        return CLASSES if values.ndim == 1 else None
-    return QUANTITIES if values.dtype.kind in "iuf" else None
-
-
-def default_predictor(classifies: bool) -> Pipeline:
-    """Make the default estimator that predicts classes or numbers from codes."""
-    linear = LogisticRegression(max_iter=1000) if classifies else RidgeCV(alphas=PENALTIES)
-    return make_pipeline(StandardScaler(), linear)
-
-
-def _check_values(y: Any) -> np.ndarray:
-    """Target without missing values; objects of one type get its dtype."""
-    pandas = import_optional("pandas", extra="compare")
-    values = np.asarray(y)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if pandas.isna(values).any():
-        raise ValueError("y holds missing values; drop those rows from X and y.")
-    if values.dtype == object and values.ndim == 1:
-        values = np.asarray(pandas.Series(values.tolist()))
-    return values
-
-
-def _is_classification(values: np.ndarray) -> bool:
-    n_values = len(np.unique(values)) if values.ndim == 1 else 0
-    if values.ndim == 1 and is_quantity(values):
-        return False
-    kind = type_of_target(values, input_name="y")
-    if kind == "continuous-multioutput":
-        return False
-    if kind not in ("binary", "multiclass"):
-        raise ValueError(
-            f"y is a {kind} target, for which there is no default predictor; pass `downstream`, "
-            "an estimator that predicts it."
-        )
-    if n_values < 2:
-        raise ValueError(
-            f"y has one value only, {values[0]!r}, so there is nothing to predict; leave y out."
-        )
-    return True
-
-
-def _make_folds(
-    X: Any, target: _Target, cv: Any, seed: int, groups: np.ndarray | None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    stratifies = target.downstream is not None and is_classifier(target.downstream)
-    if isinstance(cv, Integral):
-        n_units = X.shape[0] if groups is None else groups.max() + 1
-        _check_n_folds(int(cv), n_units, target.values if stratifies else None, groups)
-        cv = folds_of(stratifies, groups)(int(cv), shuffle=True, random_state=seed)
-    splitter = check_cv(cv, target.values, classifier=stratifies)
-    folds = list(splitter.split(X, target.values, groups))
-    if len(folds) < 2:
-        raise ValueError(f"{cv=} makes one fold, but the verdict needs two or more.")
-    return folds
-
-
-def _check_n_folds(n_folds: int, n_units: int, classes: np.ndarray | None, groups: Any) -> None:
-    if not 2 <= n_folds <= n_units:
-        what = "rows" if groups is None else "groups"
-        raise ValueError(f"cv={n_folds} must lie between 2 and the number of {what}, {n_units}.")
-    if classes is not None and classes.ndim == 1:
-        values, counts = np.unique(classes, return_counts=True)
-        if counts.max() < n_folds:
-            raise ValueError(
-                f"y has {len(values)} classes, none with the {n_folds} rows that cv={n_folds} "
-                "needs; pass fewer folds, or `downstream` if y is a number to be predicted."
-            )

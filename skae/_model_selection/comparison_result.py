@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from skae._data.optional_imports import import_optional
 from skae._model_selection.html_report import DASH, notebook_html, write_report
 from skae._model_selection.significance import paired_differences
@@ -88,7 +90,8 @@ class ComparisonDisplay:
             self.lines_.append(line)
         ax.set_xticks(range(len(sizes)), sizes)
         ax.set(xlabel="n_components", ylabel=self.label)
-        ax.margins(x=0.08)
+        reach = 0.1 + 0.03 * len(groups)  # beyond the outermost numbers of components
+        ax.set_xlim(-reach, max(len(sizes), 1) - 1 + reach)
         if self.measure not in SCORES:
             ax.set_yscale("log")
         ax.grid(axis="y", alpha=0.3)
@@ -130,6 +133,9 @@ class Comparison:
         Rows of `results` without a reducer.
     preparation : sequence of tuple of two str, default=()
         What was done to the columns and rows of a frame: terms and explanations.
+    left_out : sequence of tuple of str and int, default=()
+        Estimators and their numbers of components that were not fitted, because the budget was
+        spent.
 
     Attributes
     ----------
@@ -153,7 +159,7 @@ class Comparison:
     pca_suffices : bool
         Whether no estimator is better than PCA, neither in explained variance nor downstream.
         Estimators that are fitted with the target count downstream only.
-    supervised, baselines, preparation : list
+    supervised, baselines, preparation, left_out : list
         As passed.
     """
 
@@ -170,13 +176,14 @@ class Comparison:
         supervised: Sequence[str] = (),
         baselines: Sequence[str] = (),
         preparation: Sequence[tuple[str, str]] = (),
+        left_out: Sequence[tuple[str, int]] = (),
     ):
         pandas = import_optional("pandas", extra="compare")
         self.results = pandas.DataFrame(results)
         self.reference = reference
         self.settings = settings
         self.supervised, self.baselines = list(supervised), list(baselines)
-        self.preparation = list(preparation)
+        self.preparation, self.left_out = list(preparation), list(left_out)
         names = self.results.columns.drop([*KEYS, "fold"])
         self.labels = {name: LABELS.get(name, score_label) for name in names}
         self.summary = self._summarize()
@@ -202,13 +209,15 @@ class Comparison:
     def readable(self) -> Any:
         """Format the summary as text: means ± standard deviations, by number of components.
 
-        A dash stands for what an estimator does not have.
+        A dash stands for what an estimator does not have. Baselines are last.
 
         Returns
         -------
         table : DataFrame of str
         """
-        summary = self.summary.sort_values("n_components", kind="stable")
+        by_size = self.summary.sort_values("n_components", kind="stable")
+        is_baseline = by_size["estimator"].isin(self.baselines)
+        summary = by_size.iloc[np.argsort(is_baseline, kind="stable")]
         table = summary[["n_components", "estimator"]].astype(str)
         table = table.rename(columns={"n_components": "components"})
         for name, label in self.labels.items():
@@ -216,7 +225,7 @@ class Comparison:
                 continue
             mean, spread = summary[name], summary[f"{name}_std"]
             pairs = zip(mean, spread, strict=True)
-            table[label] = [f"{m:.3f} ± {s:.3f}" if m == m else DASH for m, s in pairs]
+            table[label] = [_with_spread(*pair) for pair in pairs]
         return table
 
     def plot(self, ax: Any = None, *, measure: str = "explained_variance") -> ComparisonDisplay:
@@ -269,6 +278,28 @@ class Comparison:
         """
         write_report(self, path)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the report says as plain values, such as `json.dumps` takes.
+
+        Returns
+        -------
+        result : dict of str to object
+            The keys are "verdict", "pca_suffices", "reference", "settings", "preparation" and
+            "left_out" (lists of pairs), and "summary", "differences" and "results" (lists with a
+            dict for each row of these frames). What a row does not have is None.
+        """
+        return {
+            "verdict": self.verdict,
+            "pca_suffices": self.pca_suffices,
+            "reference": self.reference,
+            "settings": dict(self.settings),
+            "preparation": [list(pair) for pair in self.preparation],
+            "left_out": [list(pair) for pair in self.left_out],
+            "summary": _records(self.summary),
+            "differences": _records(self.differences),
+            "results": _records(self.results),
+        }
+
     def _repr_html_(self) -> str:
         return notebook_html(self)
 
@@ -277,11 +308,33 @@ class Comparison:
         return f"{self.verdict}\n\n{self.readable().to_string(index=False)}{dropped}"
 
     def dropped(self) -> list[str]:
-        """Say which rows and columns of the table were left out, and why.
+        """Say which rows and columns of the table, and which fits, were left out, and why.
 
         Returns
         -------
         lines : list of str
             One for each reason.
         """
-        return [f"{term}: {text}" for term, text in self.preparation if "dropped" in term]
+        lines = [f"{term}: {text}" for term, text in self.preparation if "dropped" in term]
+        sizes: dict[str, list[str]] = {}
+        for name, size in self.left_out:
+            sizes.setdefault(name, []).append(str(size))
+        if sizes:
+            late = [f"{name} with {' and '.join(own)} components" for name, own in sizes.items()]
+            lines.append(f"not fitted, as the budget was spent: {', '.join(late)}")
+        return lines
+
+
+def _with_spread(mean: float, spread: float) -> str:
+    """Mean ± standard deviation, which is unknown of one fold; a dash without either."""
+    if np.isnan(mean):
+        return DASH
+    return f"{mean:.3f}" if np.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
+
+
+def _records(frame: Any) -> list[dict[str, Any]]:
+    """Rows of a frame with None in place of NaN."""
+    return [
+        {name: None if value != value else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skae._model_selection.baselines import CONSTANTS, RAW_COLUMNS
-from skae._model_selection.significance import PRACTICAL_SIGNIFICANCE
+from skae._model_selection.significance import PRACTICAL_SIGNIFICANCE as BOUND
 
 Row = dict[str, Any]
 NO_GAIN = 0.0005  # shares below are printed as 0.0 %
@@ -112,11 +112,14 @@ def _no_gain(row: Row, reference: str, suffices: bool, n_rows: int) -> str:
             f"instead of {_number(row['reference_mean'])}: {_which_is_better(row)}."
         )
     if share < NO_GAIN:
-        return f"{head} explains no more of the variance of held-out rows than {reference}."
+        return (
+            f"{head} explains no more of the variance of held-out rows than {reference} "
+            f"({_interval(row)})."
+        )
     result = f"{head} explains {_percent(share)} of the variance that {reference} leaves"
-    if row["outcome"] == "undecided" and share >= PRACTICAL_SIGNIFICANCE:
+    if row["outcome"] == "undecided" and share >= BOUND:
         return f"{result} unexplained, which is not statistically significant ({_interval(row)})."
-    return f"{result} unexplained."
+    return f"{result} unexplained ({_interval(row)}), less than the {_percent(BOUND)} that count."
 
 
 def _explained(row: Row) -> str:
@@ -133,7 +136,11 @@ def _downstream(rows: list[Row]) -> str:
     """Say where a score is higher or lower than the reference's."""
     if told := _told(rows):
         return " ".join(f"{_scores(row)}; {_which_is_better(row)}." for row in told)
-    return f"{_scores(max(rows, key=gain_of))}; no relevant difference at any size."
+    largest = max(rows, key=lambda row: abs(gain_of(row)))
+    return (
+        f"{_scores(largest)}; at no size is the mean difference large enough to count (here "
+        f"{_interval(largest)})."
+    )
 
 
 def _supervised(scores: list[Row], restoring: list[Row] | None) -> str:
@@ -165,7 +172,7 @@ def _restored(name: str, size: int, restoring: list[Row]) -> str:
 
 
 def _scores(row: Row) -> str:
-    own, others = _components(row), _n_components(row["reference_n_components"])
+    own, others = _components(row), n_components_text(row["reference_n_components"])
     return (
         f"{row['estimator']} {_number(row['mean'])}{'' if own == others else f' with {own}'}, "
         f"{row['reference']} {_number(row['reference_mean'])} with {others}"
@@ -186,19 +193,21 @@ def _raw_columns(rows: list[Row], label: str) -> str:
     line = f"{_capitalised(RAW_COLUMNS)}: {label} {_number(rows[0]['reference_mean'])}; {told[0]}."
     if plain and max(plain, key=gain_of)["outcome"] == "worse":
         names = list(dict.fromkeys(row["estimator"] for row in plain))
-        line += f" {_joined(names)} lose to {RAW_COLUMNS}."
+        line += f" So all codes of {_joined(names)} score lower than {RAW_COLUMNS}."
     return " ".join([line, *(f"{_capitalised(each)}." for each in told[1:])])
 
 
 def _against(rows: list[Row]) -> str:
     """Name the best of the rows, and what its difference from the raw columns is."""
     best = max(rows, key=gain_of)
-    words = {"better": "is better", "worse": "is worse", "alike": "is as good"}
-    word = words.get(best["outcome"], "is better" if gain_of(best) > 0 else "is worse")
+    words = {
+        "better": "scores higher",
+        "worse": "scores lower",
+        "alike": "differs by less than what counts",
+    }
+    word = words.get(best["outcome"], "does not differ significantly")
     text = f"{best['estimator']} with {_components(best)}, {word}"
-    if best["outcome"] == "alike":
-        return f"{text}: {_number(best['mean'])}"
-    return f"{text}{_noise(best)}: {_number(best['mean'])} ({_interval(best)})"
+    return f"{text}: {_number(best['mean'])} ({_interval(best)})"
 
 
 def _constant(rows: list[Row], label: str) -> str:
@@ -220,17 +229,17 @@ def _constant(rows: list[Row], label: str) -> str:
 
 def _which_is_better(row: Row) -> str:
     winner = row["estimator"] if gain_of(row) > 0 else row["reference"]
-    return f"{winner} is better here{_noise(row)} ({_interval(row)})"
-
-
-def _noise(row: Row) -> str:
-    """Remark on a difference whose interval contains zero."""
-    return ", but within noise" if row["lower"] <= 0 <= row["upper"] else ""
+    if row["lower"] <= 0 <= row["upper"]:
+        return (
+            f"{winner} has the higher mean, but the difference is not statistically significant "
+            f"({_interval(row)})"
+        )
+    return f"{winner} is better here ({_interval(row)})"
 
 
 def _interval(row: Row) -> str:
     return (
-        f"difference {_number(row['difference'])}, interval {_number(row['lower'])} to "
+        f"difference {_number(row['difference'])}, 95 % interval {_number(row['lower'])} to "
         f"{_number(row['upper'])}"
     )
 
@@ -241,10 +250,10 @@ def _number(value: float) -> str:
 
 
 def _components(row: Row) -> str:
-    return _n_components(row["n_components"])
+    return n_components_text(row["n_components"])
 
 
-def _n_components(count: int) -> str:
+def n_components_text(count: int) -> str:
     return f"{count} component" + ("s" if count > 1 else "")
 
 

@@ -20,6 +20,7 @@ import skae
 from skae import AutoencoderTransformer, LatentDimensionSearch, TableAutoencoder
 from skae.__main__ import main
 from skae._model_selection.column_types import table_of
+from skae._model_selection.compare import default_estimators
 from skae._model_selection.table_preprocessor import MISSING
 from skae.metrics import reconstruction_score
 
@@ -157,7 +158,7 @@ def test_indicators_have_the_variance_of_famd(complete):
 def test_numeric_frames_are_as_arrays_and_may_lack_targets(complete):
     X, y = load_wine(return_X_y=True)
     frame = pd.DataFrame(X).assign(flag=y > 1)  # numbers as names
-    assert table_of(frame, y) is None
+    assert table_of(frame, y).numeric == [*map(str, range(13)), "flag"]
     assert table_of(frame.to_numpy(dtype=float), y) is None
     y = pd.Series(y, name="class").where(y > 0)
     found = skae.compare(frame, y, 2, [AutoencoderTransformer(max_epochs=1)], cv=2)
@@ -207,11 +208,23 @@ def test_errors_name_the_remedy(case, gappy):
         skae.compare(*arguments, **params)
 
 
+def test_gaps_bring_the_estimator_of_tables(complete):
+    table, _ = complete
+    names = [type(e).__name__ for e in default_estimators(table_of(with_gaps(table)))]
+    assert names == ["AutoencoderTransformer", "VAETransformer", "TableAutoencoder"]
+    few = table.astype({"hue": object}).copy()
+    few.loc[3, "hue"] = None
+    few.loc[4, "ash"] = np.nan
+    assert table_of(few).share_of_gaps() == pytest.approx(2 / 540)
+    for without in (table_of(table), table_of(few), None):
+        assert [type(e).__name__ for e in default_estimators(without)] == names[:2]
+
+
 def test_the_command_line_compares_the_same(gappy, tmp_path, capsys):
     table, y = gappy
     table.assign(target=y).to_csv(tmp_path / "wine.csv", index=False)
     options = "--target target --n-components 2 --cv 2 --n-jobs 1 --quiet --no-baselines"
-    path, names = str(tmp_path / "wine.csv"), ["--estimators", "AutoencoderTransformer"]
+    path, names = str(tmp_path / "wine.csv"), ["--kind", "autoencoder"]
     assert main(["compare", path, *options.split(), *names]) == 0
     shown = capsys.readouterr().out
     found = skae.compare(*gappy, 2, [AutoencoderTransformer()], cv=2, baselines=False)
@@ -219,7 +232,7 @@ def test_the_command_line_compares_the_same(gappy, tmp_path, capsys):
     assert "6 of 60, because 'target' is missing" in shown
     table = table[["ash", "colour", "hue"]].head(30)
     table.to_csv(tmp_path / "small.csv", index=False)
-    options = "--n-components 1 --cv 2 --n-jobs 1 --quiet --estimators TableAutoencoder"
+    options = "--n-components 1 --cv 2 --n-jobs 1 --quiet --kind table"
     assert main(["compare", str(tmp_path / "small.csv"), *options.split()]) == 0
     assert "TableAutoencoder" in capsys.readouterr().out
 
