@@ -63,10 +63,10 @@ class AdversarialAutoencoder(DenseAutoencoder):
         rows stay groups in the codes. An estimator with `fit`, `sample` and `score_samples`, such
         as `sklearn.neighbors.KernelDensity`, is cloned and fitted to these codes, too. An object
         without `fit`, such as ``skae.densities.Gaussian(mean, covariance)``, is used as it is.
-    prior_weight : float, default=60.0
-        Weight of the Kullback-Leibler divergence of the codes from the prior. With 1, a nat counts
-        as in the bound of a VAE whose observation variance is that of PCA's residuals. Larger
-        values bring the codes nearer to the prior, and restore rows worse.
+    prior_weight : float, default=3.0
+        Weight of the Kullback-Leibler divergence of the codes from the prior: a nat counts as much
+        as so many times PCA's squared error. Larger values bring the codes nearer to the prior, and
+        restore rows worse.
     hidden_layer_sizes
     activation
     anchor
@@ -115,8 +115,8 @@ class AdversarialAutoencoder(DenseAutoencoder):
 
     Later weights are nearer to the prior. So the latest weights are kept, not the best, if they
     restore validation rows better than PCA, else the latest that do. If none do, PCA is kept; its
-    codes have the moments of the prior, but not its distribution. Below 500 rows, they must be
-    better by some standard errors: two below 200 rows.
+    codes have the moments of the prior, but not its distribution. With fewer than 200 rows, they
+    must be better by one standard error.
 
     References
     ----------
@@ -165,7 +165,7 @@ class AdversarialAutoencoder(DenseAutoencoder):
     }
 
     # That codes are the prior's counts, too, so rows must not be restored that much better.
-    _standard_errors_waived: ClassVar[float] = 2.0
+    _standard_errors_waived: ClassVar[float] = 3.0
 
     _state_shapes: ClassVar[dict[str, str]] = {
         **DenseAutoencoder._state_shapes,
@@ -180,7 +180,7 @@ class AdversarialAutoencoder(DenseAutoencoder):
         n_components: int | float | None = 2,
         *,
         prior: Any = "normal",
-        prior_weight: float = 60.0,
+        prior_weight: float = 3.0,
         hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
         activation: str | Callable[[], nn.Module] = "relu",
         anchor: Literal["pca"] | None = "pca",
@@ -240,7 +240,7 @@ class AdversarialAutoencoder(DenseAutoencoder):
         unit = np.maximum(deviations, SMALLEST_UNIT * deviations.max())
         unit[unit == 0] = 1.0
         density = self._make_prior(centred, components / unit[:, None], seed)
-        nat = 2 * self._unit_of_squares(network) * residual / (rows.count * rows.shape[1])
+        nat = self._unit_of_squares(network) * residual / rows.count
         if self.anchor is None:
             unit = np.ones(self.n_components_)
         network.code_prior = self._code_prior(density, unit, nat, seed)

@@ -116,7 +116,7 @@ OTHER_VALUES = {
     "scale_views": True,
     "view_dropout": 0.2,
     "prior": "uniform",
-    "prior_weight": 10.0,
+    "prior_weight": 0.5,
 }
 # Variants that pass every check; the first are the defaults at their full length. Where folds do
 # not matter, variants train without them, which is quicker.
