@@ -39,11 +39,27 @@ from skae import (
 from skae._data.seeds_and_devices import resolve_device
 
 # A small convolutional network, which is quick.
-SMALL_NETWORK = {"channels": 8, "n_blocks": 1, "hidden_layer_sizes": (64,), "max_epochs": 10}
+SMALL_NETWORK = {
+    "channels": 8,
+    "n_blocks": 1,
+    "hidden_layer_sizes": (64,),
+    "max_epochs": 10,
+}
 # The same of a mesh.
-SMALL_MESH = {"n_channels": 8, "n_blocks": 1, "hidden_layer_sizes": (32,), "max_epochs": 10}
+SMALL_MESH = {
+    "n_channels": 8,
+    "n_blocks": 1,
+    "hidden_layer_sizes": (32,),
+    "max_epochs": 10,
+}
 # The same of a map. Shared tests are of restoring rows, from PCA on; test_neighbor has maps.
-SMALL_MAP = {"neighbor_weight": 1.0, "anchor": "pca", "hidden_layer_sizes": 32, "max_epochs": 20}
+SMALL_MAP = {
+    "neighbor_weight": 1.0,
+    "n_neighbors": 5,
+    "anchor": "pca",
+    "hidden_layer_sizes": 32,
+    "max_epochs": 20,
+}
 # Two views of any table; not scaled, so that the start is PCA, to which shared tests compare.
 TWO_VIEWS = {
     "views": [slice(0, -1), slice(-1, None)],
@@ -68,6 +84,13 @@ ESTIMATORS = [
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]
 # For tests in which the quality of the fit does not matter.
 FAST = {"max_epochs": 3}
+# Their folds are trained one after another, so that they take most of a short fit.
+FOLDS_IN_TURN = (
+    StackedAutoencoder,
+    ConvolutionalAutoencoder,
+    MultiViewAutoencoder,
+    MeshAutoencoder,
+)
 
 
 def fast(estimator, **params):
@@ -205,9 +228,20 @@ def kind(request):
 
 
 @pytest.fixture
-def quick(kind):
-    """Every public estimator, with a few epochs; not fitted."""
+def with_folds(kind):
+    """Every public estimator, with a few epochs; not fitted. Folds decide whether PCA is kept."""
     return fast(kind)
+
+
+@pytest.fixture
+def quick(with_folds):
+    """The same, without folds where they would take most of the time.
+
+    So the networks of these kinds are trained ones, which PCA does not replace.
+    """
+    if isinstance(with_folds, FOLDS_IN_TURN):
+        with_folds.set_params(early_stopping=False, batch_size=100)
+    return with_folds
 
 
 @pytest.fixture

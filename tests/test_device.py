@@ -306,6 +306,15 @@ def live_bytes(device):
     return sum(storages.values())
 
 
+@pytest.fixture
+def new_objects_only():
+    """Let the collector see only what the test makes, instead of all that was ever imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("new_objects_only")
 def test_a_fitted_estimator_holds_its_network_only_and_frees_it(quick, digits, device):
     layers = {"hidden_layer_sizes": 128} if "hidden_layer_sizes" in quick.get_params() else {}
     quick.set_params(n_components=4, device=device, **layers)

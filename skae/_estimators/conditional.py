@@ -174,7 +174,9 @@ class ConditionalVAE(TableEncoder):
     >>> from skae import ConditionalVAE
     >>> frame = load_iris(as_frame=True).frame
     >>> frame["species"] = load_iris().target_names[frame.pop("target")]
-    >>> vae = ConditionalVAE(n_components=1, condition_features=["species"], random_state=0)
+    >>> vae = ConditionalVAE(
+    ...     n_components=1, condition_features=["species"], max_epochs=50, random_state=0
+    ... )
     >>> vae.fit(frame).transform(frame).shape
     (150, 1)
     >>> vae.sample(2, random_state=0, condition={"species": "setosa"})["species"].tolist()

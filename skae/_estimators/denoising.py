@@ -70,7 +70,7 @@ class DenoisingAutoencoder(DenseAutoencoder):
     >>> from sklearn.datasets import load_digits
     >>> from skae import DenoisingAutoencoder
     >>> X = load_digits().data
-    >>> X_train, X_test = X[:1500], X[1500:]
+    >>> X_train, X_test = X[:600], X[600:900]
     >>> noise = np.random.default_rng(0).normal(size=X_test.shape) * X_train.std(axis=0)
     >>> denoiser = DenoisingAutoencoder(20, noise="gaussian", noise_level=1.0, random_state=0)
     >>> denoised = denoiser.fit(X_train).denoise(X_test + noise)

@@ -125,7 +125,7 @@ class TableAutoencoder(TableEncoder, TableModel):
     ...     "kind": np.where(size > 0.3, "large", "small"),
     ... })
     >>> frame.loc[::10, "weight"] = np.nan
-    >>> table = TableAutoencoder(n_components=1, random_state=0).fit(frame)
+    >>> table = TableAutoencoder(n_components=1, max_epochs=30, random_state=0).fit(frame)
     >>> table.transform(frame).shape
     (300, 1)
     >>> table.impute(frame)["weight"].isna().sum()

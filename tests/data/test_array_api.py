@@ -32,16 +32,18 @@ from skae._data.sample_weight import weighted_mean
 
 FOLLOWED = os.environ.get("SCIPY_ARRAY_API") == "1"
 only_there = pytest.mark.skipif(not FOLLOWED, reason="runs in a process of its own")
+ALL_ROWS = {"early_stopping": False}
 CHECKED = [
-    *(fast(estimator) for estimator in ESTIMATORS),
+    make_fast(),  # with folds, in which rows are those of a Dataset as they are without
+    *(fast(estimator, **ALL_ROWS) for estimator in ESTIMATORS),
     *(
-        fast(estimator, anchor=None, whiten=True)
+        fast(estimator, anchor=None, whiten=True, **ALL_ROWS)
         for estimator in ESTIMATORS
         if is_dense(estimator) and {"anchor", "whiten"} <= estimator.get_params().keys()
     ),
-    *(fast(estimator, hidden_layer_sizes=()) for estimator in ESTIMATORS),
-    make_fast(network=OwnModule),
-    fast(VAETransformer(observation_variance="per_feature", random_state=0)),
+    *(fast(estimator, hidden_layer_sizes=(), **ALL_ROWS) for estimator in ESTIMATORS),
+    make_fast(network=OwnModule, **ALL_ROWS),
+    fast(VAETransformer(observation_variance="per_feature", random_state=0), **ALL_ROWS),
 ]
 HOST = {"numpy", "cpu", "tolist", "item", "__array__"}
 

@@ -214,8 +214,8 @@ def test_equal_weights_are_none(quick, cancer):
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_rows_of_larger_weight_are_reconstructed_better(kind, digits, early_stopping):
     heavy = np.arange(len(digits)) % 2 == 0
-    heavy = heavy[:400]
-    X = np.where(heavy[:, None], digits[:400], digits[:400, ::-1] ** 3)
+    heavy = heavy[:200]
+    X = np.where(heavy[:, None], digits[:200], digits[:200, ::-1] ** 3)
     lost = []
     for weights in (np.where(heavy, 1, 20), np.where(heavy, 20, 1)):
         estimator = clone(kind).set_params(max_epochs=15, early_stopping=early_stopping)
@@ -225,9 +225,9 @@ def test_rows_of_larger_weight_are_reconstructed_better(kind, digits, early_stop
 
 
 def test_weighted_and_repeated_rows_train_to_like_quality(kind, digits):
-    counts = np.random.default_rng(0).integers(0, 4, size=700)
-    X, test = digits[:700], digits[700:]
-    weighted = clone(kind).set_params(n_components=8, max_epochs=40)
+    counts = np.random.default_rng(0).integers(0, 4, size=500)
+    X, test = digits[:500], digits[500:]
+    weighted = clone(kind).set_params(n_components=8, max_epochs=20)
     repeated = clone(weighted).fit(np.repeat(X, counts, axis=0))
     weighted.fit(X, sample_weight=counts)
     lost = [e.reconstruction_error(test).mean() for e in (weighted, repeated)]

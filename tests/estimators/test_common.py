@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import (
     ESTIMATORS,
+    FOLDS_IN_TURN,
     Fail,
     OwnModule,
     OwnVariational,
@@ -44,6 +45,8 @@ from torch import nn
 import skae
 from skae import (
     AdversarialAutoencoder,
+    AutoencoderTransformer,
+    ConvolutionalAutoencoder,
     DenoisingAutoencoder,
     MultiViewAutoencoder,
     NeighborAutoencoder,
@@ -118,11 +121,12 @@ OTHER_VALUES = {
     "prior": "uniform",
     "prior_weight": 0.5,
 }
-# Variants that pass every check; the first are the defaults at their full length. Where folds do
-# not matter, variants train without them, which is quicker.
+# Variants that pass every check; the first is the default at its full length, the next are those
+# of every other kind with a few epochs. Where folds do not matter, variants train without them.
 ALL_ROWS = {"early_stopping": False}
 CHECKED = [
-    *ESTIMATORS,
+    ESTIMATORS[0],
+    *map(fast, ESTIMATORS[1:]),
     *(
         make_fast(**params)
         for params in [
@@ -136,12 +140,12 @@ CHECKED = [
             {"loss": "huber", "activation": "logistic"},
             {"loss": "huber", "anchor": None},
             {"n_components": 1, "warm_start": True},
-            {"n_components": 0.6},
-            {"n_components": 50, "early_stopping": False},
+            {"n_components": 0.6, "max_epochs": 1},
+            {"n_components": 50, **ALL_ROWS},
             {"n_components": 50, "anchor": None, "activation": "relu"},
             {"lr_schedule": "constant", "batch_size": 7},
             {"activation": "gelu", "optimizer": torch.optim.RMSprop, **ALL_ROWS},
-            {"network": OwnModule},
+            {"network": OwnModule, **ALL_ROWS},
             {"network": OwnModule, "anchor": None},
             {"optimizer": "sgd", **ALL_ROWS},
             {"target_weight": 1.0, **ALL_ROWS},
@@ -153,7 +157,7 @@ CHECKED = [
             {"noise": "gaussian", "emphasis": 3.0, **ALL_ROWS},
             {"noise": "masking", "anchor": None, "whiten": True},
             {"noise": "salt_pepper", "hidden_layer_sizes": ()},
-            {"noise": nn.Dropout(0.2)},
+            {"noise": nn.Dropout(0.2), **ALL_ROWS},
             {"noise_level": 0.0, "whiten": True, "n_components": None, **ALL_ROWS},
             {"network": OwnModule, **ALL_ROWS},
         ]
@@ -165,9 +169,14 @@ CHECKED = [
             {"hidden_layer_sizes": ()},
             {"observation_variance": "per_feature", "free_bits": 0.5, **ALL_ROWS},
             {"beta": 4.0, "kl_warmup": 2, **ALL_ROWS},
-            {"beta": 0.0},
-            {"n_components": 0.6},
-            {"latent_density": "gaussian_mixture", "whiten": True, "n_components": None},
+            {"beta": 0.0, **ALL_ROWS},
+            {"n_components": 0.6, "max_epochs": 1, **ALL_ROWS},
+            {
+                "latent_density": "gaussian_mixture",
+                "whiten": True,
+                "n_components": None,
+                **ALL_ROWS,
+            },
             {"n_components": 50, **ALL_ROWS},
             {"network": OwnVariational, **ALL_ROWS},
             {"target_weight": 1.0, **ALL_ROWS},
@@ -195,17 +204,28 @@ CHECKED = [
             {"fine_tune": False, "anchor": None, "whiten": True},
             {"hidden_layer_sizes": ()},
             {"noise": "masking", "activation": "tanh", **ALL_ROWS},
-            {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5)},
+            {"noise": "swap", "anchor": None, "hidden_layer_sizes": (9, 7, 5), **ALL_ROWS},
             {"hidden_layer_sizes": (8,), "lr_schedule": "constant"},
         ]
     ),
     *(
         fast(NeighborAutoencoder(random_state=0), **params)
         for params in [
-            {"hidden_layer_sizes": (32, 32)},
+            {"hidden_layer_sizes": (32, 32), "n_neighbors": 5},
             {"hidden_layer_sizes": 16, "whiten": True, "n_neighbors": 3, "activation": "relu"},
-            {"early_stopping": True, "hidden_layer_sizes": (8,), "noise_level": 0.0},
-            {"hidden_layer_sizes": (), "n_components": 1, "min_dist": 0.3, "noise": "masking"},
+            {
+                "early_stopping": True,
+                "hidden_layer_sizes": (8,),
+                "n_neighbors": 3,
+                "noise_level": 0.0,
+            },
+            {
+                "hidden_layer_sizes": (),
+                "n_components": 1,
+                "n_neighbors": 3,
+                "min_dist": 0.3,
+                "noise": "masking",
+            },
         ]
     ),
     *(
@@ -220,11 +240,21 @@ CHECKED = [
         for params in [
             {},
             {"views": {"all": slice(None)}, "n_private": 1, "whiten": True, **ALL_ROWS},
-            {"views": [slice(0, -1), slice(-1, None)], "hidden_layer_sizes": (), "whiten": True},
+            {
+                "views": [slice(0, -1), slice(-1, None)],
+                "hidden_layer_sizes": (),
+                "whiten": True,
+                **ALL_ROWS,
+            },
         ]
     ),
 ]
+# Kinds whose gradients are written out, and by autograd.
+WITH_AND_WITHOUT_AUTOGRAD = [
+    e for e in ESTIMATORS if type(e) in (AutoencoderTransformer, ConvolutionalAutoencoder)
+]
 STARTS = [{}, {"anchor": None}, {"network": OwnModule}]
+OF_VALIDATION = {"early_stopping", "validation_fraction", "n_iter_no_change", "tol"}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
 
 
@@ -255,9 +285,10 @@ def test_scikit_learns_checks_pass_without_exception(estimator):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_scikit_learns_checks_pass_under_a_default_dtype_of_float64(quick, default_dtype):
-    default_dtype(torch.float64)
-    assert failures(quick) == []
+@pytest.mark.parametrize("kind", WITH_AND_WITHOUT_AUTOGRAD, ids=name_of)
+def test_scikit_learns_checks_pass_under_a_default_dtype_of_float64(kind, default_dtype):
+    default_dtype(torch.float64)  # of which no bit of any kind depends, see below
+    assert failures(fast(kind, early_stopping=False)) == []
 
 
 @DTYPES
@@ -300,6 +331,8 @@ def test_clone_and_set_params_of_every_parameter(kind, name, wine):
         assert cloned.get_params() == changed.get_params()
     if name != "max_epochs":
         cloned.set_params(max_epochs=2)
+    if isinstance(kind, FOLDS_IN_TURN) and name not in OF_VALIDATION:
+        cloned.set_params(early_stopping=False)
     Z = cloned.fit_transform(minmax_scale(wine[:60]), labels_of(wine[:60]))
     assert np.isfinite(Z.toarray() if sparse.issparse(Z) else Z).all()
     assert getattr(changed, name) is value
@@ -323,10 +356,11 @@ def test_nothing_is_set_before_fit(kind):
     [GridSearchCV, pytest.param(HalvingGridSearchCV, id="HalvingGridSearchCV")],
 )
 def test_search_in_a_pipeline_with_string_labels_in_two_processes(quick, cancer, search):
-    y = labels_of(cancer)
+    X = cancer[:240]
+    y = labels_of(X)
     pipeline = make_pipeline(StandardScaler(), quick, LogisticRegression())
     grid = {f"{type(quick).__name__.lower()}__n_components": [1, 4]}
-    found = search(pipeline, grid, cv=3, n_jobs=2, error_score="raise").fit(cancer, y)
+    found = search(pipeline, grid, cv=3, n_jobs=2, error_score="raise").fit(X, y)
     assert found.best_score_ > 0.75
     assert set(found.predict(cancer[:9])) <= {"high", "low"}
 
@@ -431,7 +465,7 @@ def test_an_unfitted_estimator_survives_pickle(kind):
     assert repr(through_pickle(kind)) == repr(kind)
 
 
-@pytest.mark.parametrize("n_rows", [20, 60, 150, 400], ids="n_rows={}".format)
+@pytest.mark.parametrize("n_rows", [20, 60, 400], ids="n_rows={}".format)
 def test_a_pickle_is_small_after_a_fit_of_full_length(kind, cancer, n_rows):
     kind.fit(cancer[:n_rows]).transform(cancer)
     n_weights = sum(p.numel() for p in kind.net_.module_.parameters())
@@ -439,9 +473,9 @@ def test_a_pickle_is_small_after_a_fit_of_full_length(kind, cancer, n_rows):
 
 
 def test_a_pickle_does_not_grow_with_the_rows(quick):
-    X = np.random.default_rng(0).normal(size=(6000, 10))
+    X = np.random.default_rng(0).normal(size=(3000, 10))
     quick.set_params(early_stopping=False)  # a network that PCA replaces has no region
-    few, many = (len(pickle.dumps(clone(quick).fit(X[:n]))) for n in (600, 6000))
+    few, many = (len(pickle.dumps(clone(quick).fit(X[:n]))) for n in (600, 3000))
     assert abs(many - few) < 200
 
 
@@ -517,7 +551,8 @@ def test_units_that_differ_by_a_power_of_two_change_no_bit(quick, wine, exponent
     assert scaled.explained_variance_ratio_ == pytest.approx(quick.explained_variance_ratio_)
 
 
-def test_an_offset_of_a_million_changes_hardly_anything(quick, wine):
+def test_an_offset_of_a_million_changes_hardly_anything(with_folds, wine):
+    quick = with_folds  # rounding errors grow while a network is trained, and PCA has none
     shifted = clone(quick).fit(wine + 1e6)
     quick.fit(wine)
     # Sparse codes: rounding may change which units are active, and so the course of training.
@@ -534,8 +569,8 @@ def test_features_of_a_scale_of_a_millionth(quick, wine):
     assert 0 < quick.score(X) < 1
 
 
-def test_constant_columns_stay_constant(quick, wine):
-    X = wine.copy()
+def test_constant_columns_stay_constant(with_folds, wine):
+    quick, X = with_folds, wine.copy()
     X[:, [0, 5, 8]] = 3.0, -7.0, 0.1
     quick.fit(X)
     reconstructed = quick.reconstruct(X)
@@ -605,12 +640,18 @@ def fitted_codes(estimator, X, n_threads):
     return fitted.transform(X), fitted.reconstruct(X), fitted.explained_variance_ratio_
 
 
-@pytest.mark.parametrize("n_rows", [20, 60, 120, 500])
-@pytest.mark.parametrize("params", STARTS, ids=lambda params: next(iter(params), "default"))
-def test_one_random_state_gives_the_same_bits(quick, cancer, n_rows, params):
-    quick.set_params(**suited(quick, params))
+@pytest.mark.parametrize(
+    ("params", "n_rows"),
+    [
+        *(({}, n_rows) for n_rows in (20, 60, 120, 500)),
+        *((params, n_rows) for params in STARTS[1:] for n_rows in (60, 500)),
+    ],
+    ids=lambda value: next(iter(value), "default") if isinstance(value, dict) else str(value),
+)
+def test_one_random_state_gives_the_same_bits(with_folds, cancer, n_rows, params):
+    with_folds.set_params(**suited(with_folds, params))
     X, n_threads = cancer[:n_rows], torch.get_num_threads()
-    first, second = (fitted_codes(quick, X, n_threads) for _ in range(2))
+    first, second = (fitted_codes(with_folds, X, n_threads) for _ in range(2))
     assert all(np.array_equal(*both) for both in zip(first, second, strict=True))
 
 
@@ -712,7 +753,7 @@ def test_the_callers_no_grad_is_no_obstacle(quick, wine):
 @pytest.mark.parametrize(("n_rows", "seconds"), [(9, 0.05), (50, 1.0)])
 def test_a_default_fit_of_few_rows_is_fast(kind, n_rows, seconds):
     X = load_breast_cancer().data[:n_rows]
-    assert min(cpu_seconds(lambda: clone(kind).fit(X)) for _ in range(3)) <= seconds
+    assert any(cpu_seconds(lambda: clone(kind).fit(X)) <= seconds for _ in range(3))
 
 
 def cpu_seconds(function):

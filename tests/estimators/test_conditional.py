@@ -68,10 +68,10 @@ def by_position(**params):
 @pytest.mark.parametrize(
     "estimator",
     [
-        by_position(condition_features=None),
-        by_position(),
+        by_position(condition_features=None, early_stopping=False),
+        by_position(max_epochs=2),
         by_position(hidden_layer_sizes=(), n_components=3, early_stopping=False),
-        by_position(beta=2.0, activation="tanh", batch_size=7),
+        by_position(beta=2.0, activation="tanh", batch_size=7, early_stopping=False),
     ],
     ids=lambda estimator: str(estimator)[:80],
 )

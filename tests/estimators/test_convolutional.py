@@ -303,7 +303,13 @@ def test_half_as_many_epochs_as_of_dense_kinds(images):
 CHECKED = [  # of few epochs; those with the defaults are in test_common
     {"noise": "blocks", "emphasis": 2.0},
     {"anchor": None, "whiten": True, "mixed_precision": True},
-    {"n_components": 0.6, "noise": "blur", "noise_level": 1.0, "layout": "channels_first"},
+    {
+        "n_components": 0.6,
+        "noise": "blur",
+        "noise_level": 1.0,
+        "layout": "channels_first",
+        "max_epochs": 1,
+    },
 ]
 
 
@@ -311,7 +317,7 @@ CHECKED = [  # of few epochs; those with the defaults are in test_common
 @pytest.mark.parametrize("params", CHECKED, ids=str)
 def test_scikit_learns_checks_pass_without_exception(params):
     """On rows of any width, which are signals."""
-    estimator = make(image_shape="row", n_components=2).set_params(**params)
+    estimator = make(image_shape="row", n_components=2, max_epochs=2).set_params(**params)
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     bad = [r for r in results if r["status"] in ("failed", "xfail")]
     assert [(r["check_name"], r["exception"]) for r in bad] == []

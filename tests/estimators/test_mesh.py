@@ -252,7 +252,7 @@ def test_aligned_models_are_streamed_continued_and_kept(meshes, moved):
 CHECKED = [  # of few epochs; those with the defaults are in test_common
     {"noise": "gaussian", "emphasis": 2.0},
     {"anchor": None, "whiten": True},
-    {"n_components": 0.6, "n_clusters": 1, "order": 1},
+    {"n_components": 0.6, "n_clusters": 1, "order": 1, "max_epochs": 1},
 ]
 
 
@@ -260,7 +260,7 @@ CHECKED = [  # of few epochs; those with the defaults are in test_common
 @pytest.mark.parametrize("params", CHECKED, ids=str)
 def test_scikit_learns_checks_pass_without_exception(params):
     """On rows of any width, whose columns are vertices in a row."""
-    estimator = make(edges="path", faces=None, n_components=2).set_params(**params)
+    estimator = make(edges="path", faces=None, n_components=2, max_epochs=2).set_params(**params)
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     bad = [r for r in results if r["status"] in ("failed", "xfail")]
     assert [(r["check_name"], r["exception"]) for r in bad] == []

@@ -92,17 +92,17 @@ def equal(one, other):
 
 # -- scikit-learn's own checks -----------------------------------------------------
 
+ONE = {"n_networks": 1}
 CHECKED = [
     {},
-    {"n_components": 0.9},
-    {"n_components": None, "min_frequency": 2},
+    {"n_components": 0.9, **ONE},
+    {"n_components": None, "min_frequency": 2, **ONE},
     {"hidden_layer_sizes": ()},
-    {"target_weight": 1},
+    {"target_weight": 1, **ONE},
     {"whiten": True},
-    {"categorical_features": [0]},
-    {"n_networks": 1},
-    {"handle_unknown": "error", "max_categories": 3},
-    {"handle_unknown": "infrequent_if_exist", "min_frequency": 0.1, "batch_size": 7},
+    {"categorical_features": [0], **ONE},
+    {"handle_unknown": "error", "max_categories": 3, **ONE},
+    {"handle_unknown": "infrequent_if_exist", "min_frequency": 0.1, "batch_size": 7, **ONE},
 ]
 
 

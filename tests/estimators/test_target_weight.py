@@ -224,7 +224,7 @@ def test_the_scale_of_a_quantity_and_names_of_classes_do_not_matter(quick, wine,
 
 def test_rows_restored_worse_than_by_pca_warn_once(dense, diabetes):
     X, y = diabetes
-    dense.set_params(target_weight=5, max_epochs=30)
+    dense.set_params(target_weight=5, max_epochs=12)
     (warning,) = messages_of(lambda: dense.fit(X, y), of="PCA")
     assert warning.category is ConvergenceWarning
     assert warning.filename == __file__
@@ -238,7 +238,7 @@ def test_rows_restored_worse_than_by_pca_warn_once(dense, diabetes):
 
 def test_without_a_weight_nothing_of_the_kind_is_said(dense, diabetes):
     X, y = diabetes
-    fitted = small(dense, max_epochs=30)
+    fitted = small(dense, max_epochs=12)
     assert messages_of(lambda: fitted.fit(X, y), of="PCA") == []
     assert fitted.pca_error_ratio_ < 1
 
