@@ -122,7 +122,7 @@ def _export_by_torch(steps: nn.Sequential, dtype: torch.dtype, n_in: int) -> Any
         (torch.zeros(2, n_in, dtype=dtype),),
         input_names=["X"],
         output_names=["Y"],
-        dynamic_shapes=({0: torch.export.Dim("n_rows")},),
+        dynamic_shapes=({0: torch.export.Dim("n_rows", max=2**62)},),  # torch 2.6 asks for an end
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
@@ -442,15 +442,13 @@ def _write_view_decoders(graph: _Graph, z: str, layer: Any, dtype: torch.dtype) 
 
 def _write_to_clusters(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
     x = _write_reshape(graph, x, layer.n_vertices, layer.n_channels)
-    x = graph.add("MatMul", graph.add("Transpose", x, perm=[0, 2, 1]), layer.basis.T)
-    x = graph.add("Transpose", x, perm=[0, 2, 1])
+    x = graph.add("MatMul", layer.basis, x)
     return _write_reshape(graph, x, layer.n_clusters, layer.n_entries)
 
 
 def _write_from_clusters(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
     x = _write_reshape(graph, x, len(layer.basis), layer.n_channels)
-    x = graph.add("MatMul", graph.add("Transpose", x, perm=[0, 2, 1]), layer.basis)
-    return _write_reshape(graph, graph.add("Transpose", x, perm=[0, 2, 1]), layer.n_features)
+    return _write_reshape(graph, graph.add("MatMul", layer.basis.T, x), layer.n_features)
 
 
 def _write_chebyshev(graph: _Graph, x: str, layer: Any, dtype: torch.dtype) -> str:
@@ -528,7 +526,9 @@ def _write_gelu(graph: _Graph, x: str, dtype: torch.dtype) -> str:
 
 
 def _write_silu(graph: _Graph, x: str, dtype: torch.dtype) -> str:
-    return graph.add("Mul", x, graph.add("Sigmoid", x))
+    # As a product with a sigmoid, onnxruntime fuses it to an operator without float64.
+    shrunk = graph.add("Exp", graph.add("Neg", x))
+    return graph.add("Div", x, graph.add("Add", shrunk, torch.ones((), dtype=dtype)))
 
 
 ACTIVATIONS: dict[str, Callable[[_Graph, str, torch.dtype], str]] = {

@@ -13,6 +13,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from conftest import assert_close, fast, is_dense, make_fast
 from sklearn.base import clone
@@ -172,7 +173,7 @@ def test_the_score_is_a_sum_over_partitions(fitted, lazy):
         assert fitted.score(lazy, sample_weight=given) == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="sample_weight has 899 weights, but X has 900 rows"):
         fitted.score(lazy, sample_weight=weights[1:])
-    with pytest.raises(ValueError, match="at least one non-zero"):
+    with pytest.raises(ValueError, match=r"at least one (non-zero|must be positive)"):
         fitted.score(lazy, sample_weight=0 * weights)
 
 
@@ -381,6 +382,10 @@ def test_one_process_is_a_usual_fit_to_the_bit(in_float64):
     assert_same_fit(there, clone(model).fit(X), X, tolerance=0)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 17),
+    reason="threads stand for processes, and before scipy 1.17 only one can run ARPACK",
+)
 @pytest.mark.parametrize("memory", [0, 64 * 2**20], ids=["wide", "small"])
 def test_copies_are_held_out_together(memory, in_float64, monkeypatch):
     """Copies of a row are in several processes; rows out of core are gathered in parts."""

@@ -21,7 +21,7 @@ from skae import AutoencoderImputer, ConditionalVAE, TableAutoencoder
 
 ROOT = Path(__file__).parents[1]
 MODULES = ["skae", *(module.name for module in walk_packages(skae.__path__, "skae."))]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
 

@@ -76,4 +76,4 @@ def test_links_that_lead_nowhere_are_found(from_docs, tmp_path, link, is_broken)
 
 
 def test_the_page_for_contributors_stays_short():
-    assert len((DOCS / "contributing.md").read_text(encoding="utf-8").splitlines()) <= 100
+    assert len((DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 100

@@ -164,6 +164,8 @@ def _as_objects(X: Any) -> np.ndarray:
 
 def _as_numbers(column: Any) -> np.ndarray | None:
     """Values of a column in float64, if they are numbers or can be read as numbers."""
+    if hasattr(column, "array") and column.dtype.kind in "biuf":  # before pandas 3, NA is no NaN
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
     values = np.asarray(column)
     if values.dtype.kind in "mM":
         return None

@@ -101,7 +101,7 @@ def path_graph(n_vertices: int) -> sparse.csr_array:
 def _graph_of(pairs: np.ndarray, n_vertices: int) -> sparse.csr_array:
     """Symmetric adjacency of ones, without diagonal."""
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = np.concatenate([pairs, pairs[:, ::-1]]).astype(np.int32)  # as scipy 1.14 searches graphs
     shape = n_vertices, n_vertices
     graph = sparse.csr_array((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=shape)
     graph.data[:] = 1

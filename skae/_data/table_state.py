@@ -165,8 +165,8 @@ def _describe_pandas(part: Any) -> dict[str, Any] | None:
     if isinstance(part, pandas.Index):
         return plain | _index_of_pandas(part)
     if name == "Timestamp":
-        value, zone = int(part.asm8.view(np.int64)), describe(part.tzinfo)
-        return plain | {"value": value, "unit": part.unit, "zone": zone}
+        zone = getattr(part.tzinfo, "zone", None) or describe(part.tzinfo)  # pytz has names
+        return plain | {"value": int(part.asm8.view(np.int64)), "unit": part.unit, "zone": zone}
     if name == "Timedelta":
         return plain | {"value": int(part.asm8.view(np.int64)), "unit": part.unit}
     if name == "Period":
@@ -185,8 +185,8 @@ def _dtype_of_pandas(dtype: Any) -> dict[str, Any]:
         return {"arrow": describe(dtype.pyarrow_dtype)}
     if name == "SparseDtype":
         return {"subtype": describe(dtype.subtype), "fill": describe(dtype.fill_value)}
-    if name == "StringDtype":  # pandas 2.1 has no `na_value` to choose
-        is_nan = isinstance(getattr(dtype, "na_value", None), float)
+    if name == "StringDtype":
+        is_nan = isinstance(dtype.na_value, float)
         return {"storage": dtype.storage} | ({"na_value": np.nan} if is_nan else {})
     return {"text": str(dtype)}
 

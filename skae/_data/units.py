@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import radius_neighbors_graph
 from sklearn.utils import gen_batches
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_consistent_length
 
 from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.input_checks import read_rows
@@ -35,9 +35,13 @@ def check_groups(groups: Any, X: Any) -> np.ndarray | None:
     """Validate groups; return labels 0, 1, … of shape (n_rows,), or None."""
     if groups is None:
         return None
-    labels = column_or_1d(groups, input_name="groups") if np.ndim(groups) != 1 else groups
+    labels = np.asarray(groups)
+    if labels.ndim != 1 and labels.shape[1:] != (1,):
+        raise ValueError(
+            f"groups of shape {labels.shape} must have shape (n_samples,); pass one label a row."
+        )
+    labels = labels.reshape(-1)
     check_consistent_length(X, labels)
-    labels = np.asarray(labels)
     missing = labels != labels  # NaN
     if np.any(missing) or (labels.dtype == object and any(label is None for label in labels)):
         raise ValueError(

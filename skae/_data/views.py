@@ -52,7 +52,8 @@ def _columns_of(view: Any, group: Any, n_features: int, names: Any) -> np.ndarra
     """Indices of the columns of one view, sorted."""
     where = f"view {view!r} of views"
     try:
-        key = _without_names(group, names)
+        is_slice = isinstance(group, slice)
+        key = np.arange(n_features)[group] if is_slice else _without_names(group, names)
         found = np.ravel(_safe_indexing(np.arange(n_features)[None], key, axis=1))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -69,7 +70,7 @@ def _columns_of(view: Any, group: Any, n_features: int, names: Any) -> np.ndarra
 
 def _without_names(group: Any, names: Any) -> Any:
     """Group of columns with indices instead of names."""
-    if isinstance(group, slice | int | np.integer):
+    if isinstance(group, int | np.integer):
         return group
     keys = np.atleast_1d(np.asarray(group)).tolist()
     if not any(isinstance(key, str) for key in keys):

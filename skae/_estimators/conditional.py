@@ -46,6 +46,7 @@ from skae._latent.given_condition import ConditionalNormal, ResidualRows
 from skae._latent.ordering import signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
 from skae._training.callbacks import check_callbacks
+from skae._training.net import AutoencoderNet
 from skae._training.trainer import Trainer, TrainingJob
 from skae.losses import KL, ConditionalObjective, gaussian_nll, kl_of_moments
 from skae.networks.conditional import ConditionalCodec, ConditionalVariationalAutoencoder
@@ -193,6 +194,7 @@ class ConditionalVAE(TableEncoder):
     }
     _state_classes: ClassVar[dict[str, type]] = {
         **TableEncoder._state_classes,
+        "net_": AutoencoderNet,
         "_rows": ResidualRows,
         "_prior": ConditionalNormal,
     }

@@ -29,7 +29,7 @@ OBJECTS = [
     *[np.datetime64, np.timedelta64, pd.Timestamp, pd.Timedelta],
     *[np.float32(0.1), np.int8(3), np.str_("ü"), np.True_, np.datetime64("2020-01-02", "s")],
     *map(np.dtype, ("i1", "u8", "f2", "f4", ">f8", "O", "?", "U7", "M8[D]", "M8[ns]", "m8[ms]")),
-    np.dtypes.StringDType() if hasattr(np.dtypes, "StringDType") else np.dtype("f8"),
+    np.dtypes.StringDType(),
     *[pd.Int8Dtype(), pd.UInt64Dtype(), pd.Float32Dtype(), pd.BooleanDtype()],
     *[pd.StringDtype("python"), pd.StringDtype("pyarrow"), pd.Series(["a"]).dtype],
     *[pd.DatetimeTZDtype("s", "Europe/Berlin"), pd.DatetimeTZDtype("ns", "UTC")],
@@ -51,7 +51,7 @@ OBJECTS = [
     *[pa.dictionary(pa.int8(), pa.string(), ordered=True), pa.dictionary(pa.int32(), pa.int64())],
     *[pa.array(["b", None, "a"]), pa.array([1, 2], pa.int8()), pa.array([dt.date(2020, 1, 2)])],
     *[pd.Timestamp("2020-01-02 03:04:05.678"), pd.Timedelta(5, "s"), pd.Period("2020-03", "M")],
-    *[pd.Timestamp(MOMENT, tz="Europe/Berlin"), pd.Interval(0.5, 2, closed="both")],
+    *[pd.Timestamp(MOMENT, tz=BERLIN), pd.Interval(0.5, 2, closed="both")],
 ]
 INDEXES = [
     pd.Index(["a", "b"], name="names"),

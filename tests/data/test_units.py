@@ -133,6 +133,9 @@ def test_groups_are_checked():
     assert check_groups([[1], [2], [1]], X).tolist() == [0, 1, 0]
     with pytest.raises(ValueError, match="inconsistent"):
         check_groups([1, 2], X)
+    for groups in (1, np.zeros((3, 2))):
+        with pytest.raises(ValueError, match=r"groups of shape .* one label a row"):
+            check_groups(groups, X)
     for missing in ([1.0, np.nan, 2.0], np.array(["a", None, "b"], dtype=object)):
         with pytest.raises(ValueError, match="groups has missing values"):
             check_groups(missing, X)

@@ -293,25 +293,70 @@ def test_a_model_of_an_absent_device_comes_to_the_cpu(fitted, wine):
 
 # -- versions ----------------------------------------------------------------------
 
-KEPT = sorted((Path(__file__).parents[1] / "pickles").glob("*/*.pkl"))
+KEPT = sorted((Path(__file__).parents[1] / "pickles").glob("*/*"))
+
+
+def each_kept(*suffixes):
+    """Every kept file with one of these endings."""
+    paths = [path for path in KEPT if path.suffix in suffixes]
+    return pytest.mark.parametrize(
+        "path", paths, ids=lambda path: f"{path.parent.name}-{path.name}"
+    )
+
+
+def inputs_and_answers(path):
+    """What is kept beside a model: rows, and arrays by the names of the methods."""
+    answers = dict(np.load(path.parent / f"{path.name.partition('.')[0]}.npz"))
+    inputs = {name: answers.pop(name) for name in ("X", "numbers") if name in answers}
+    assert answers
+    return inputs, answers
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_pickles_of_earlier_releases_load(path):
-    answers = np.load(path.with_suffix(".npz"))
-    estimator = pickle.loads(path.read_bytes())
-    X = answers["X"] if "X" in answers else table_of_wine()[::20]
-    for method in answers.keys() - {"X"}:
-        assert_close(getattr(estimator, method)(X), answers[method], 1e-5)
-    if "X" not in answers:
+@each_kept(".pkl", ".skops")
+def test_models_of_earlier_releases_load(path):
+    inputs, answers = inputs_and_answers(path)
+    load = {".pkl": pickle.loads, ".skops": load_skops}[path.suffix]
+    estimator = load(path.read_bytes())
+    X = inputs["X"] if "X" in inputs else table_of_wine()[::20]
+    for method, answer in answers.items():
+        assert_close(getattr(estimator, method)(X), answer, 1e-5)
+    if "X" not in inputs:
         assert (estimator.impute(X).dtypes == X.dtypes).all()
 
 
-def test_a_pickle_of_every_estimator_is_kept():
+@each_kept(".onnx")
+def test_onnx_models_of_earlier_releases_run(path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    inputs, answers = inputs_and_answers(path)
+    session = onnxruntime.InferenceSession(path.read_bytes())
+    X = inputs.get("numbers", inputs.get("X")).astype(np.float32)
+    (output,) = session.run(None, {"X": X})
+    assert_close(output, answers[path.name.split(".")[1]], 1e-5)
+
+
+@each_kept(".pkl")
+def test_kept_pickles_name_public_paths_only(path):
+    assert all(map(is_public, modules_named(path.read_bytes())))
+
+
+@each_kept(".skops")
+def test_kept_skops_files_name_public_paths_only(path):
+    skops_io = pytest.importorskip("skops.io")
+    assert all(map(is_public, skops_io.get_untrusted_types(data=path.read_bytes())))
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".skops", ".npz"])
+def test_a_model_of_every_estimator_is_kept(suffix):
     """Otherwise run `python tests/pickles/make.py`."""
-    every = {name_of(estimator) for estimator in [*ESTIMATORS, *TABLE_ESTIMATORS]}
-    assert {path.stem for path in KEPT} >= every
+    public = {name for name in skae.__all__ if hasattr(getattr(skae, name), "get_params")}
+    assert len(public) > 10
+    assert {path.stem for path in KEPT if path.suffix == suffix} >= public
+
+
+def test_onnx_models_are_kept():
+    kept = {path.name.partition(".")[0] for path in KEPT if path.suffix == ".onnx"}
+    assert kept >= {name_of(estimator) for estimator in ESTIMATORS}
 
 
 def refused(estimator, state):
