@@ -58,9 +58,10 @@ class AdversarialAutoencoder(DenseAutoencoder):
     n_components
     prior : {"normal", "uniform", "mixture"} or density, default="normal"
         Distribution of the codes. "normal" is the standard normal distribution, "uniform" that in
-        the cube from -1 to 1. "mixture" is a Gaussian mixture that is fitted to PCA's standardized
-        codes, its number of components chosen by the Bayesian information criterion: groups in the
-        rows stay groups in the codes. An estimator with `fit`, `sample` and `score_samples`, such
+        the cube from -1 to 1; the log-likelihood of a row whose code lies outside is minus
+        infinity. "mixture" is a Gaussian mixture that is fitted to PCA's standardized codes, its
+        number of components chosen by the Bayesian information criterion: groups in the rows stay
+        groups in the codes. An estimator with `fit`, `sample` and `score_samples`, such
         as `sklearn.neighbors.KernelDensity`, is cloned and fitted to these codes, too. An object
         without `fit`, such as ``skae.densities.Gaussian(mean, covariance)``, is used as it is.
     prior_weight : float, default=3.0
