@@ -93,4 +93,6 @@ figure = draw()
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     parser = argparse.ArgumentParser(description="Plot an autoencoder.")
     parser.add_argument("--output", default="displays.png", help="file of the figure")
-    figure.savefig(parser.parse_args().output, dpi=150)
+    output = parser.parse_args().output
+    figure.savefig(output, dpi=150)
+    print(f"The figure is in {output}.")

@@ -171,4 +171,6 @@ figure = plot()
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     parser = argparse.ArgumentParser(description="One grid over kinds, widths and noise levels.")
     parser.add_argument("--output", default="grid_search.png", help="file of the figure")
-    figure.savefig(parser.parse_args().output, dpi=150)
+    output = parser.parse_args().output
+    figure.savefig(output, dpi=150)
+    print(f"The figure is in {output}.")

@@ -254,4 +254,6 @@ if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     output = Path(parser.parse_args().output)
     figures = {"arc": figure_arc, "tumours": figure_tumours, "digits": figure_digits}
     for name, figure in figures.items():
-        figure.savefig(output.with_stem(f"{output.stem}_{name}"), dpi=150)
+        path = output.with_stem(f"{output.stem}_{name}")
+        figure.savefig(path, dpi=150)
+        print(f"A figure is in {path}.")

@@ -9,6 +9,10 @@ which few atoms a digit is composed of.
 
 from __future__ import annotations
 
+import argparse
+import sys
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -76,7 +80,21 @@ figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for (sparsity, values), marker in zip(scores.items(), "os", strict=True):
     ax.plot(n_actives, values, marker=marker, label=sparsity)
 ax.set_xscale("log", base=2)
+ax.set_xticks(n_actives, n_actives)
 ax.set_xlabel("active units of 144")
 ax.set_ylabel("explained variance ratio")
 ax.legend()
-plt.show()
+
+# %%
+# As a script, this page saves its figures; ``--output`` says where.
+
+if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
+    parser = argparse.ArgumentParser(description="Learn a dictionary of digits.")
+    parser.add_argument(
+        "--output", default="sparse.png", help="file of the figures; each adds its number"
+    )
+    output = Path(parser.parse_args().output)
+    for number in plt.get_fignums():
+        path = output.with_stem(f"{output.stem}_{number}")
+        plt.figure(number).savefig(path, dpi=150)
+        print(f"A figure is in {path}.")

@@ -199,4 +199,6 @@ folder.cleanup()
 if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     parser = argparse.ArgumentParser(description="Learn from a file larger than the memory.")
     parser.add_argument("--output", default="streaming.png", help="file of the figure")
-    figure.savefig(parser.parse_args().output, dpi=150)
+    output = parser.parse_args().output
+    figure.savefig(output, dpi=150)
+    print(f"The figure is in {output}.")

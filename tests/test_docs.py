@@ -6,6 +6,7 @@ import doctest
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -18,11 +19,15 @@ from conftest import ESTIMATORS, make_fast, name_of
 
 import skae
 from skae import AutoencoderImputer, ConditionalVAE, TableAutoencoder
+from skae.__main__ import _make_parser
 
 ROOT = Path(__file__).parents[1]
 MODULES = ["skae", *(module.name for module in walk_packages(skae.__path__, "skae."))]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMANDS = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCES = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+INLINE_COMMAND = re.compile(r"`(python [^`]+)`")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -56,14 +61,37 @@ def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
         exec(compile(block, f"{page.name}, block {i + 1}", "exec"), vars(main))
 
 
+def python_commands(page):
+    """Arguments of each call of python, in a block or in a line of a page."""
+    text = page.read_text(encoding="utf-8")
+    lines = "".join(COMMANDS.findall(text)).replace("\\\n", " ").splitlines()
+    calls = [call for line in lines for call in line.split(" && ")]
+    calls += [" ".join(call.split()) for call in INLINE_COMMAND.findall(FENCES.sub("", text))]
+    words = [shlex.split(call, comments=True) for call in calls]
+    return [each[each.index("python") + 1 :] for each in words if "python" in each]
+
+
+@each_page
+def test_commands_on_a_page_name_scripts_and_options_that_exist(page):
+    for words in python_commands(page):
+        if words[:3] == ["-m", "skae", "compare"] and "--help" not in words:
+            _make_parser().parse_args(words[2:])
+        elif words[0].endswith(".py"):
+            source = (ROOT / words[0]).read_text(encoding="utf-8")
+            options = [word for word in words if word.startswith("-")]
+            assert [option for option in options if f'"{option}"' not in source] == [], words
+
+
 @each_page
 def test_links_on_a_page_lead_somewhere(page):
     links = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_readme_has_code():
-    assert BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_readme_has_code_and_stays_short():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert BLOCK.findall(readme)
+    assert len(readme.splitlines()) <= 120
 
 
 # -- docstrings --------------------------------------------------------------------
