@@ -24,12 +24,12 @@ from skae import AdversarialAutoencoder
 # %%
 # Three priors
 # ------------
-# The codes are those of digits that were not trained on. "mixture" is fitted to PCA's codes, so
-# groups stay groups.
+# The codes are those of digits that were not trained on. "gaussian_mixture" is fitted to PCA's
+# codes, so groups stay groups.
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=600, random_state=0)
-PRIORS = "normal", "uniform", "mixture"
+PRIORS = "standard_normal", "uniform", "gaussian_mixture"
 fits = {
     prior: AdversarialAutoencoder(n_components=2, prior=prior, random_state=0).fit(X_train)
     for prior in PRIORS
@@ -88,10 +88,10 @@ def draw_square() -> Figure:
 def print_table() -> None:
     """Print errors of test digits, and distances from the prior."""
     lost = np.square(X_test - pca.inverse_transform(pca.transform(X_test))).sum()
-    print("prior     error over PCA's   largest distance of a component")
+    print("prior             error over PCA's   largest distance of a component")
     for name, fit in fits.items():
         ratio = fit.reconstruction_error(X_test).sum() / lost
-        print(f"{name:10s}{ratio:.2f}               {fit.prior_distances_.max():.2f}")
+        print(f"{name:18s}{ratio:.2f}               {fit.prior_distances_.max():.2f}")
 
 
 def main() -> None:
@@ -100,9 +100,10 @@ def main() -> None:
     parser.add_argument("--output", default="adversarial.png", help="file of the figure")
     args = parser.parse_args()
     print_table()
-    draw_codes().savefig(args.output.replace(".png", "_codes.png"), dpi=150)
-    draw_square().savefig(args.output, dpi=150)
-    print(f"figures saved to {args.output} and beside it", file=sys.stderr)
+    figures = {args.output.replace(".png", "_codes.png"): draw_codes(), args.output: draw_square()}
+    for path, figure in figures.items():
+        figure.savefig(path, dpi=150)
+        print(f"figure saved to {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -152,4 +152,4 @@ if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     parser.add_argument("--output", default="mixed_table.png", help="file of the figure")
     output = parser.parse_args().output
     figure.savefig(output, dpi=150)
-    print(f"The figure is in {output}.")
+    print(f"figure saved to {output}", file=sys.stderr)

@@ -187,4 +187,4 @@ if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     parser.add_argument("--output", default="replace_pca.png", help="file of the figure")
     output = parser.parse_args().output
     figure.savefig(output, dpi=150)
-    print(f"The figure is in {Path(output).resolve()}.")
+    print(f"figure saved to {Path(output).resolve()}", file=sys.stderr)

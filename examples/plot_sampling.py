@@ -256,4 +256,4 @@ if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     for name, figure in figures.items():
         path = output.with_stem(f"{output.stem}_{name}")
         figure.savefig(path, dpi=150)
-        print(f"A figure is in {path}.")
+        print(f"figure saved to {path}", file=sys.stderr)

@@ -97,4 +97,4 @@ if __name__ == "__main__" and "sphinx_gallery" not in sys.modules:
     for number in plt.get_fignums():
         path = output.with_stem(f"{output.stem}_{number}")
         plt.figure(number).savefig(path, dpi=150)
-        print(f"A figure is in {path}.")
+        print(f"figure saved to {path}", file=sys.stderr)

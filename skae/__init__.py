@@ -9,9 +9,7 @@ from skae._data.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from skae import dask as dask
-    from skae import densities, displays, export, metrics, noise
-    from skae import losses as losses
-    from skae import networks as networks
+    from skae import densities, displays, export, losses, metrics, networks, noise
     from skae._estimators.adversarial import AdversarialAutoencoder
     from skae._estimators.autoencoder import AutoencoderTransformer
     from skae._estimators.conditional import ConditionalVAE
@@ -53,7 +51,9 @@ __all__ = [
     "densities",
     "displays",
     "export",
+    "losses",
     "metrics",
+    "networks",
     "noise",
 ]
 

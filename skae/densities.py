@@ -14,6 +14,19 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
 
+__all__ = [
+    "Density",
+    "Estimated",
+    "Gaussian",
+    "Mixture",
+    "OffSurface",
+    "Residual",
+    "SpikeAndSlab",
+    "Uniform",
+    "drawn_from",
+    "varying",
+]
+
 MAX_COMPONENTS = 16  # of a mixture
 MIN_ROWS_PER_COMPONENT = 50
 REGULARISATION = 1e-3  # added to the variances of a mixture's components, codes standardised

@@ -12,6 +12,24 @@ from torch.nn import functional as F  # noqa: N812
 
 from skae.networks.dense import Output
 
+__all__ = [
+    "KL",
+    "LOSSES",
+    "ActivityKL",
+    "ConditionalObjective",
+    "Emphasised",
+    "Objective",
+    "Observed",
+    "absolute_error",
+    "binary_cross_entropy",
+    "code_cost",
+    "gaussian_nll",
+    "huber",
+    "kl_by_component",
+    "kl_of_moments",
+    "squared_error",
+]
+
 Term = Callable[[Output, Tensor], Tensor]
 SMALLEST_ACTIVITY = 1e-6  # also the smallest distance from 1, so that logarithms are finite
 

@@ -11,6 +11,23 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
+__all__ = [
+    "NOISES",
+    "BlockNoise",
+    "BlurNoise",
+    "Features",
+    "GaussianNoise",
+    "ImageNoise",
+    "MaskingNoise",
+    "Noise",
+    "ReparameterizationNoise",
+    "SaltPepperNoise",
+    "SwapNoise",
+    "ViewDropout",
+    "check_noise",
+    "make_noise",
+]
+
 SLIMMEST = 0.3  # exponent of the level for one side of a block; the other side has the rest of 1
 
 

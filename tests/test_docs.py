@@ -88,6 +88,20 @@ def test_links_on_a_page_lead_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+SCRIPTS = [p for p in (ROOT / "examples").rglob("*.py") if ".savefig(" in p.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_says_where_its_figure_is(script):
+    """The statement after each `savefig` prints the path to the standard error."""
+    source = script.read_text(encoding="utf-8")
+    saved = re.findall(r"\.savefig\(([^\n]+), dpi=\d+\)\n +(.*)\n", source)
+    assert len(saved) == source.count(".savefig(")
+    for path, after in saved:
+        assert re.fullmatch(r'print\(f"figure saved to \{(.+)\}", file=sys\.stderr\)', after)
+        assert path in after
+
+
 def test_the_readme_has_code_and_stays_short():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert BLOCK.findall(readme)

@@ -39,7 +39,7 @@ LAYERS = [
     "export metrics",
     "_training.targets",
     "_training.callbacks _training.gradients _training.lr_schedule _training.optimizers "
-    "_training.pickling _training.validation_split",
+    "_training.pickling _training.progress _training.validation_split",
     "_training.adversarial _training.best_weights _training.column_gradients "
     "_training.mixed_precision _training.sparse_gradients",
     "_training.net",
@@ -57,6 +57,7 @@ LAYERS = [
     "_latent.sampling",
     "_latent.covariance",
     "_latent",
+    "_estimators.html_display",
     "_estimators.base _estimators.docstrings _estimators.supervised "
     "_estimators.supervised.label_propagation",
     "_estimators.partial_fit _estimators.supervised.fine_tuning",
@@ -74,7 +75,7 @@ LAYERS = [
     "displays.latent_space displays.loss_curve displays.mesh displays.reconstruction",
     "displays",
     "dask",
-    "_model_selection.candidate_fits _model_selection.html_report "
+    "_model_selection.candidate_fits _model_selection.html_report _model_selection.progress "
     "_model_selection.selection_rules _model_selection.significance "
     "_model_selection.table_errors _model_selection.table_preprocessor "
     "_model_selection.written_values",

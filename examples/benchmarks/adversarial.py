@@ -10,9 +10,9 @@ Protocol. Tables: scikit-learn's digits, breast_cancer and wine, standardized ex
 third held out; and the first 10,000 training images of MNIST with 5,000 test images, where its
 files are found. Methods:
 
-*AdversarialAutoencoder* at its defaults, the normal prior; "uniform" and "mixture" are other
-priors. *loop* is the adversarial autoencoder that one would write: encoder and decoder with the
-same hidden layer and a linear last layer, a discriminator with two hidden layers of 64, Adam at
+*AdversarialAutoencoder* at its defaults, the standard normal prior; *uniform* and *mixture* are
+other priors. *loop* is the adversarial autoencoder that one would write: encoder and decoder with
+the same hidden layer and a linear last layer, a discriminator with two hidden layers of 64, Adam at
 0.001, as many epochs and rows a batch, the two losses of the paper with equal weights; rows are
 divided by the root of their mean variance. *VAETransformer* and *AutoencoderTransformer* at their
 defaults: the latter fits a mixture to its codes. *PCA* has a normal distribution of its codes and
@@ -60,7 +60,7 @@ HIDDEN = 128
 class Adversarial:
     """The adversarial autoencoder with some prior."""
 
-    def __init__(self, k: int, seed: int, prior: str = "normal"):
+    def __init__(self, k: int, seed: int, prior: str = "standard_normal"):
         self.model = AdversarialAutoencoder(k, prior=prior, random_state=seed)
         self.seed = seed
 
@@ -208,7 +208,7 @@ class Loop:
 METHODS: dict[str, Callable[[int, int], Any]] = {
     "AdversarialAutoencoder": Adversarial,
     "uniform": lambda k, seed: Adversarial(k, seed, "uniform"),
-    "mixture": lambda k, seed: Adversarial(k, seed, "mixture"),
+    "mixture": lambda k, seed: Adversarial(k, seed, "gaussian_mixture"),
     "loop": Loop,
     "VAETransformer": Variational,
     "AutoencoderTransformer": Plain,

@@ -18,6 +18,7 @@ depth (hollow) to the default (filled). Tables, splits and readers are those of 
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,6 +167,7 @@ def main() -> None:
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(args.plot, dpi=150)
+    print(f"figure saved to {args.plot}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -568,6 +568,7 @@ def draw(summaries: Sequence[Record], pairs: Sequence[Record], reader: str, path
         fontsize=9,
     )
     figure.savefig(path, dpi=150)
+    print(f"figure saved to {path}", file=sys.stderr)
 
 
 def draw_curve(summaries: Sequence[Record], readers: Sequence[str], path: Path) -> None:
@@ -598,6 +599,7 @@ def draw_curve(summaries: Sequence[Record], readers: Sequence[str], path: Path) 
     parameter = {s["reducer"].rpartition("=")[0].rpartition(":")[2] for s in shown}
     figure.supxlabel(f"error over PCA's, for values of {', '.join(sorted(parameter))}", fontsize=10)
     figure.savefig(path, dpi=150)
+    print(f"figure saved to {path}", file=sys.stderr)
 
 
 def draw_panel(

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,6 +203,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
     axes.legend(fontsize=8, title="filled: the default", title_fontsize=8, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
+    print(f"figure saved to {path}", file=sys.stderr)
 
 
 def shown(name: str) -> str:

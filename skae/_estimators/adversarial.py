@@ -56,14 +56,15 @@ class AdversarialAutoencoder(DenseAutoencoder):
     Parameters
     ----------
     n_components
-    prior : {"normal", "uniform", "mixture"} or density, default="normal"
-        Distribution of the codes. "normal" is the standard normal distribution, "uniform" that in
-        the cube from -1 to 1; the log-likelihood of a row whose code lies outside is minus
-        infinity. "mixture" is a Gaussian mixture that is fitted to PCA's standardized codes, its
-        number of components chosen by the Bayesian information criterion: groups in the rows stay
-        groups in the codes. An estimator with `fit`, `sample` and `score_samples`, such
-        as `sklearn.neighbors.KernelDensity`, is cloned and fitted to these codes, too. An object
-        without `fit`, such as ``skae.densities.Gaussian(mean, covariance)``, is used as it is.
+    prior : {"standard_normal", "uniform", "gaussian_mixture"} or density, default="standard_normal"
+        Distribution of the codes. "standard_normal" has independent components of mean zero and
+        variance one. "uniform" is uniform in the cube from -1 to 1; the log-likelihood of a row
+        whose code lies outside is minus infinity. "gaussian_mixture" is fitted to PCA's
+        standardized codes, its number of components chosen by the Bayesian information criterion:
+        groups in the rows stay groups in the codes. An estimator with `fit`, `sample` and
+        `score_samples`, such as `sklearn.neighbors.KernelDensity`, is cloned and fitted to these
+        codes, too. An object without `fit`, such as
+        ``skae.densities.Gaussian(mean, covariance)``, is used as it is.
     prior_weight : float, default=3.0
         Weight of the Kullback-Leibler divergence of the codes from the prior: a nat counts as much
         as so many times PCA's squared error. Larger values bring the codes nearer to the prior, and
@@ -155,7 +156,7 @@ class AdversarialAutoencoder(DenseAutoencoder):
         if name not in ("whiten", "target_weight", "stochastic_depth")
     } | {
         "prior": [
-            StrOptions({"normal", "uniform", "mixture"}),
+            StrOptions({"standard_normal", "uniform", "gaussian_mixture"}),
             HasMethods(["sample", "score_samples"]),
         ],
         "prior_weight": [Interval(Real, 0, None, closed="left")],
@@ -180,7 +181,7 @@ class AdversarialAutoencoder(DenseAutoencoder):
         self,
         n_components: int | float | None = 2,
         *,
-        prior: Any = "normal",
+        prior: Any = "standard_normal",
         prior_weight: float = 3.0,
         hidden_layer_sizes: Sequence[int] | int | Literal["auto"] = "auto",
         activation: str | Callable[[], nn.Module] = "relu",
@@ -249,14 +250,14 @@ class AdversarialAutoencoder(DenseAutoencoder):
 
     def _make_prior(self, rows: Dataset, projection: np.ndarray, seed: int) -> Any:
         """The prior; if it is fitted, to standardized codes of PCA, which are projections."""
-        if self.prior == "normal":
+        if self.prior == "standard_normal":
             return Gaussian(np.zeros(self.n_components_), np.eye(self.n_components_))
         if self.prior == "uniform":
             return Uniform(self.n_components_)
-        if self.prior != "mixture" and not hasattr(self.prior, "fit"):
+        if self.prior != "gaussian_mixture" and not hasattr(self.prior, "fit"):
             return self.prior
         codes = rows[rows.evenly_spaced(PRIOR_ROWS)] @ projection.T
-        if self.prior == "mixture":
+        if self.prior == "gaussian_mixture":
             return Mixture(seed).fit(codes)
         return Estimated(self.prior, seed).fit(codes)
 
@@ -269,10 +270,10 @@ class AdversarialAutoencoder(DenseAutoencoder):
                 f"prior={self.prior!r} draws {N_DRAWS} codes of shape {draws.shape}; with "
                 f"n_components={self.n_components_} they must be finite and have shape {shape}."
             )
-        is_known = isinstance(self.prior, str) and self.prior != "mixture"
+        is_known = isinstance(self.prior, str) and self.prior != "gaussian_mixture"
         mean = np.zeros(self.n_components_) if is_known else draws.mean(axis=0)
         deviation = draws.std(axis=0)
-        if self.prior == "normal":
+        if self.prior == "standard_normal":
             deviation = np.ones(self.n_components_)
         elif self.prior == "uniform":
             deviation = np.full(self.n_components_, density.reach / np.sqrt(3))

@@ -29,6 +29,7 @@ from skae._data.seeds_and_devices import derive_seeds, resolve_device, seeded_gl
 from skae._data.threads import limited_threads
 from skae._data.units import check_groups
 from skae._data.warnings import warn
+from skae._estimators.html_display import FitDisplay
 from skae._latent.covariance import CovarianceTransformer
 from skae._latent.n_components import choose_n_components
 from skae._training.batched import models_per_batch
@@ -36,6 +37,7 @@ from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.pickling import PicklingMixin
+from skae._training.progress import QUIET, Progress, progress_of_fit
 from skae._training.supervision import Supervision
 from skae._training.targets import Targets, read_targets
 from skae._training.trainer import TINY_ROWS, Trained, Trainer, TrainingJob, auto_batch_size
@@ -73,7 +75,7 @@ class FitData:
     held_out_columns: Any = None
 
 
-class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
+class BaseAutoencoder(PicklingMixin, FitDisplay, CovarianceTransformer):
     """Template of all kinds: a kind chooses the network, the objective and the parameters.
 
     Parameters
@@ -164,7 +166,8 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
         Continue from the centre, scale, anchor and weights of the previous fit. If
         `n_components` is a share of variance, the number of components is kept.
     verbose : int, default=0
-        1 shows a progress bar with the losses.
+        1 shows a progress bar in `fit`: the epochs of all networks that are trained, with the
+        losses. It names folds, layers to pretrain, and numbers of components that are tried.
 
     Attributes
     ----------
@@ -257,6 +260,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
     # Trained weights must be better than PCA by some standard errors; a kind may subtract some.
     _standard_errors_waived: ClassVar[float] = 0.0
     _auto_depth: ClassVar[float] = 0.0  # stochastic depth without a target
+    _progress: Progress = QUIET
     # Of kinds without these parameters.
     target_weight: float = 0.0
     stochastic_depth: float | str = 0.0
@@ -414,7 +418,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             held-out rows' variance. If `target_weight` is positive and held-out rows are restored
             worse than by PCA.
         """
-        with all_or_nothing(self), torch.inference_mode(False):
+        with progress_of_fit(self), all_or_nothing(self), torch.inference_mode(False):
             if not self.target_weight:
                 y = y_val = None
             elif y is None:
@@ -662,6 +666,7 @@ class BaseAutoencoder(PicklingMixin, CovarianceTransformer):
             restoring=self._restoring_errors() if self._starts_at_pca() else None,
             must_restore=self._must_restore(),
             stochastic_depth=self._resolve_stochastic_depth(streams),
+            progress=self._progress,
         )
 
     def _seed_user_modules(self, seed: int, device: torch.device) -> AbstractContextManager[None]:

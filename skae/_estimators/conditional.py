@@ -47,6 +47,7 @@ from skae._latent.ordering import signs_of_largest
 from skae._latent.sampling import DENSITY_ROWS
 from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
+from skae._training.progress import progress_of_fit
 from skae._training.trainer import Trainer, TrainingJob
 from skae.losses import KL, ConditionalObjective, gaussian_nll, kl_of_moments
 from skae.networks.conditional import ConditionalCodec, ConditionalVariationalAutoencoder
@@ -282,7 +283,7 @@ class ConditionalVAE(TableEncoder):
             If X is not 2-D, is empty or has gaps; if a column that is no condition is no number; if
             no column is left to model; or if the device does not exist.
         """
-        with all_or_nothing(self), torch.inference_mode(False):
+        with progress_of_fit(self), all_or_nothing(self), torch.inference_mode(False):
             device = resolve_device(self.device)
             check_callbacks(self.callbacks)
             rows = self._learn_rows(X)
@@ -360,6 +361,7 @@ class ConditionalVAE(TableEncoder):
             order,
             make_noise,
             VAETransformer._standard_errors_waived,
+            progress=self._progress,
         )
         is_linear = not resolve_hidden_layer_sizes(self.hidden_layer_sizes) and not self.free_bits
         n_epochs = 0 if is_linear or not rows.any() else None
@@ -704,25 +706,31 @@ class ConditionalVAE(TableEncoder):
         slopes = self._prior.log_slopes(conditions).sum(axis=1)
         return importance_weighted_bound(mean, log_var, draws, nll, to_prior) + slopes
 
-    def reconstruction_error(self, X: Any) -> np.ndarray:
-        """Squared differences between rows and their reconstructions, summed over their columns.
+    def reconstruction_error(self, X: Any, per_feature: bool = False) -> np.ndarray:
+        """Squared differences between rows and their reconstructions.
 
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
+        per_feature : bool, default=False
+            Return one value per column instead of the sum over columns.
 
         Returns
         -------
-        errors : ndarray of shape (n_samples,), float64
-            In squared input units. Columns of the condition count nothing.
+        errors : ndarray of shape (n_samples,) or (n_samples, n_features), float64
+            In squared input units. Columns of the condition have none.
         """
-        return self._squares(X)[0]
+        errors, _ = self._squares(X)
+        return errors if per_feature else errors.sum(axis=1)
 
     def _squares(self, X: Any) -> np.ndarray:
-        """Squared errors, and squared distances to the mean, (2, n_samples), over columns."""
+        """Squared errors, and squared distances to the mean, (2, n_samples, n_features)."""
         _, values, restored = self._restored(X)
-        own, restored = values[:, self._rows.of_rows], restored.take(self._rows.of_rows, axis=1)
-        return np.array([np.square(own - to).sum(axis=1) for to in (restored, self._rows.mean)])
+        own = self._rows.of_rows
+        squares = np.zeros((2, *values.shape))
+        for each, to in zip(squares, (restored[:, own], self._rows.mean), strict=True):
+            each[:, own] = np.square(values[:, own] - to)
+        return squares
 
     def score(self, X: Any, y: Any = None) -> float:
         """Fraction of the variance that is explained by codes and conditions together.
@@ -739,7 +747,7 @@ class ConditionalVAE(TableEncoder):
             ``1 - SSE / SST`` over the columns that are no condition, as of
             `AutoencoderTransformer.score`.
         """
-        return explained_share(*self._squares(X).sum(axis=1).tolist())
+        return explained_share(*self._squares(X).sum(axis=(1, 2)).tolist())
 
     # -- scikit-learn's contract ---------------------------------------------------
 

@@ -302,14 +302,15 @@ class StackedAutoencoder(DenseAutoencoder):
         inputs, validation = rows, held_out
         encoders: list[nn.Module] = []
         curves: tuple[list[list[float]], list[list[float]]] = [], []
-        for layer in layers:
+        for i, layer in enumerate(layers):
             unit = 1.0
             if encoders:
                 statistics = inputs.feature_statistics()
                 initialize_at_mean(layer.decoder, statistics["mean"])
                 unit = float(np.square(statistics["std"]).mean()) or 1.0
             trainer = self._make_layer_trainer(inputs, device, seeds)
-            trained = TrainingJob(trainer, layer, inputs, held_out=validation).train()
+            with self._progress.stage(f"layer {i + 1} of {len(layers)}"):
+                trained = TrainingJob(trainer, layer, inputs, held_out=validation).train()
             curves[0].append([epoch["train_loss"] / unit for epoch in trained.net.history])
             curves[1].append([loss / unit for loss in trained.validation_curve])
             encoders = [*encoders, layer.encoder]

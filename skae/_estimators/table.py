@@ -196,7 +196,9 @@ class TableAutoencoder(TableEncoder, TableModel):
     def _after_columns(self, values: np.ndarray, y: Any, groups: Any) -> None:
         self._coordinates = FamdCoordinates.of_columns(self._column_model.columns)
         coordinates = self._to_coordinates(values[:, self._modelled])
-        self.autoencoder_ = self._make_autoencoder().fit(coordinates, y, groups=groups)
+        autoencoder = self._make_autoencoder()
+        with self._progress.lent_to(autoencoder, "codes"):
+            self.autoencoder_ = autoencoder.fit(coordinates, y, groups=groups)
 
     def _make_autoencoder(self) -> AutoencoderTransformer:
         """Autoencoder of the coordinates, not fitted."""

@@ -23,9 +23,11 @@ from skae._data.table_columns import UNMODELLED, Column, TableColumns
 from skae._data.table_frames import Table, open_table
 from skae._data.units import check_groups
 from skae._estimators.base import BaseAutoencoder
+from skae._estimators.html_display import FitDisplay
 from skae._latent.column_cells import ColumnCells
 from skae._latent.column_model import ColumnModel, ColumnTraining
 from skae._training.pickling import PicklingMixin
+from skae._training.progress import QUIET, Progress, progress_of_fit
 from skae._training.validation_split import hold_out
 from skae.networks.inference import Cast
 
@@ -44,7 +46,7 @@ OF_TRAINING = (  # parameters that take the same values as those of `BaseAutoenc
 )
 
 
-class TableEstimator(PicklingMixin, BaseEstimator):
+class TableEstimator(PicklingMixin, FitDisplay, BaseEstimator):
     """Takes tables whose columns may be numbers or categories."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -55,6 +57,7 @@ class TableEstimator(PicklingMixin, BaseEstimator):
     categorical_features: Any
     n_features_in_: int
     _columns: TableColumns
+    _progress: Progress = QUIET
 
     def _learn_table(self, X: Any, **options: Any) -> Table:
         """Learn the columns of a table, with options of `TableColumns.learn`."""
@@ -163,7 +166,7 @@ class TableModel(TableEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of initial weights, validation split, order of rows, and masks.
     verbose : int, default=0
-        1 shows progress bars.
+        1 shows a progress bar in `fit`: the epochs of all networks, with the losses.
 
     Attributes
     ----------
@@ -251,7 +254,7 @@ class TableModel(TableEstimator):
             If X is not 2-D or empty, if a number is infinite, if a column holds objects that are
             no values, if a parameter does not suit X, or if the device does not exist.
         """
-        with all_or_nothing(self), torch.inference_mode(False):
+        with progress_of_fit(self), all_or_nothing(self), torch.inference_mode(False):
             device = resolve_device(self.device)
             values, cells = self._learn_columns(X)
             labels = check_groups(groups, values)
@@ -297,7 +300,8 @@ class TableModel(TableEstimator):
         if len(values) >= FEWEST_ROWS and rows.n_units > 1:
             _, held_out = hold_out(rows, self.validation_fraction, self._seeds[3])
         training = self._training(device, self._seeds)
-        self._column_model = ColumnModel.fit(cells, values, training, held_out)
+        with self._progress.stage("columns"):
+            self._column_model = ColumnModel.fit(cells, values, training, held_out)
 
     def _training(self, device: torch.device, seeds: Sequence[int]) -> ColumnTraining:
         """Settings of the training of the networks that predict columns."""
@@ -317,7 +321,7 @@ class TableModel(TableEstimator):
             None if self.max_epochs == "auto" else int(self.max_epochs),
             device,
             tuple(seeds[:3]),
-            int(self.verbose),
+            self._progress,
         )
 
     def _after_columns(self, values: np.ndarray, y: Any, groups: Any) -> None:

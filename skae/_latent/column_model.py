@@ -19,6 +19,7 @@ from skae._data.threads import inference_threads, limited_threads
 from skae._latent.column_cells import ColumnCells, find_contrasts, layout_of, to_cells
 from skae._training.column_gradients import ColumnGradient
 from skae._training.net import AutoencoderNet
+from skae._training.progress import QUIET, Progress
 from skae._training.trainer import AVERAGING, training_threads
 from skae.losses import Objective
 from skae.networks.columns import (
@@ -63,7 +64,7 @@ class ColumnTraining:
     max_epochs: int | None
     device: torch.device
     seeds: tuple[int, ...]
-    verbose: int = 0
+    progress: Progress = QUIET
 
     def make_network(self, columns: list[ColumnCells], values: np.ndarray) -> ColumnNetwork:
         """Build networks at their initial weights, for columns with values."""
@@ -98,7 +99,7 @@ class ColumnTraining:
             "noise": make_masks,
             "gradient": ColumnGradient,
             "device": str(self.device),
-            "verbose": self.verbose,
+            "progress": self.progress,
         }
         objective = Objective({"log_likelihood": ColumnLikelihood(layout)})
         return AutoencoderNet(network, objective, **settings | options)
@@ -176,7 +177,7 @@ class ColumnModel:
             schedule_free=True,
             require_gain=False,
             seed=training.seeds[1] + self.n_steps,
-            verbose=0,
+            progress=QUIET,
         )
         source = InMemorySource(torch.from_numpy(to_cells(self.columns, self.layout, values)))
         with limited_threads(training_threads(network, net.batch_size, training.device)):

@@ -134,9 +134,10 @@ class ComponentTrials:
     def explained_variance(self, size: int) -> float:
         """Share of the validation rows' variance that a code of some size explains."""
         candidate = self._candidate(size)
-        with candidate._seed_user_modules(self.seeds.weights, self.device):
+        seeded = candidate._seed_user_modules(self.seeds.weights, self.device)
+        with seeded, self.estimator._progress.stage(f"n_components={size}"):
             trainer = candidate._make_trainer(self.rows, self.device, self.seeds)
-            trainer = replace(trainer, params=trainer.params | {"callbacks": None, "verbose": 0})
+            trainer = replace(trainer, params=trainer.params | {"callbacks": None})
             n_epochs = self._n_epochs(candidate, trainer)
             sse = [self._sse(candidate, trainer, i, n_epochs) for i in range(len(self.splits))]
         sst = [self._validation_sst(split) for split in self.splits]

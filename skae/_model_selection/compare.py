@@ -25,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing, check_array, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
-from tqdm import tqdm
 
 from skae._data.optional_imports import import_optional
 from skae._data.parameter_checks import integers_in
@@ -46,6 +45,7 @@ from skae._model_selection.column_types import Table, table_of
 from skae._model_selection.comparison_result import Comparison
 from skae._model_selection.downstream_target import Target, check_target, make_folds, rare_classes
 from skae._model_selection.html_report import versions
+from skae._model_selection.progress import progress_of_fits
 from skae._model_selection.table_errors import ParameterError, TableError
 from skae._model_selection.table_preprocessor import TablePreprocessor
 
@@ -199,7 +199,7 @@ def compare(
     random_state : int, RandomState instance or None, default=0
         Determines folds, fits and the rows that trustworthiness is measured on.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar: the fits and candidates that are done, and the time left.
 
     Returns
     -------
@@ -401,8 +401,12 @@ def _fit_all(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The error of restored held-out rows")  # in the verdict
         done: Iterable[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
-        bar = tqdm(done, total=len(jobs), desc="comparing", unit="fit", disable=not verbose)
-        rows = np.array(list(bar), dtype=object).reshape(len(order), -1)
+        rows = np.empty((len(order), len(data.folds)), dtype=object)
+        owners = np.repeat(np.arange(len(order)), len(data.folds)).tolist()
+        with progress_of_fits("comparing", owners, is_shown=bool(verbose)) as count:
+            for i, row in enumerate(done):
+                rows.flat[i] = row
+                count([i])
     return rows[np.argsort(order)].tolist()
 
 

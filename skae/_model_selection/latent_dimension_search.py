@@ -24,7 +24,6 @@ from sklearn.utils.validation import (
     _num_samples,
     check_is_fitted,
 )
-from tqdm.auto import tqdm
 
 from skae._data.estimator_rollback import all_or_nothing
 from skae._data.input_checks import check_rows
@@ -44,6 +43,7 @@ from skae._model_selection.candidate_fits import (
     pca_scores,
     uses_target,
 )
+from skae._model_selection.progress import progress_of_fits
 from skae._model_selection.selection_rules import RULES
 from skae._model_selection.significance import ALPHA, BOUNDS, paired_difference
 from skae._model_selection.verdict import verdict_of
@@ -143,7 +143,7 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Determines the seeds of the fits. None keeps the estimator's own if `n_seeds` is 1.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar: the fits and candidates that are done, and the time left.
 
     Attributes
     ----------
@@ -365,11 +365,12 @@ class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
             delayed(fit_and_score)([tasks[i] for i in job], *common) for job in jobs
         )
         outcomes: list[Any] = [None] * len(tasks)
-        with tqdm(total=len(tasks), desc="search", unit="fit", disable=not self.verbose) as bar:
+        sizes = [task.size for task in tasks]
+        with progress_of_fits("search", sizes, is_shown=bool(self.verbose)) as count:
             for job, results in zip(jobs, done, strict=True):
                 for i, result in zip(job, results, strict=True):
                     outcomes[i] = result
-                bar.update(len(job))
+                count(job)
         return outcomes
 
     def _jobs(self, tasks: list[CandidateFit], X: Any) -> Iterator[list[int]]:

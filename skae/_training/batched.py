@@ -72,10 +72,11 @@ class TrainingRun:
     held_out_units: np.ndarray | None = None  # (n_held_out,)
     n_epochs: int | None = None  # if fewer than in the learning-rate schedule
     n_threads: int = 1  # of each training step
+    fold: tuple[int, int] | None = None  # its number, and how many there are
 
     def run(self) -> AutoencoderNet:
         """Train the net alone."""
-        if self.n_epochs == 0 and not self.net.callbacks:
+        if self.planned_epochs() == 0 and not self.net.callbacks:
             return self.net.keep_initial()
         with limited_threads(self.n_threads):
             self.net.fit(
@@ -87,12 +88,15 @@ class TrainingRun:
             )
         return self.net.drop_training_state()
 
+    def planned_epochs(self) -> int:
+        """Number of epochs if training does not stop early."""
+        return self.net.max_epochs if self.n_epochs is None else self.n_epochs
+
     def batching_key(self) -> Any:
         """Key that is equal for runs of one batch; None if the run must be trained alone."""
         net = self.net
         alone = (
             net.callbacks
-            or net.verbose
             or net.schedule_free
             or net.gradient is not None
             or net.patience is not None
@@ -119,15 +123,28 @@ class TrainingRun:
 
 def run_batched(runs: list[TrainingRun]) -> list[AutoencoderNet]:
     """Train nets, in batches where their keys are equal; return them in the same order."""
-    if len(runs) < 2:
-        return [each.run() for each in runs]
+    if not runs:
+        return []
+    batches = [[0]] if len(runs) == 1 else list(_batches_of(runs))
+    runs[0].net.progress.plan(sum(runs[first].planned_epochs() for first, *_ in batches))
     nets: list[Any] = [None] * len(runs)
-    for batch in _batches_of(runs):
+    for batch in batches:
         some = [runs[i] for i in batch]
-        trained = [some[0].run()] if len(some) == 1 else _run_as_one(some)
+        with some[0].net.progress.stage(_stage_of(some)):
+            trained = [some[0].run()] if len(some) == 1 else _run_as_one(some)
         for i, net in zip(batch, trained, strict=True):
             nets[i] = net
     return nets
+
+
+def _stage_of(runs: list[TrainingRun]) -> str:
+    """Name of what is trained in one batch, for the progress bar; empty unless it is folds."""
+    first, last = runs[0].fold, runs[-1].fold
+    if first is None or last is None:
+        return ""
+    if len(runs) == 1:
+        return f"fold {first[0]} of {first[1]}"
+    return f"folds {first[0]} to {last[0]} of {last[1]}"
 
 
 def _batches_of(runs: list[TrainingRun]) -> Iterator[list[int]]:
@@ -220,6 +237,7 @@ class BatchedNet(AutoencoderNet):
             first.module,
             first.criterion,
             **{name: getattr(first, name) for name in SHARED_SETTINGS},
+            progress=first.progress,
         )
         self.runs = runs
         self.nets = [each.net for each in runs]

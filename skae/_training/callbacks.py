@@ -1,26 +1,12 @@
-"""Callbacks of the user, and the progress bar."""
+"""Callbacks of the user."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from skorch.callbacks import Callback
-from tqdm.auto import tqdm
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-
-
-class ProgressBar(Callback):
-    """Progress bar with one step per epoch, followed by the losses. The net closes it."""
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar_ = tqdm(total=net.max_epochs, desc="fit", unit="epoch")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        last = net.history[-1]
-        losses = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
-        self.bar_.set_postfix(losses, refresh=False)
-        self.bar_.update()
 
 
 def overrides(callback: Any, hook: str) -> bool:

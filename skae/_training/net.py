@@ -6,7 +6,7 @@ import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from skae._data.array_api import tensor_on
 from skae._data.batches import BatchIterator, InMemorySource, Source, SparseSource
 from skae._data.threads import inference_threads
 from skae._training.best_weights import BestWeights, StopTraining
-from skae._training.callbacks import BATCH_HOOKS, ProgressBar, overrides
+from skae._training.callbacks import BATCH_HOOKS, overrides
 from skae._training.gradients import Gradient, backend_for, make_gradient
 from skae._training.lr_schedule import cycle_steps, schedule_free_steps
 from skae._training.optimizers import OPTIMIZERS, FlatParameters, to_arrays, to_tensors
@@ -34,6 +34,7 @@ from skae._training.pickling import (
     with_checksum,
     without_checksum,
 )
+from skae._training.progress import QUIET, EpochCounter, Progress
 from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import upper_bounds
 from skae.losses import Objective
@@ -59,6 +60,7 @@ TRAINING_STATE = (
     "hooks_",
     "rate_factor_",
     "resumed_",
+    "n_epochs_",
 )
 RESULTS = ("best_epoch_", "validation_ratio_")  # of training; files hold them and the history
 RESTORING_ERRORS = 2.0  # standard errors by which restoring must be better than PCA's
@@ -128,8 +130,8 @@ class AutoencoderNet(NeuralNet):
     callbacks : list
         skorch callbacks.
     device : str
-    verbose : int
-        1 shows a progress bar.
+    progress : Progress
+        Bar of the fit that the net is trained for.
 
     References
     ----------
@@ -163,7 +165,7 @@ class AutoencoderNet(NeuralNet):
         stochastic_depth: float = 0.0,
         callbacks: Sequence[Any] = (),
         device: str = "cpu",
-        verbose: int = 0,
+        progress: Progress = QUIET,
     ):
         super().__init__(
             module,
@@ -175,7 +177,7 @@ class AutoencoderNet(NeuralNet):
             train_split=None,
             callbacks=list(callbacks),
             device=device,
-            verbose=verbose,
+            verbose=0,
         )
         self.lr_schedule = lr_schedule
         self.weight_decay = weight_decay
@@ -193,6 +195,7 @@ class AutoencoderNet(NeuralNet):
         self.gradient = gradient
         self.restoring = restoring
         self.stochastic_depth = stochastic_depth
+        self.progress = progress
 
     is_batched = False  # whether many models are trained at once
     restores_ = True  # unless held-out rows say otherwise
@@ -215,14 +218,14 @@ class AutoencoderNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         parts: list[tuple[str, Callback]] = [("best_weights", BestWeights())]
+        if self.progress.is_shown:
+            parts.append(("epoch_counter", EpochCounter()))
         if self.patience is not None:
             monitor = "train_loss" if self.held_out_ is None else "valid_loss"
             stopping = EarlyStopping(
                 monitor, patience=self.patience, threshold=self.tol, sink=_silent
             )
             parts.append(("patience", stopping))
-        if self.verbose:
-            parts.append(("progress_bar", ProgressBar()))
         return parts
 
     def initialize_module(self) -> AutoencoderNet:
@@ -301,17 +304,15 @@ class AutoencoderNet(NeuralNet):
         self.initialize()
         self.held_out_noise_ = None if self.held_out_ is None else self._noise_of(self.held_out_)
         self.resumed_: dict[str, Any] | None = None
+        self.n_epochs_ = self.max_epochs if n_epochs is None else n_epochs
         if state is not None:
             self._resume(state)
         self.notify("on_train_begin", X=self.rows_, y=None)
-        try:
-            self.fit_loop(self.source_, epochs=n_epochs)
-        except StopTraining:
-            pass
-        finally:
-            for _, callback in self.callbacks_:
-                if isinstance(callback, ProgressBar):
-                    callback.bar_.close()
+        with suppress(StopTraining):
+            self.fit_loop(self.source_, epochs=self.n_epochs_)
+        for _, callback in self.callbacks_:
+            if isinstance(callback, EpochCounter):
+                callback.end(self)
         reached = self._state() if self.schedule_free else {}
         self.notify("on_train_end", X=self.rows_, y=None)
         return reached
@@ -600,7 +601,7 @@ class AutoencoderNet(NeuralNet):
         ).eval()  # skorch forbids `self.module_ =`
         self.module, self.criterion = type(self.module_), type(self.criterion)
         self.noise = self.gradient = self.restoring = None
-        self.callbacks_ = []
+        self.progress, self.callbacks_ = QUIET, []
         return self
 
     # -- inference -----------------------------------------------------------------
@@ -778,7 +779,8 @@ def features_of(network: nn.Module, *rows: Tensor | None) -> Any:
 
 def _settings(kind: type) -> list[str]:
     """Names of the net's parameters that files hold."""
-    others = ("self", "module", "criterion", "noise", "gradient", "restoring", "callbacks")
+    others = {"self", "module", "criterion", "noise", "gradient", "restoring", "callbacks"}
+    others.add("progress")
     return [name for name in inspect.signature(kind).parameters if name not in others]
 
 

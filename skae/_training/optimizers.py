@@ -6,7 +6,6 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,14 +139,17 @@ def _wide(p: Tensor) -> Tensor:
     return p.T if p.ndim == 2 and p.shape[0] > p.shape[1] else p
 
 
-class FusedAdamW(torch.optim.AdamW):
-    """torch's AdamW for one vector of parameters, with a direct call of the fused kernel.
+class _OneVector:
+    """Update of one vector of parameters by a direct call of torch's fused kernel.
 
     For short vectors, torch's code around the kernel takes several times longer than the kernel.
     """
 
+    kernel: Callable[..., None]
+    param_groups: list[dict[str, Any]]
+
     def __init__(self, params: list[nn.Parameter], **options: Any):
-        super().__init__(params, fused=True, **options)
+        super().__init__(params, fused=True, **options)  # type: ignore[call-arg]
         (parameter,) = params
         values = parameter.detach()
         self.steps = torch.zeros((), device=values.device)
@@ -157,11 +159,11 @@ class FusedAdamW(torch.optim.AdamW):
         moments = [torch.zeros_like(values)], [torch.zeros_like(values)]
         self.vectors = ([values], [gradient], *moments)
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Update the vector once."""
         (group,) = self.param_groups
         self.count += 1
-        torch._fused_adamw_(
+        self.kernel(
             *self.vectors,
             [],
             [self.steps],
@@ -190,9 +192,21 @@ class FusedAdamW(torch.optim.AdamW):
     step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it for its profiler
 
 
+class FusedAdam(_OneVector, torch.optim.Adam):  # type: ignore[misc]
+    """torch's Adam for one vector of parameters; weight decay is added to the gradient."""
+
+    kernel = staticmethod(torch._fused_adam_)
+
+
+class FusedAdamW(_OneVector, torch.optim.AdamW):  # type: ignore[misc]
+    """torch's AdamW for one vector of parameters; weight decay is apart from the gradient."""
+
+    kernel = staticmethod(torch._fused_adamw_)
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": FusedAdamW,
-    "adam": partial(torch.optim.Adam, fused=True),
+    "adam": FusedAdam,
     "sgd": torch.optim.SGD,
 }
 

@@ -28,6 +28,7 @@ from skae._training.best_weights import ScoreScale
 from skae._training.callbacks import reads_batches
 from skae._training.gradients import Gradient
 from skae._training.net import AutoencoderNet, error_ratio, restores
+from skae._training.progress import QUIET, Progress
 from skae._training.sparse_gradients import SparseGradient
 from skae._training.validation_split import (
     FEW_UNITS,
@@ -89,6 +90,7 @@ class Trainer:
     stochastic_depth: float = 0.0  # of anchored networks
     standard_errors: float | None = None  # of gains, whatever the number of rows; None: by rules
     largest_batch: int = LARGEST_BATCH  # for "auto"
+    progress: Progress = QUIET  # bar of the fit
 
     net_class: ClassVar[type[AutoencoderNet]] = AutoencoderNet
 
@@ -137,13 +139,14 @@ class Trainer:
         validation: tuple[Dataset, np.ndarray] | None = None,
         *,
         n_epochs: int | None = None,
-        is_fold: bool = False,
+        fold: tuple[int, int] | None = None,
     ) -> TrainingRun:
         """Build the training run of one network, without starting it.
 
         `train` are the indices of the training rows; None means all but the validation rows.
         `validation` is a dataset and the indices of its validation rows. Training stops after
-        `n_epochs`, even if the learning-rate schedule is longer.
+        `n_epochs`, even if the learning-rate schedule is longer. `fold` is the number of a fold of
+        cross-validation, and how many there are.
         """
         dtype = self.dtype_of(rows)
         is_split = validation is not None and validation[0] is rows
@@ -157,11 +160,11 @@ class Trainer:
         # A fold of a small table is trained like the table.
         n_rows = max(len(source), min(len(rows), FEW_UNITS * n_copies))
         batch_size, max_epochs = self._batch_size_and_epochs(n_rows, n_copies)
-        quiet: dict[str, Any] = {}
-        if is_fold:
-            quiet = {"keep_losses": True, "callbacks": [], "verbose": 0, "patience": None}
-            quiet |= {"restoring": None}  # `Folds` compares restoring
-        net = self._net(in_precision(network, dtype), batch_size, max_epochs, **quiet)
+        of_fold: dict[str, Any] = {}
+        if fold is not None:
+            of_fold = {"keep_losses": True, "callbacks": [], "patience": None}
+            of_fold |= {"restoring": None}  # `Folds` compares restoring
+        net = self._net(in_precision(network, dtype), batch_size, max_epochs, **of_fold)
         n_threads = training_threads(network, batch_size, self.device)
         if validation is None:
             return TrainingRun(net, source, n_epochs=n_epochs, n_threads=n_threads)
@@ -171,9 +174,10 @@ class Trainer:
             source,
             others.tensor(index, dtype),
             others.tensor_of_weights(index, torch.float64),
-            None if is_fold else others.units_of(index),
+            None if fold is not None else others.units_of(index),
             n_epochs,
             n_threads,
+            fold,
         )
 
     def _steps_are_sparse(self, network: nn.Module, rows: Dataset) -> bool:
@@ -213,7 +217,7 @@ class Trainer:
             "stochastic_depth": self.stochastic_depth,
             "callbacks": [clone(c, safe=False) for c in p["callbacks"] or ()],
             "device": str(self.device),
-            "verbose": int(p["verbose"]),
+            "progress": self.progress,
             **changes,
         }
         return self.net_class(network.to(self.device), self.objective, **options)
@@ -409,15 +413,17 @@ class Folds:
 
     def next_runs(self) -> list[TrainingRun]:
         """Make five folds, and build their training runs."""
-        splits = five_folds(self.job.rows, self.random)
+        splits, n_before = five_folds(self.job.rows, self.random), len(self.splits)
         self.splits, self.n_times = self.splits + splits, self.n_times + 1
-        return [self._run(*split) for split in splits]
+        n_folds = len(self.splits)
+        return [self._run(*split, (n_before + i + 1, n_folds)) for i, split in enumerate(splits)]
 
-    def _run(self, train: np.ndarray, held_out: np.ndarray) -> TrainingRun:
+    def _run(self, train: np.ndarray, held_out: np.ndarray, fold: tuple[int, int]) -> TrainingRun:
         make: Any = self.job.make_network
-        rows = self.job.rows
-        network = make(rows.subset(train))
-        return self.job.trainer.make_run(network, rows, train, (rows, held_out), is_fold=True)
+        rows, trainer = self.job.rows, self.job.trainer
+        with trainer.progress.stage(f"fold {fold[0]} of {fold[1]}"):  # it may be pretrained
+            network = make(rows.subset(train))
+        return trainer.make_run(network, rows, train, (rows, held_out), fold=fold)
 
     def add(self, net: AutoencoderNet, run: TrainingRun) -> None:
         """Add the trained net of the next fold."""

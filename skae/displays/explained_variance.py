@@ -19,9 +19,9 @@ class ExplainedVarianceDisplay:
 
     Parameters
     ----------
-    shares : array-like of shape (n_components,)
+    explained_variance_ratio : array-like of shape (n_components,)
         What each component adds to the explained share of variance.
-    pca_explained_ratios : array-like of shape (n_pca_components,), default=None
+    pca_explained_variance_ratio : array-like of shape (n_pca_components,), default=None
         The same for PCA. None draws none.
     name, pca_name : str, default="estimator" and "PCA"
         Names of the estimator and of PCA in the legend.
@@ -43,7 +43,7 @@ class ExplainedVarianceDisplay:
     >>> X, _ = load_digits(return_X_y=True)
     >>> autoencoder = AutoencoderTransformer(8, max_epochs=10, random_state=0).fit(X)
     >>> display = ExplainedVarianceDisplay.from_estimator(autoencoder, X)
-    >>> bool(abs(display.shares.sum() - autoencoder.score(X)) < 1e-9)
+    >>> bool(abs(display.explained_variance_ratio.sum() - autoencoder.score(X)) < 1e-9)
     True
     """
 
@@ -51,14 +51,14 @@ class ExplainedVarianceDisplay:
 
     def __init__(
         self,
-        shares: Any,
-        pca_explained_ratios: Any = None,
+        explained_variance_ratio: Any,
+        pca_explained_variance_ratio: Any = None,
         *,
         name: str = "estimator",
         pca_name: str = "PCA",
     ):
-        self.shares = shares
-        self.pca_explained_ratios = pca_explained_ratios
+        self.explained_variance_ratio = explained_variance_ratio
+        self.pca_explained_variance_ratio = pca_explained_variance_ratio
         self.name = name
         self.pca_name = pca_name
 
@@ -148,10 +148,12 @@ class ExplainedVarianceDisplay:
         """
         ax = plotting.start_plot(self, ax)
         self.pca_bars_ = self.pca_line_ = None
-        self.bars_, self.line_ = _draw_shares(ax, self.shares, self.name, False, bar_kw, line_kw)
-        if self.pca_explained_ratios is not None:
+        self.bars_, self.line_ = _draw_shares(
+            ax, self.explained_variance_ratio, self.name, False, bar_kw, line_kw
+        )
+        if self.pca_explained_variance_ratio is not None:
             self.pca_bars_, self.pca_line_ = _draw_shares(
-                ax, self.pca_explained_ratios, self.pca_name, True, bar_kw, line_kw
+                ax, self.pca_explained_variance_ratio, self.pca_name, True, bar_kw, line_kw
             )
         ax.set(xlabel="components kept", ylabel="explained share of variance")
         plotting.integer_ticks(ax.xaxis, min_n_ticks=1)

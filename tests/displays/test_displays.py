@@ -313,24 +313,24 @@ def test_bars_are_the_ratios_and_sum_to_the_score(estimator, whiten, wine):
 
 def test_of_new_rows_the_sum_is_their_score(fitted, wine):
     new = wine[::3] + 0.1
-    assert ExplainedVarianceDisplay.from_estimator(fitted, new).shares.sum() == pytest.approx(
-        fitted.score(new), abs=1e-9
-    )
+    assert ExplainedVarianceDisplay.from_estimator(
+        fitted, new
+    ).explained_variance_ratio.sum() == pytest.approx(fitted.score(new), abs=1e-9)
 
 
 def test_pca_of_training_rows_explains_new_rows_no_better_than_their_own(wine):
     pca = PCA(3).fit(wine[:100])
     drawn = ExplainedVarianceDisplay.from_estimator(pca, wine[100:], X_train=wine[:100])
-    np.testing.assert_allclose(drawn.shares, drawn.pca_explained_ratios)
+    np.testing.assert_allclose(drawn.explained_variance_ratio, drawn.pca_explained_variance_ratio)
     own = ExplainedVarianceDisplay.from_estimator(pca, wine[100:])
-    assert own.pca_explained_ratios.sum() > drawn.pca_explained_ratios.sum()
+    assert own.pca_explained_variance_ratio.sum() > drawn.pca_explained_variance_ratio.sum()
 
 
 def test_behind_a_scaler_the_scaled_rows_count(pipeline, frame):
     drawn = ExplainedVarianceDisplay.from_estimator(pipeline, frame)
-    assert drawn.shares.sum() == pytest.approx(pipeline.score(frame), abs=1e-9)
+    assert drawn.explained_variance_ratio.sum() == pytest.approx(pipeline.score(frame), abs=1e-9)
     ratios = PCA(3).fit(StandardScaler().fit_transform(frame)).explained_variance_ratio_
-    np.testing.assert_allclose(drawn.pca_explained_ratios, ratios)
+    np.testing.assert_allclose(drawn.pca_explained_variance_ratio, ratios)
 
 
 def test_pca_has_no_more_components_than_there_are(wine):

@@ -99,7 +99,7 @@ def test_loss_curves_are_those_of_the_columns(fitted):
 def test_bars_sum_to_the_score_beside_famd(whiten, table):
     fitted = TableAutoencoder(3, whiten=whiten, **QUICK).fit(table)
     display = ExplainedVarianceDisplay.from_estimator(fitted, table)
-    assert display.shares.sum() == pytest.approx(fitted.score(table))
+    assert display.explained_variance_ratio.sum() == pytest.approx(fitted.score(table))
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == [
         "TableAutoencoder, cumulated",
         "FAMD, cumulated",
@@ -113,9 +113,11 @@ def test_the_linear_estimator_is_famd(linear, table):
     new, old = table.iloc[100:], table.iloc[:100]
     for rows, options in [(table, {}), (new, {"X_train": table})]:
         display = ExplainedVarianceDisplay.from_estimator(piped, rows, **options)
-        np.testing.assert_allclose(display.pca_explained_ratios, display.shares, atol=1e-9)
+        np.testing.assert_allclose(
+            display.pca_explained_variance_ratio, display.explained_variance_ratio, atol=1e-9
+        )
     other = ExplainedVarianceDisplay.from_estimator(linear, new, X_train=old)
-    assert abs(other.pca_explained_ratios - other.shares).max() > 1e-6
+    assert abs(other.pca_explained_variance_ratio - other.explained_variance_ratio).max() > 1e-6
 
 
 def test_errors_are_those_of_columns_without_gaps(fitted, table):

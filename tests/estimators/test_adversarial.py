@@ -39,7 +39,7 @@ def split(digits):
     return train_test_split(digits, test_size=600, random_state=0)
 
 
-@pytest.fixture(scope="module", params=["normal", "uniform", "mixture"])
+@pytest.fixture(scope="module", params=["standard_normal", "uniform", "gaussian_mixture"])
 def fitted(request, split):
     return make(prior=request.param, max_epochs=100).fit(split[0])
 
@@ -77,7 +77,7 @@ def test_samples_are_decoded_draws_of_the_prior(fitted):
 
 def test_each_prior_is_what_its_name_says():
     X = np.random.default_rng(0).normal(size=(60, 4))
-    kinds = {"normal": Gaussian, "uniform": Uniform, "mixture": Mixture}
+    kinds = {"standard_normal": Gaussian, "uniform": Uniform, "gaussian_mixture": Mixture}
     for name, kind in kinds.items():
         assert isinstance(make(prior=name, max_epochs=1).fit(X).prior_, kind)
 
@@ -184,13 +184,15 @@ def test_partial_fit_continues_the_discriminator(digits):
 
 
 def test_a_warm_start_keeps_the_prior(digits):
-    first = make(prior="mixture", warm_start=True, max_epochs=5).fit(digits)
+    first = make(prior="gaussian_mixture", warm_start=True, max_epochs=5).fit(digits)
     prior = first.prior_
     first.fit(digits)
     assert first.prior_ is prior
 
 
-@pytest.mark.parametrize("params", [{}, {"prior": "mixture"}, {"prior": "uniform", "anchor": None}])
+@pytest.mark.parametrize(
+    "params", [{}, {"prior": "gaussian_mixture"}, {"prior": "uniform", "anchor": None}]
+)
 def test_a_pickle_answers_with_the_same_bits(params, wine):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -98,8 +98,8 @@ OTHER_VALUES = {
     "emphasis": 2.0,
     "image_shape": (1, 13),
     "layout": "channels_first",
-    "channels": 3,
     "kernel_size": 5,
+    "channels": 3,
     "patch_size": 2,
     "n_blocks": 0,
     "mixed_precision": True,
@@ -232,7 +232,12 @@ CHECKED = [
         fast(AdversarialAutoencoder(random_state=0), **params)
         for params in [
             {"prior": "uniform", "anchor": None, **ALL_ROWS},
-            {"prior": "mixture", "hidden_layer_sizes": (8, 4), "n_components": 3, **ALL_ROWS},
+            {
+                "prior": "gaussian_mixture",
+                "hidden_layer_sizes": (8, 4),
+                "n_components": 3,
+                **ALL_ROWS,
+            },
         ]
     ),
     *(

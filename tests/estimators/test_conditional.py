@@ -182,6 +182,10 @@ def test_reconstructions_are_decoded_codes(fitted, flowers):
     assert_close(decoded[NUMBERS], expected[NUMBERS].to_numpy(), 1e-12)
     errors = np.square(flowers[NUMBERS] - expected[NUMBERS]).sum(axis=1)
     assert_close(fitted.reconstruction_error(flowers), errors.to_numpy(), 1e-12)
+    each = fitted.reconstruction_error(flowers, per_feature=True)
+    assert each.shape == flowers.shape
+    assert_close(each.sum(axis=1), errors.to_numpy(), 1e-12)
+    assert not each[:, list(flowers).index("species")].any()
     total = np.square(flowers[NUMBERS] - flowers[NUMBERS].mean()).to_numpy().sum()
     assert fitted.score(flowers) == pytest.approx(1 - errors.sum() / total)
 

@@ -850,7 +850,9 @@ def test_a_progress_bar_is_shown_on_request(wine_and_classes, capsys):
     X, _ = wine_and_classes
     skae.compare(X, None, 2, [TruncatedSVD()], cv=2, verbose=1)
     shown = capsys.readouterr()
-    assert "4/4" in shown.err
+    last = shown.err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "4/4" in last
+    assert "2 of 2 candidates" in last
     assert shown.out == ""
     skae.compare(X, None, 2, [VAETransformer(max_epochs=1)], cv=2)
     assert capsys.readouterr() == ("", "")

@@ -485,7 +485,12 @@ def test_a_progress_bar_if_verbose(wine, capsys):
     search_of(n_components=[1, 2]).fit(wine)
     assert capsys.readouterr() == ("", "")
     search_of(n_components=[1, 2], verbose=1).fit(wine)
-    assert "6/6" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    last = shown.err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "100%" in last
+    assert "6/6" in last
+    assert "2 of 2 candidates" in last
 
 
 # -- what goes wrong ---------------------------------------------------------------

@@ -149,7 +149,6 @@ def runs_of(estimators, X):
     "params",
     [
         {"callbacks": [EpochTimer()]},
-        {"verbose": 1},
         {"network": OwnModule},
         {"activation": "gelu"},
         {"optimizer": torch.optim.RMSprop},

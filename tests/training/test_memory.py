@@ -173,8 +173,9 @@ each(sys.argv[1:], added_and_whether_codes_agree)
 def test_neither_import_nor_fit_imports_torchs_compiler():
     (n_modules,) = run("""
 X = np.random.default_rng(0).normal(size=(500, 3)) ** 3
-trained = AutoencoderTransformer(2, early_stopping=False, max_epochs=2).fit(X)
-trained.score_samples(X)
+for optimizer in ("adam", "adamw"):
+    options = {"early_stopping": False, "max_epochs": 2, "optimizer": optimizer}
+    AutoencoderTransformer(2, **options).fit(X).score_samples(X)
 print(sum(name.split(".")[0] == "sympy" or name == "torch._dynamo" for name in sys.modules))
 """)
     assert n_modules == 0

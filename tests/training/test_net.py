@@ -497,16 +497,6 @@ def test_silent_by_default(kind, wine, capsys):
     assert captured.out == captured.err == ""
 
 
-def test_verbose_shows_one_bar_with_the_losses(cancer, capsys):
-    make_fast(verbose=1).fit(cancer)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    last = captured.err.replace("\r", "\n").strip().splitlines()[-1]
-    assert "3/3" in last
-    assert "train_loss=" in last
-    assert "valid_loss=" in last
-
-
 # -- after training ----------------------------------------------------------------
 
 

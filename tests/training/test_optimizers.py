@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skae._training.lr_schedule import one_cycle
-from skae._training.optimizers import OPTIMIZERS, FlatParameters, FusedAdamW
+from skae._training.optimizers import OPTIMIZERS, FlatParameters, FusedAdam, FusedAdamW
 from skae.networks import MLP
 
 
@@ -73,9 +73,12 @@ def steps_of(make, dtype, n_steps=200):
     return values.detach()
 
 
+@pytest.mark.parametrize(
+    ("fused", "original"), [(FusedAdam, torch.optim.Adam), (FusedAdamW, torch.optim.AdamW)]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
-def test_fused_adamw_is_torchs(dtype, tolerance):
-    ours, torchs = steps_of(FusedAdamW, dtype), steps_of(torch.optim.AdamW, dtype)
+def test_a_fused_optimizer_is_torchs(fused, original, dtype, tolerance):
+    ours, torchs = steps_of(fused, dtype), steps_of(original, dtype)
     torch.testing.assert_close(ours, torchs, rtol=0, atol=tolerance)
 
 

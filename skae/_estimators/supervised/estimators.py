@@ -41,11 +41,13 @@ from skae._data.units import check_groups, exact_copies, find_units
 from skae._estimators.autoencoder import AutoencoderTransformer
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._estimators.html_display import FitDisplay
 from skae._estimators.supervised.fine_tuning import FineTuning, HeadInitializer
 from skae._estimators.supervised.label_propagation import neighbor_graphs
 from skae._training.callbacks import check_callbacks
 from skae._training.net import AutoencoderNet
 from skae._training.pickling import PicklingMixin
+from skae._training.progress import QUIET, Progress, progress_of_fit
 from skae._training.targets import ClassTarget, ContinuousTarget, Target
 from skae._training.trainer import TINY_ROWS
 from skae.noise import NOISES, check_noise
@@ -53,7 +55,7 @@ from skae.noise import NOISES, check_noise
 DEFAULT_COMPONENTS = 32
 
 
-class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
+class _Supervised(PicklingMixin, FitDisplay, FramesOut, BaseEstimator, metaclass=ABCMeta):
     """Template of classifier and regressor.
 
     Parameters
@@ -97,7 +99,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
     random_state : int, RandomState instance or None, default=None
         Seed of fine-tuning, and of the autoencoder if its own is None.
     verbose : int, default=0
-        1 shows a progress bar of fine-tuning.
+        1 shows a progress bar: the epochs of the autoencoder and of fine-tuning, with the losses.
 
     Attributes
     ----------
@@ -147,6 +149,8 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
     net_: Any
     autoencoder_: Any
     _target: Target
+
+    _progress: Progress = QUIET
 
     def __init__(
         self,
@@ -224,7 +228,7 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
             of features than a fitted autoencoder, if no row is labelled, or if there is only one
             class.
         """
-        with all_or_nothing(self), torch.inference_mode(False):
+        with progress_of_fit(self), all_or_nothing(self), torch.inference_mode(False):
             check_callbacks(self.callbacks)
             check_noise(self.noise, self.noise_level)
             rows = check_rows(self, X, reset=True)
@@ -309,7 +313,8 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
         autoencoder = clone(autoencoder)
         if autoencoder.random_state is None:
             autoencoder.set_params(random_state=seed)
-        return autoencoder.fit(rows, sample_weight=weights, groups=groups)
+        with self._progress.lent_to(autoencoder, "autoencoder"):
+            return autoencoder.fit(rows, sample_weight=weights, groups=groups)
 
     def _fit_head(
         self, X: Any, columns: np.ndarray, weights: np.ndarray | None, units: Any, seeds: list[int]
@@ -336,9 +341,15 @@ class _Supervised(PicklingMixin, FramesOut, BaseEstimator, metaclass=ABCMeta):
                 graphs, codes / unit, labeled
             )
         tuning = FineTuning(
-            self.get_params(deep=False), self.autoencoder_, initializer, unit, seeds[1:3]
+            self.get_params(deep=False),
+            self.autoencoder_,
+            initializer,
+            unit,
+            seeds[1:3],
+            self._progress,
         )
-        with self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device)):
+        seeded = self._seed_user_modules(seeds[3], torch.device(self.autoencoder_.net_.device))
+        with seeded, self._progress.stage("fine-tuning"):
             if targets is None:
                 trained = tuning.train_on_labeled(X[labeled])
             else:

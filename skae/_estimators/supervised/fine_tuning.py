@@ -16,6 +16,7 @@ from skae._data.dataset import Dataset
 from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.input_checks import as_dense
 from skae._estimators.supervised.label_propagation import propagate
+from skae._training.progress import QUIET, Progress
 from skae._training.targets import Target
 from skae._training.trainer import Trained, Trainer, TrainingJob
 from skae._training.validation_split import (
@@ -163,6 +164,7 @@ class FineTuning:
         initializer: HeadInitializer,
         unit: float,
         seeds: list[int],
+        progress: Progress = QUIET,
     ):
         self.params, self.autoencoder, self.initializer = params, autoencoder, initializer
         self.unit, self.n_features = unit, autoencoder.n_features_in_
@@ -183,6 +185,7 @@ class FineTuning:
             self.order_seed,
             standard_errors_waived=STANDARD_ERRORS_WAIVED,
             is_strict=False,
+            progress=progress,
         )
 
     def train_on_labeled(self, X: Any) -> Trained:
