@@ -392,5 +392,6 @@ def _note_texts(table: Table, texts: Any) -> None:
 
 
 def join_names(names: Sequence[Any], at_most: int = MAX_NAMES) -> str:
+    """Names in one text, the first of them if there are many."""
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(map(str, names[:at_most])) + more

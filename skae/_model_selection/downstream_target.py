@@ -65,6 +65,7 @@ class Target:
 
 
 def check_target(y: Any, X: Any, downstream: Any) -> Target:
+    """Check the target y of rows X, and choose a predictor of it if `downstream` is None."""
     if y is None:
         if downstream is not None:
             raise ValueError(f"{downstream=} needs y, which is None; pass y.")
@@ -126,6 +127,7 @@ def _is_classification(values: np.ndarray) -> bool:
 def make_folds(
     X: Any, target: Target, cv: Any, seed: int, groups: np.ndarray | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Indices of training and test rows of each fold, stratified by classes if there are any."""
     stratifies = target.downstream is not None and is_classifier(target.downstream)
     classes = target.values if stratifies else None
     if isinstance(cv, Integral):

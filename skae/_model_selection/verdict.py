@@ -254,6 +254,7 @@ def _components(row: Row) -> str:
 
 
 def n_components_text(count: int) -> str:
+    """A number of components in words."""
     return f"{count} component" + ("s" if count > 1 else "")
 
 
