@@ -26,7 +26,7 @@ from skae.networks.convolutional import (
 from skae.networks.dense import CODE_FADE, CODE_REACH, LOG_VAR_BOUNDS, Linear
 from skae.networks.inference import Affine, Cast, Corrected, Standardize, Unshrink, ViewCodes
 from skae.networks.mesh import ChebyshevConvolution, FromClusters, GraphBlock, ToClusters
-from skae.networks.multiview import SMALLEST_SUM, ViewDecoders
+from skae.networks.multiview import EXPERT_BOUNDS, SMALLEST_SUM, MultiViewExperts, ViewDecoders
 from skae.networks.serialization import activation_name, network_to_config
 from skae.networks.sparse import KeepLargest, Rectify, Squash
 
@@ -265,6 +265,10 @@ def _write_view_codes(graph: _Graph, x: str, step: Any) -> str:
         return _write_columns(graph, encoded, view * n_outputs + start, n_columns)
 
     s, p, shared, private = network.n_shared, network.n_private, "", []
+    if isinstance(network, MultiViewExperts):
+        weights = [_write_columns(graph, there, i, 1) for i in range(n_views)]
+        experts = [(output(i, 0, s), output(i, s, s)) for i in range(n_views)]
+        return _write_mean_of_experts(graph, weights, experts, network)
     for i in range(n_views):
         weights = graph.add("Mul", there, network.reliability[:, i].contiguous())
         total = graph.add("ReduceSum", weights, torch.tensor([1]), keepdims=1)
@@ -283,6 +287,23 @@ def _write_view_codes(graph: _Graph, x: str, step: Any) -> str:
         own = graph.add("Sub", own, _write_columns(graph, explained, i * p, p))
         private.append(graph.add("Mul", own, _write_columns(graph, there, i, 1)))
     return graph.add("Concat", shared, *private, axis=1)
+
+
+def _write_mean_of_experts(
+    graph: _Graph, there: list[str], experts: list[tuple[str, str]], network: MultiViewExperts
+) -> str:
+    """Write `MultiViewExperts.combine`, without the variance."""
+    low, high, one = (torch.tensor(n, dtype=torch.float64) for n in (*EXPERT_BOUNDS, 1.0))
+    total = mean = ""
+    for weight, (own, log_var), constant in zip(there, experts, network.log_variances, strict=True):
+        if not network.mixes:
+            log_var = graph.add("Add", log_var, constant)
+            log_var = graph.add("Min", graph.add("Max", log_var, low), high)
+            weight = graph.add("Mul", weight, graph.add("Exp", graph.add("Neg", log_var)))
+        weighted = graph.add("Mul", weight, own)
+        mean = graph.add("Add", mean, weighted) if mean else weighted
+        total = graph.add("Add", total, weight) if total else weight
+    return graph.add("Div", mean, total if network.mixes else graph.add("Add", total, one))
 
 
 def _write_encoders(graph: _Graph, x: str, step: Any) -> str:

@@ -330,6 +330,36 @@ class Observed:
         return losses if output.row_weight is None else output.row_weight * losses
 
 
+class ObservedNLL(Observed):
+    """Negative log-likelihood of the observed entries of rows, normal around reconstructions.
+
+    Parameters
+    ----------
+    scales : Tensor of shape (n_features,)
+        Factors of the columns. The network's noise variance is one number, that of scaled columns.
+    """
+
+    def __init__(self, scales: Tensor):
+        super().__init__(gaussian_nll, scales)
+
+    def __call__(self, output: Output, x: Tensor) -> Tensor:
+        """Sum over observed features.
+
+        Parameters
+        ----------
+        output : Output
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+            In nats, of scaled columns.
+        """
+        variance: Any = output.noise_variance
+        of_missing = 0.5 * (2 * math.pi * variance).log() * x.isnan().sum(dim=1)
+        return super().__call__(output, x) - of_missing
+
+
 LOSSES: dict[str, Term] = {
     "squared_error": squared_error,
     "absolute_error": absolute_error,

@@ -483,6 +483,8 @@ class ViewDropout(nn.Module):
         one of those that are there.
     generator : torch.Generator, default=None
         Source of random numbers, on the device of the rows; None is torch's global one.
+    most : int, default=None
+        Largest number of views that stay, in all rows; None is no limit.
 
     Shape
     -----
@@ -502,9 +504,10 @@ class ViewDropout(nn.Module):
         views: Sequence[Sequence[int]],
         rate: float,
         generator: torch.Generator | None = None,
+        most: int | None = None,
     ):
         super().__init__()
-        self.rate, self.generator = rate, generator
+        self.rate, self.generator, self.most = rate, generator, most
         self.firsts = [int(columns[0]) for columns in views]
         view_of = np.empty(sum(map(len, views)), dtype=int)
         for i, columns in enumerate(views):
@@ -530,8 +533,40 @@ class ViewDropout(nn.Module):
         n_kept = torch.where(
             drawn[:, 1] < self.rate, n_kept.minimum((n_there - 1).clamp(1)), n_there
         )
+        if self.most is not None:
+            n_kept = n_kept.clamp(max=self.most)
         places = drawn[:, 2:].masked_fill(~there, 2.0).argsort(dim=1).argsort(dim=1)
         return x.masked_fill((places >= n_kept[:, None])[:, self.view_of], torch.nan)
+
+
+class SideBySide(nn.Module):
+    """Results of several noises for the same rows, side by side.
+
+    Parameters
+    ----------
+    *noises : nn.Module
+
+    Shape
+    -----
+    Input (n_rows, n_features), output (n_rows, n_columns), where n_columns are those of all noises.
+    """
+
+    def __init__(self, *noises: nn.Module):
+        super().__init__()
+        self.noises = nn.ModuleList(noises)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply all noises to rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+        """
+        return torch.cat([noise(x) for noise in self.noises], dim=1)
 
 
 def joined(noises: Sequence[Any]) -> nn.Module | None:

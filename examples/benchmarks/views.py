@@ -25,6 +25,10 @@ instead of codes, of training rows, too. *error*: squared error of restored comp
 scaled views, over that of the joint PCA, at which training starts. *missing*: the same error after
 a fit in which each view of a training row is missing with a probability of 30 %, over that after
 complete training; a row that would lose both keeps one. Seconds are of processor time.
+
+With ``experts="product"`` and ``"mixture"``, the same is measured except *missing*. *likelihood* is
+the mean of `score_samples` for complete rows, which for experts is a lower bound, and *std* is the
+mean posterior standard deviation, in units of the prior's, of all views, the first, and the second.
 """
 
 from __future__ import annotations
@@ -154,20 +158,54 @@ def measure_own(parts: Parts, n_components: int, seed: int) -> Record:
     started = time.process_time()
     model = MultiViewAutoencoder(**options).fit(parts.train)
     record: Record = {"seconds": time.process_time() - started}
+    record |= measure_codes(model, parts)
     errors = [error_of(model, parts)]
-    for i, view in enumerate(parts.views):
-        record[f"R2 of view {i}"] = r2(model.predict_view(parts.test, i), parts, view)
-    seen = parts.test, *(hide(parts.test, view) for view in parts.views[::-1])
-    neighbours = KNeighborsClassifier(10).fit(model.transform(parts.train), parts.of_train)
-    for name, rows, view in zip(("all", "0", "1"), seen, (slice(None), *parts.views), strict=True):
-        record[f"10-NN of {name}"] = neighbours.score(model.transform(rows), parts.of_test)
+    for name, view in zip(("all", "0", "1"), (slice(None), *parts.views), strict=True):
         columns = KNeighborsClassifier(10).fit(parts.train[:, view], parts.of_train)
         record[f"columns of {name}"] = columns.score(parts.test[:, view], parts.of_test)
-    linear = MultiViewAutoencoder(**options, hidden_layer_sizes=()).fit(parts.train)
-    errors.append(error_of(linear, parts))
+    errors.append(joint_pca_error(parts, n_components))
     with_gaps = MultiViewAutoencoder(**options).fit(hide_at_random(parts, seed))
     errors.append(error_of(with_gaps, parts))
     return record | {"error": errors[0] / errors[1], "missing": errors[2] / errors[0]}
+
+
+def measure_experts(parts: Parts, n_components: int, seed: int, experts: str) -> Record:
+    """Predictions and codes of the variational setting."""
+    model = MultiViewAutoencoder(
+        n_components, views=list(parts.views), experts=experts, random_state=seed
+    )
+    started = time.process_time()
+    model.fit(parts.train)
+    record: Record = {"seconds": time.process_time() - started}
+    record |= measure_codes(model, parts)
+    unit = np.sqrt(np.diag(model.latent_density_.covariance))  # of the prior
+    for name, rows in rows_seen(parts).items():
+        record[f"std of {name}"] = float((model.posterior(rows)[1] / unit).mean())
+    return record | {"error": error_of(model, parts) / joint_pca_error(parts, n_components)}
+
+
+def measure_codes(model: MultiViewAutoencoder, parts: Parts) -> Record:
+    """Predictions of views, classes from codes, and likelihood."""
+    record: Record = {}
+    for i, view in enumerate(parts.views):
+        record[f"R2 of view {i}"] = r2(model.predict_view(parts.test, i), parts, view)
+    neighbours = KNeighborsClassifier(10).fit(model.transform(parts.train), parts.of_train)
+    for name, rows in rows_seen(parts).items():
+        record[f"10-NN of {name}"] = neighbours.score(model.transform(rows), parts.of_test)
+    return record | {"likelihood": float(model.score_samples(parts.test).mean())}
+
+
+def rows_seen(parts: Parts) -> dict[str, np.ndarray]:
+    """Held-out rows with all views, with the first only, and with the second only."""
+    first, second = parts.views
+    return {"all": parts.test, "0": hide(parts.test, second), "1": hide(parts.test, first)}
+
+
+def joint_pca_error(parts: Parts, n_components: int) -> float:
+    """Squared error of the joint PCA, at which training starts."""
+    views = list(parts.views)
+    linear = MultiViewAutoencoder(n_components, views=views, hidden_layer_sizes=())
+    return error_of(linear.fit(parts.train), parts)
 
 
 def error_of(model: MultiViewAutoencoder, parts: Parts) -> float:
@@ -213,6 +251,9 @@ def main() -> None:
             for k in (d // 2, d - 1) if scaled else (8, 16):
                 record = measure_own(parts, k, seed)
                 runs.setdefault(f"MultiViewAutoencoder({k})", []).append(record)
+                for experts in ("product", "mixture"):
+                    record = measure_experts(parts, k, seed, experts)
+                    runs.setdefault(f"{experts} of experts ({k})", []).append(record)
             for name, record in measure_peers(parts).items():
                 runs.setdefault(name, []).append(record)
         results[table] = {name: print_means(name, its) for name, its in runs.items()}

@@ -10,12 +10,15 @@ from sklearn.linear_model import RidgeCV
 
 from skae._data.dataset import Dataset
 from skae._data.views import Views, observed_statistics, views_there
+from skae.networks.linear_vae import LinearOptimum
+from skae.networks.multiview import EXPERT_BOUNDS
 
 SAMPLE_ROWS = 5000  # largest number of rows from which predictions and private codes are fitted
 # Penalties of the ridge regressions, in units of the number of rows times the mean variance.
 PENALTIES = np.logspace(-5, 1, 13)
 SMALLEST_WEIGHT = 0.001  # of rows that lack views
 SMALLEST = 1e-12  # of divisors
+SMALLEST_NOISE = 1e-9  # that gives an expert its precision
 
 
 class JointPCA(NamedTuple):
@@ -26,6 +29,16 @@ class JointPCA(NamedTuple):
     reliability: np.ndarray  # (n_views, n_views)
     shared_in_private: np.ndarray  # (n_shared, n_views * n_private)
     hidden_weight: np.ndarray  # (): error of complete rows, over that of rows with a hidden view
+
+
+class LinearExperts(NamedTuple):
+    """Linear experts and decoders of several views, as `MultiViewExperts` has them."""
+
+    encoding: np.ndarray  # (n_views, 2 * n_components, n_features)
+    decoding: np.ndarray  # (n_components, n_features)
+    log_variances: np.ndarray  # (n_views, n_components)
+    noise_variance: np.ndarray  # (), of scaled rows
+    is_mixture: np.ndarray  # (), 1 or 0
 
 
 class ScaledViews(Dataset):
@@ -83,6 +96,10 @@ class Predictions:
         error = -float(ridge.best_score_)
         self.reliability[i, j] = 1 / max(error, SMALLEST)
 
+    def of_view(self, i: int, j: int) -> np.ndarray:
+        """Map from columns of view i to those of view j; for i itself, the identity."""
+        return np.eye(len(self.columns[i])) if i == j else self.maps[i][j]
+
     def fill(self, rows: np.ndarray) -> np.ndarray:
         """Scaled rows whose missing views are means of predictions, weighted by reliability."""
         there, filled = views_there(rows, self.views), rows.copy()
@@ -112,11 +129,8 @@ def fit_joint_pca(
     rows: Dataset, views: Views, scales: np.ndarray, n_shared: int, n_private: int
 ) -> JointPCA:
     """Fit the linear start to standardized rows, whose columns are multiplied by `scales`."""
-    some = rows if len(rows) <= SAMPLE_ROWS else rows.unweighted_subset(SAMPLE_ROWS)
-    sample, weights = some[:] * scales, some.weights
-    predictions = Predictions(sample, weights, views)
-    scaled = ScaledViews(rows.X, rows.center, rows.scale, rows.weights)
-    scaled.views, scaled.scales, scaled.predictions = views, scales, predictions
+    scaled, sample = _scaled_and_filled(rows, views, scales)
+    predictions = scaled.predictions
     components = scaled.principal_components(n_shared)  # (n_shared, n_features)
     n_views, k, p = len(views), n_shared, n_private
     encoding = np.zeros((n_views, n_views * k + p, rows.shape[1]))
@@ -126,7 +140,7 @@ def fit_joint_pca(
     left = filled - filled @ components.T @ components
     for i, view in enumerate(views.values()):
         for j, other in enumerate(views.values()):
-            back = np.eye(len(view)) if i == j else predictions.maps[i][j]
+            back = predictions.of_view(i, j)
             encoding[i][j * k : (j + 1) * k, view] = components[:, other] @ back.T
         private = _private_components(left[there[:, i]][:, view], p)
         encoding[i][n_views * k :, view] = private
@@ -138,6 +152,70 @@ def fit_joint_pca(
         components @ decoding[k:].T,
         np.array(_hidden_weight(sample[there.all(axis=1)], predictions, components)),
     )
+
+
+def fit_linear_experts(
+    rows: Dataset,
+    views: Views,
+    scales: np.ndarray,
+    n_components: int,
+    beta: float,
+    *,
+    mixture: bool,
+) -> LinearExperts:
+    """Fit linear experts to standardized rows, whose columns are multiplied by `scales`.
+
+    The decoder is that of the best linear variational autoencoder of all scaled columns, which for
+    ``beta=1`` is probabilistic PCA. In a product, the precision of an expert is its view's part of
+    the squared lengths of the decoder's columns, over β σ². Then the posterior of a row with all
+    views is that of the linear variational autoencoder. In a mixture, the mean of an expert is
+    this posterior's mean, predicted from its view by ridge regression, and its variance is the
+    posterior's plus the mean squared error of the prediction.
+    """
+    scaled, sample = _scaled_and_filled(rows, views, scales)
+    components, n_free = scaled.principal_components(n_components), max(1, rows.count - 1)
+    along, residual = scaled.squares_along(components)
+    n_dimensions = min(rows.count, rows.shape[1])
+    best = LinearOptimum.find(along / n_free, residual / n_free, n_dimensions, beta)
+    lengths, k = best.decoding(), n_components
+    encoding = np.zeros((len(views), 2 * k, rows.shape[1]))
+    logs = np.empty((len(views), k))
+    complete = sample[views_there(sample, views).all(axis=1)]
+    for i, view in enumerate(views.values()):
+        if mixture:
+            encoding[i][:k, view] = best.encoding()[:, None] * sum(
+                components[:, other] @ scaled.predictions.of_view(i, j).T
+                for j, other in enumerate(views.values())
+            )
+            errors = complete @ (encoding[i][:k] - best.encoding()[:, None] * components).T
+            squares = np.square(errors).mean(axis=0) if len(complete) else np.zeros(k)
+            variances = np.exp(best.log_variances()) + squares
+        else:
+            parts = lengths * np.square(components[:, view]).sum(axis=1)
+            encoding[i][:k, view] = components[:, view] / np.maximum(parts, SMALLEST)[:, None]
+            encoding[i][:k][parts == 0] = 0.0
+            noise = max(beta * best.noise_variance, SMALLEST_NOISE)
+            variances = noise / np.maximum(lengths * parts, SMALLEST)
+        logs[i] = np.log(variances).clip(*EXPERT_BOUNDS)
+    return LinearExperts(
+        encoding * scales,
+        components * lengths[:, None] / scales,
+        logs,
+        np.array(best.noise_variance),
+        np.array(float(mixture)),
+    )
+
+
+def _scaled_and_filled(
+    rows: Dataset, views: Views, scales: np.ndarray
+) -> tuple[ScaledViews, np.ndarray]:
+    """Scaled rows whose gaps are filled, and a sample of scaled rows with their gaps."""
+    some = rows if len(rows) <= SAMPLE_ROWS else rows.unweighted_subset(SAMPLE_ROWS)
+    sample = some[:] * scales
+    scaled = ScaledViews(rows.X, rows.center, rows.scale, rows.weights)
+    scaled.views, scaled.scales = views, scales
+    scaled.predictions = Predictions(sample, some.weights, views)
+    return scaled, sample
 
 
 def _hidden_weight(rows: np.ndarray, predictions: Predictions, components: np.ndarray) -> float:

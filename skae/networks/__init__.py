@@ -36,7 +36,12 @@ from skae.networks.mesh import (
     ToClusters,
     cluster_mesh,
 )
-from skae.networks.multiview import MultiViewNetwork, ViewDecoders, ViewEncoders
+from skae.networks.multiview import (
+    MultiViewExperts,
+    MultiViewNetwork,
+    ViewDecoders,
+    ViewEncoders,
+)
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
 
@@ -63,6 +68,7 @@ __all__ = [
     "MeshDecoder",
     "MeshEncoder",
     "MeshGraph",
+    "MultiViewExperts",
     "MultiViewNetwork",
     "Output",
     "RectifiedNetwork",

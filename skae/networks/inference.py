@@ -298,7 +298,7 @@ def encoder_of(network: Any, dtype: torch.dtype, n_components: int) -> Corrected
     Corrected or ViewCodes
         Maps standardized rows to codes.
     """
-    if type(network) is MultiViewNetwork:
+    if isinstance(network, MultiViewNetwork):
         return ViewCodes(network, dtype)
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double().T)
@@ -386,7 +386,7 @@ def decoder_of(network: Any, dtype: torch.dtype, n_features: int) -> Corrected:
     """
     if type(network) is AnchoredAutoencoder:
         affine = Affine(network.components.double())
-    elif type(network) is MultiViewNetwork:
+    elif isinstance(network, MultiViewNetwork):
         affine = Affine(network.decoding.double())
     elif type(network) is VariationalAutoencoder:
         offset = None if network.offset is None else network.offset.double()

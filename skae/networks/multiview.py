@@ -15,12 +15,15 @@ from skae.networks.dense import (
     Autoencoder,
     Output,
     SelfRunning,
+    best_noise_variance,
     errors_of,
     fade,
     outside,
+    update_noise_variance,
 )
 
 SMALLEST_SUM = 1e-12  # of weights
+EXPERT_BOUNDS = -30.0, 25.0  # of an expert's log-variance; the prior has variance 1
 
 
 class ViewParts(nn.Module):
@@ -186,8 +189,11 @@ class MultiViewNetwork(Anchored, SelfRunning):
         self.register_buffer("shared_in_private", shared_in_private)
         self.register_buffer("hidden_weight", hidden_weight)
         self.register_buffer("scales", scales)
+        self._init_views(network)
+
+    def _init_views(self, network: Autoencoder) -> None:
         parts: Any = network.encoder, network.decoder
-        self.n_views, self.n_shared = len(reliability), parts[1].n_shared
+        self.n_views, self.n_shared = len(parts[0].sizes), parts[1].n_shared
         self.n_private = parts[1].n_private
         ends = torch.tensor(parts[0].sizes).cumsum(0)
         self.firsts = parts[0].order[[0, *ends[:-1].tolist()]].tolist()  # a column of each view
@@ -355,10 +361,199 @@ class MultiViewNetwork(Anchored, SelfRunning):
         """
         there, zeros = self.split_missing(x)
         linear = self.join(self.encode_linearly(zeros), there) @ self.decoding.to(x.dtype)
-        scales = self.scales.to(x.dtype)
-        restored = self.decode(self.encode(x)), linear
-        observed = (rows.masked_fill(x.isnan(), 0.0) * scales for rows in restored)
-        return errors_of(zeros * scales, *observed)
+        return self.errors_where_observed(x, self.decode(self.encode(x)), linear)
+
+    def errors_where_observed(self, x: Tensor, *restored: Tensor) -> Tensor:
+        """Squared errors of the views that rows have, in scaled columns.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+            Missing views are NaN.
+        *restored : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_ways, n_rows)
+        """
+        scales, missing = self.scales.to(x.dtype), x.isnan()
+        observed = (rows.masked_fill(missing, 0.0) * scales for rows in (x, *restored))
+        return errors_of(*observed)
+
+
+class MultiViewExperts(MultiViewNetwork):
+    """Views whose encoders are experts: each returns a normal distribution of the shared code.
+
+    The posterior of a row's code is made of the experts of the views that are there. It is their
+    product with the standard normal prior [1]_: precisions add up, and the mean is the mean of the
+    experts' means, weighted by precision. Or it is their mixture with equal weights [2]_, of which
+    mean and variance are returned. Means and log-variances are linear models, to which perceptrons
+    add corrections.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        Of `ViewEncoders` and `ViewDecoders`. Each encoder returns corrections of means and of
+        log-variances, side by side.
+    encoding : Tensor of shape (n_views, 2 * n_components, n_features), float64
+        Linear part of the means, which is zero for columns of other views, and zeros.
+    decoding : Tensor of shape (n_components, n_features), float64
+        Linear part of the decoders.
+    log_variances : Tensor of shape (n_views, n_components), float64
+        Of the experts, before corrections.
+    noise_variance : Tensor of shape (), float64
+        Variance of scaled rows around their reconstructions. In training it follows its optimum, as
+        in `VariationalAutoencoder`.
+    is_mixture : Tensor of shape (), float64
+        1 for a mixture, 0 for a product.
+    scales : Tensor of shape (n_features,), float64
+        Factors of the columns in errors.
+    row_region : Tensor of shape (2, n_features), float64, default=None
+        Beyond it, corrections by the encoders fade out, see `Anchored`.
+    code_region : Tensor of shape (3, n_components), float64, default=None
+        Beyond it, corrections by the decoders fade out.
+
+    References
+    ----------
+    .. [1] Wu and Goodman (2018). Multimodal generative models for scalable weakly-supervised
+       learning. https://arxiv.org/abs/1802.05335
+    .. [2] Shi et al. (2019). Variational mixture-of-experts autoencoders for multi-modal deep
+       generative models. https://arxiv.org/abs/1911.03393
+    """
+
+    __module__ = "skae.networks"
+
+    log_variances: Tensor
+    noise_variance: Tensor
+    is_mixture: Tensor
+
+    def __init__(
+        self,
+        network: Autoencoder,
+        *,
+        encoding: Tensor,
+        decoding: Tensor,
+        log_variances: Tensor,
+        noise_variance: Tensor,
+        is_mixture: Tensor,
+        scales: Tensor,
+        row_region: Tensor | None = None,
+        code_region: Tensor | None = None,
+    ):
+        nn.Module.__init__(self)
+        self._init_corrections(network, False, row_region, code_region)
+        self.register_buffer("encoding", encoding)
+        self.register_buffer("decoding", decoding)
+        self.register_buffer("log_variances", log_variances)
+        self.register_buffer("noise_variance", noise_variance)
+        self.register_buffer("is_mixture", is_mixture)
+        self.register_buffer("scales", scales)
+        self._init_views(network)
+        self.mixes = bool(is_mixture)  # read once, as it may be on a device
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the codes of rows, whose missing views are NaN.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        mean, log_var : Tensor of shape (n_rows, n_components)
+            Of a mixture, those of the whole distribution, which is not normal.
+        """
+        there, x = self.split_missing(x)
+        return self.combine(self.encode_linearly(x) + self.correct_code(x), there)
+
+    def combine(self, encoded: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior, from what the encoders return.
+
+        Parameters
+        ----------
+        encoded : Tensor of shape (n_rows, n_views, 2 * n_components)
+            Means, and log-variances without the constants of the views.
+        there : Tensor of shape (n_rows, n_views)
+            1 or 0.
+
+        Returns
+        -------
+        mean, log_var : Tensor of shape (n_rows, n_components)
+        """
+        means, log_vars = encoded.chunk(2, dim=2)
+        log_vars = (log_vars + self.log_variances.to(log_vars.dtype)).clamp(*EXPERT_BOUNDS)
+        there = there[:, :, None]
+        if self.mixes:
+            weights = there / there.sum(dim=1, keepdim=True)
+            mean = (weights * means).sum(dim=1)
+            spread = log_vars.exp() + (means - mean[:, None]).square()
+            return mean, (weights * spread).sum(dim=1).log()
+        precisions = there * (-log_vars).exp()
+        total = 1 + precisions.sum(dim=1)  # 1 is the prior's
+        return (precisions * means).sum(dim=1) / total, -total.log()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior means of the codes of rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        z : Tensor of shape (n_rows, n_components)
+        """
+        return self.posterior(x)[0]
+
+    def run(self, x: Tensor, noise: Tensor | None = None, weights: Tensor | None = None) -> Output:
+        """Encode rows, sample codes from the posterior, decode them.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        noise : Tensor of shape (n_rows, n_features + n_components), default=None
+            The rows with more views hidden, which are encoded instead, and standard normal
+            reparameterisation noise. Without it, codes are posterior means.
+        weights : Tensor of shape (n_rows,), default=None
+
+        Returns
+        -------
+        Output
+        """
+        encoded, noise = (x, None) if noise is None else noise.tensor_split([x.shape[1]], dim=1)
+        mean, log_var = self.posterior(encoded)
+        z = mean if noise is None else torch.addcmul(mean, noise, (0.5 * log_var).exp())
+        restored = self.decode(z)
+        noise_variance = self.noise_variance
+        if noise is not None:
+            missing, errors = x.isnan(), (restored.detach() - x) * self.scales.to(x.dtype)
+            squares, counts = errors.masked_fill(missing, 0.0).square(), ~missing
+            if weights is not None:
+                row_weights = weights[:, None] / weights.mean()
+                squares, counts = row_weights * squares, row_weights * counts
+            mean_square = squares.sum() / counts.sum()
+            if self.training:
+                update_noise_variance(noise_variance, mean_square)
+            else:
+                noise_variance = best_noise_variance(mean_square, noise_variance)
+        return Output(restored, z, None, mean, log_var, noise_variance.to(x.dtype))
+
+    @torch.no_grad()
+    def restoring_errors(self, x: Tensor) -> Tensor:
+        """Squared errors of the views of restored rows, and those of the linear model.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+
+        Returns
+        -------
+        Tensor of shape (2, n_rows)
+        """
+        there, zeros = self.split_missing(x)
+        linear = self.combine(self.encode_linearly(zeros), there)[0]
+        restored = self.decode(self.encode(x)), linear @ self.decoding.to(x.dtype)
+        return self.errors_where_observed(x, *restored)
 
 
 def make_multiview_network(
@@ -388,9 +583,11 @@ def make_multiview_network(
     Returns
     -------
     MultiViewNetwork
+        `MultiViewExperts` if the arrays are its.
     """
     generator = torch.Generator().manual_seed(seed)
-    n_shared, n_outputs = len(linear["shared_in_private"]), linear["encoding"].shape[1]
+    n_outputs = linear["encoding"].shape[1]
+    n_shared = len(linear["decoding"]) - len(views) * n_private
 
     def make(*widths: int) -> MLP:
         return MLP(widths, activation, zero_last=True, generator=generator)
@@ -400,4 +597,5 @@ def make_multiview_network(
     decoders = [make(n_shared + n_private, *back, len(columns)) for columns in views]
     parts = ViewEncoders(encoders, order), ViewDecoders(decoders, order, n_private)
     buffers = {name: torch.from_numpy(array) for name, array in linear.items()}
-    return MultiViewNetwork(Autoencoder(*parts), **buffers)
+    kind = MultiViewExperts if "log_variances" in linear else MultiViewNetwork
+    return kind(Autoencoder(*parts), **buffers)

@@ -41,7 +41,12 @@ from skae.networks.mesh import (
     MeshPart,
     ToClusters,
 )
-from skae.networks.multiview import MultiViewNetwork, ViewDecoders, ViewEncoders
+from skae.networks.multiview import (
+    MultiViewExperts,
+    MultiViewNetwork,
+    ViewDecoders,
+    ViewEncoders,
+)
 from skae.networks.sparse import LogisticNetwork, RectifiedNetwork, TopKNetwork
 from skae.networks.supervised import HeadedNetwork
 
@@ -49,7 +54,8 @@ NetworkConfig = dict[str, Any]
 
 # Shapes of the tensors of each kind: "d" is features, "k" components, "" a scalar; "x" and "z" are
 # features and components with their condition. With views, "v" is views, "s" shared and "p" private
-# components, "e" outputs of an encoder. Where several are possible, "|" separates them.
+# components, "e" outputs of an encoder, "m" those of an expert. Where several are possible, "|"
+# separates them.
 SHAPES: dict[type[nn.Module], dict[str, str]] = {
     Autoencoder: {},
     AnchoredAutoencoder: {
@@ -88,6 +94,16 @@ SHAPES: dict[type[nn.Module], dict[str, str]] = {
         "reliability": "vv",
         "shared_in_private": "sp",
         "hidden_weight": "",
+        "scales": "d",
+        "row_region": "2d|None",
+        "code_region": "3k|None",
+    },
+    MultiViewExperts: {
+        "encoding": "vmd",
+        "decoding": "kd",
+        "log_variances": "vk",
+        "noise_variance": "",
+        "is_mixture": "",
         "scales": "d",
         "row_region": "2d|None",
         "code_region": "3k|None",
@@ -348,6 +364,12 @@ def _outer_from_config(config: NetworkConfig, kind: Any, parts: dict[str, Any]) 
         raise _damaged(f"{kind.__name__} holds no Autoencoder")
     letters = _letters(parts["network"], sizes)
     given: dict[str, Any] = {n: _checked_tensor(config, n, tensors[n], letters) for n in tensors}
+    if isinstance(inner := parts["network"].encoder if "v" in letters else None, ViewEncoders):
+        n_outputs = given["encoding"].shape[1]
+        if any(part.n_outputs != n_outputs for part in inner.parts):
+            raise _damaged(
+                f"Encoders of views of {kind.__name__} do not return {n_outputs} columns"
+            )
     gates = given.pop("gates", None)
     if "gates" in tensors:
         given["gated"] = gates is not None
@@ -369,7 +391,7 @@ def _letters(network: Any, sizes: tuple[int, int]) -> dict[str, int]:
         letters |= {"x": sizes[0] + n_conditions, "z": sizes[1] + n_conditions}
     if isinstance(decoder, ViewDecoders):
         v, s, p = len(decoder.parts), decoder.n_shared, decoder.n_private
-        letters |= {"v": v, "s": s, "p": v * p, "e": v * s + p}
+        letters |= {"v": v, "s": s, "p": v * p, "e": v * s + p, "m": 2 * s}
     return letters
 
 
@@ -497,10 +519,13 @@ def _check_views(encoder: Any, decoder: Any) -> None:
     kinds = isinstance(encoder, ViewEncoders), isinstance(decoder, ViewDecoders)
     if not all(kinds) or not torch.equal(encoder.order, decoder.order):
         raise _damaged("Encoders and decoders of views do not belong together")
-    n_outputs = len(decoder.parts) * decoder.n_shared + decoder.n_private
+    n_outputs = {part.n_outputs for part in encoder.parts}
+    of_shares = len(decoder.parts) * decoder.n_shared + decoder.n_private
+    of_experts = 2 * decoder.n_shared
     sides = zip(encoder.parts, decoder.parts, strict=False)
-    same = all(a.n_inputs == b.n_outputs and a.n_outputs == n_outputs for a, b in sides)
-    if len(encoder.parts) != len(decoder.parts) or not same:
+    same = all(a.n_inputs == b.n_outputs for a, b in sides)
+    fits = n_outputs == {of_shares} or (n_outputs == {of_experts} and not decoder.n_private)
+    if len(encoder.parts) != len(decoder.parts) or not (same and fits):
         raise _damaged("Encoders and decoders of views do not belong together")
 
 

@@ -115,6 +115,7 @@ BAD_VALUES = {
     "n_private": [-1, 0.5, None],
     "scale_views": ["yes", None],
     "view_dropout": [-0.1, 1.1, None],
+    "experts": ["average", True],
     "prior": ["gaussian", 1, None],
     "prior_weight": [-1, math.nan, "auto", None],
 }

@@ -118,6 +118,7 @@ OTHER_VALUES = {
     "n_private": 1,
     "scale_views": True,
     "view_dropout": 0.2,
+    "experts": "product",
     "prior": "uniform",
     "prior_weight": 0.5,
 }
@@ -251,6 +252,8 @@ CHECKED = [
                 "whiten": True,
                 **ALL_ROWS,
             },
+            {"views": [slice(0, -1), slice(-1, None)], "experts": "product"},
+            {"experts": "mixture", **ALL_ROWS},
         ]
     ),
 ]

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from conftest import assert_close, fast
 from scipy import sparse
+from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import AutoencoderTransformer, MultiViewAutoencoder
+from skae import AutoencoderTransformer, MultiViewAutoencoder, VAETransformer
 from skae.export import to_onnx
 
 VIEWS = {"b": [5, 0, 3], "a": [1, 2, 4, 6, 7], "c": slice(8, None)}  # of wine's 13 columns
@@ -328,6 +329,147 @@ def test_partial_fit_of_complete_rows(curve):
     assert np.isfinite(streamed.predict_view(curve, 0)).all()
     with pytest.raises(ValueError, match="partial_fit needs rows with all views"):
         streamed.partial_fit(without(curve, slice(0, 3), slice(0, 10)))
+
+
+# -- experts -------------------------------------------------------------------------
+
+EXPERTS = pytest.mark.parametrize("experts", ["product", "mixture"])
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_the_linear_product_of_complete_rows_is_the_linear_variational_autoencoder(wine, beta):
+    product = make(n_components=3, scale_views=False, experts="product", beta=beta, **LINEAR)
+    vae = VAETransformer(3, beta=beta, **LINEAR).fit(wine)
+    product.fit(wine)
+    mean, std = product.posterior(wine)
+    assert_close(np.abs(mean), np.abs(vae.posterior(wine)[0]) * product._scale, 1e-9)
+    assert_close(std, vae.posterior(wine)[1] * product._scale, 1e-9)
+    assert_close(product.score_samples(wine), vae.score_samples(wine), 1e-9)
+
+
+@EXPERTS
+def test_transform_returns_posterior_means(gappy, experts):
+    for whiten in (False, True):
+        fitted = trained(experts=experts, whiten=whiten).fit(gappy)
+        mean, std = fitted.posterior(gappy)
+        assert np.array_equal(mean, fitted.transform(gappy))
+        assert np.abs(mean.mean(axis=0)).max() < 1e-9
+        assert np.isfinite(std).all()
+        assert (std > 0).all()
+        if whiten:
+            assert_close(mean.std(axis=0, ddof=1), np.ones(2), 1e-6)
+
+
+def test_fewer_views_have_wider_posteriors(wine):
+    fitted = trained(experts="product").fit(wine)
+    std = fitted.posterior(wine)[1]
+    for columns in VIEWS.values():
+        hidden = without(wine, columns)
+        assert (fitted.posterior(hidden)[1] > std).all()
+        prior = fitted._code_scale  # in units of the codes
+        assert (fitted.posterior(hidden)[1] < prior).all()
+
+
+@EXPERTS
+def test_a_view_of_rows_is_predicted_by_experts(curve, experts):
+    fitted = make(views=CURVE_VIEWS, n_components=4, max_epochs=60, experts=experts)
+    fitted.fit(curve[:500])
+    test = curve[500:]
+    for i, (given, asked) in enumerate([CURVE_VIEWS[::-1], CURVE_VIEWS]):
+        linear = LinearRegression().fit(curve[:500, given], curve[:500, asked])
+        lost = np.square(linear.predict(test[:, given]) - test[:, asked]).sum()
+        assert np.square(fitted.predict_view(test, i) - test[:, asked]).sum() < 0.7 * lost
+    linear = make(views=CURVE_VIEWS, n_components=4, experts=experts, **LINEAR).fit(curve[:500])
+    assert fitted.score_samples(test).mean() > linear.score_samples(test).mean()
+
+
+@EXPERTS
+def test_samples_of_the_prior_resemble_rows(curve, experts):
+    fitted = make(views=CURVE_VIEWS, n_components=3, max_epochs=60, experts=experts).fit(curve)
+    density = fitted.latent_density_
+    codes = density.sample(4000, np.random.RandomState(0))
+    raw = (codes / fitted._code_scale) @ fitted._rotation.T + fitted._code_mean
+    assert np.abs(raw.mean(axis=0)).max() < 0.1  # standard normal, in the network's units
+    assert_close(np.cov(raw.T), np.eye(3), 0.1)
+    drawn = fitted.sample(2000, random_state=0)
+    assert np.array_equal(drawn, fitted.sample(2000, random_state=0))
+    differences = np.abs(drawn.mean(axis=0) - curve.mean(axis=0)) / curve.std(axis=0)
+    assert differences.max() < 0.35
+
+
+def test_rows_are_drawn_given_the_views_that_are_there(curve):
+    fitted = make(views=CURVE_VIEWS, n_components=3, max_epochs=60, experts="product").fit(curve)
+    hidden = without(curve[:5], CURVE_VIEWS[1])
+    few, all_views = (fitted.sample_around(X, 200, random_state=0) for X in (hidden, curve[:5]))
+    assert few.shape == (5, 200, 7)
+    assert (few.var(axis=1).sum(axis=1) > all_views.var(axis=1).sum(axis=1)).all()
+
+
+@EXPERTS
+def test_bounds_are_of_the_views_that_are_there(gappy, wine, experts):
+    linear = make(n_components=3, experts=experts, views=list(VIEWS.values()), **LINEAR).fit(wine)
+    hidden = without(wine, slice(8, None))
+    bound = linear.score_samples(hidden)
+    model = linear.net_.module_
+    noise = float(model.noise_variance) / np.square(linear._column_scales) * linear._scale**2
+    decoding = model.decoding.numpy() * linear._scale
+    covariance = decoding.T @ decoding + np.diag(noise)
+    normal = multivariate_normal(linear.mean_[:8], covariance[:8, :8])
+    exact = normal.logpdf(hidden[:, :8])
+    assert abs(bound.mean() - exact.mean()) < 0.05  # draws are the same for all rows
+    assert np.isfinite(trained(experts=experts).fit(gappy).score_samples(gappy)).all()
+
+
+def test_without_a_weight_of_the_prior_rows_are_restored_better(curve):
+    options = {"views": CURVE_VIEWS, "n_components": 3, "max_epochs": 40, "experts": "product"}
+    errors = [
+        make(beta=beta, **options).fit(curve[:500]).reconstruction_error(curve[500:]).sum()
+        for beta in (0.0, 1.0, 30.0)
+    ]
+    assert errors == sorted(errors)
+    options |= LINEAR
+    joint, linear = (make(**{**options, "experts": e}, beta=0.0) for e in (None, "product"))
+    assert_close(linear.fit(curve).reconstruct(curve), joint.fit(curve).reconstruct(curve), 1e-6)
+
+
+@EXPERTS
+def test_experts_are_pickled_and_exported(gappy, experts):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fitted = trained(n_components=3, experts=experts).fit(gappy)
+    assert np.array_equal(
+        trained(n_components=3, experts=experts).fit(gappy).transform(gappy),
+        fitted.transform(gappy),
+    )
+    copied = pickle.loads(pickle.dumps(fitted))
+    for own, other in zip(copied.posterior(gappy), fitted.posterior(gappy), strict=True):
+        assert np.array_equal(own, other)
+    for method in ("transform", "reconstruct"):
+        model = to_onnx(fitted, method, dtype="float64")
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        (output,) = session.run(None, {"X": gappy})
+        assert_close(output, getattr(fitted, method)(gappy), 1e-9)
+
+
+def test_experts_in_partial_fit_and_warm_starts(curve, gappy):
+    streamed = make(views=CURVE_VIEWS, n_components=3, hidden_layer_sizes=8, experts="product")
+    for _ in range(3):
+        streamed.partial_fit(curve)
+    assert streamed.n_iter_ > 0
+    assert np.isfinite(streamed.posterior(curve)[1]).all()
+    warm = trained(experts="product", warm_start=True).fit(gappy)
+    before = warm.score_samples(gappy).mean()
+    assert warm.set_params(max_epochs=20).fit(gappy).score_samples(gappy).mean() > before
+    with pytest.raises(ValueError, match=r"warm_start=True continues .*and experts"):
+        warm.set_params(experts="mixture").fit(gappy)
+
+
+def test_what_experts_need(wine):
+    with pytest.raises(ValueError, match=r"experts='product' needs n_private=0 instead of 1"):
+        make(experts="product", n_private=1).fit(wine)
+    with pytest.raises(ValueError, match=r"experts='mixture' needs loss='squared_error'"):
+        make(experts="mixture", loss="huber").fit(wine)
+    assert not hasattr(make(), "posterior")
+    assert hasattr(make(experts="product"), "sample_around")
 
 
 # -- errors --------------------------------------------------------------------------

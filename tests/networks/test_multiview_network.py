@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from skae.losses import LOSSES, Observed
+from skae.losses import KL, LOSSES, Observed, ObservedNLL, gaussian_nll
 from skae.networks import MLP, Autoencoder, Output, ViewDecoders, ViewEncoders
 from skae.networks.dense import run
 from skae.networks.multiview import make_multiview_network
 from skae.networks.serialization import network_from_config, network_to_config
-from skae.noise import ViewDropout
+from skae.noise import ReparameterizationNoise, SideBySide, ViewDropout
 
 VIEWS = [[4, 1], [0, 2, 3], [5]]  # of six columns
 ORDER = torch.tensor([4, 1, 0, 2, 3, 5])
@@ -193,3 +193,110 @@ def test_a_single_view_is_never_hidden():
     x = random(100, 6)
     x[:, VIEWS[0] + VIEWS[2]] = torch.nan
     torch.testing.assert_close(ViewDropout(VIEWS, 1.0, generator())(x), x, equal_nan=True)
+
+
+# -- experts -------------------------------------------------------------------------
+
+
+def make_experts(*, mixture=False):
+    """Network of three experts, whose linear part is random."""
+    encoding = np.zeros((3, 4, 6))
+    for i, columns in enumerate(VIEWS):
+        encoding[i][:2, columns] = random(2, len(columns), seed=i)
+    arrays = {
+        "encoding": encoding,
+        "decoding": random(2, 6).numpy(),
+        "log_variances": random(3, 2, seed=4).numpy(),
+        "noise_variance": np.array(0.5),
+        "is_mixture": np.array(float(mixture)),
+        "scales": np.arange(1.0, 7.0),
+    }
+    views = [np.array(columns) for columns in VIEWS]
+    network = make_multiview_network(views, 0, arrays, [4], "tanh", 0)
+    for part in (*network.network.encoder.parts, *network.network.decoder.parts):
+        torch.nn.init.normal_(part[-1].weight, generator=generator())
+    return network.double().eval()
+
+
+def experts_of(network, x):
+    """Mean and variance of the expert of each view, (n_rows, n_views, n_components)."""
+    encoded = network.encode_linearly(x) + network.correct_code(x)
+    return encoded[:, :, :2], (encoded[:, :, 2:] + network.log_variances).exp()
+
+
+@pytest.mark.parametrize("missing", [[], [2], [0, 1]], ids=str)
+def test_a_product_of_experts_is_weighted_by_precision(missing):
+    network, x = make_experts(), random(5, 6)
+    means, variances = experts_of(network, x)
+    there = [i for i in range(3) if i not in missing]
+    precision = 1 + sum(1 / variances[:, i] for i in there)
+    expected = sum(means[:, i] / variances[:, i] for i in there) / precision
+    for i in missing:
+        x[:, VIEWS[i]] = torch.nan
+    mean, log_var = network.posterior(x)
+    torch.testing.assert_close(log_var.exp(), 1 / precision)
+    torch.testing.assert_close(mean, expected)
+    assert torch.equal(network.encode(x), mean)
+
+
+@pytest.mark.parametrize("missing", [[], [2], [0, 1]], ids=str)
+def test_a_mixture_of_experts_has_the_moments_of_draws(missing):
+    network, x = make_experts(mixture=True), random(1, 6)
+    means, variances = experts_of(network, x)
+    there = [i for i in range(3) if i not in missing]
+    for i in missing:
+        x[:, VIEWS[i]] = torch.nan
+    mean, log_var = network.posterior(x)
+    drawn = [means[0, i] + variances[0, i].sqrt() * random(100_000, 2, seed=i) for i in there]
+    drawn = torch.cat(drawn)
+    torch.testing.assert_close(mean[0], drawn.mean(dim=0), atol=0.03, rtol=0)
+    torch.testing.assert_close(log_var[0].exp(), drawn.var(dim=0), atol=0, rtol=0.03)
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_a_step_samples_the_posterior_of_the_views_that_stay(mixture):
+    network, x = make_experts(mixture=mixture), random(7, 6)
+    x[0, VIEWS[0]] = torch.nan
+    noise = SideBySide(
+        ViewDropout(VIEWS, 1.0, generator(), most=1), ReparameterizationNoise(2, generator(1))
+    )(x)
+    hidden, normal = noise[:, :6], noise[:, 6:]
+    assert ((~hidden.isnan())[:, [4, 0, 5]].sum(dim=1) == 1).all()
+    output = run(network, x, noise)
+    mean, log_var = network.posterior(hidden)
+    torch.testing.assert_close(output.code, mean + normal * (0.5 * log_var).exp())
+    squares = ((output.reconstruction - x) * network.scales).square()
+    torch.testing.assert_close(output.noise_variance, squares.nanmean())
+    before = network.noise_variance.clone()
+    run(network.train(), x, noise)
+    torch.testing.assert_close(network.noise_variance, before + 0.05 * (squares.nanmean() - before))
+    assert torch.isfinite(KL()(output, x)).all()
+
+
+def test_the_likelihood_counts_observed_entries():
+    x, rows, variance = random(3, 6), random(3, 6, seed=1), torch.tensor(0.3).double()
+    x[1, :2] = torch.nan
+    scales = torch.arange(1.0, 7.0).double()
+    loss = ObservedNLL(scales)(Output(rows, rows, noise_variance=variance), x)
+    for i, own in enumerate([slice(None), slice(2, None), slice(None)]):
+        given = Output((rows * scales)[i : i + 1, own], rows, noise_variance=variance)
+        (expected,) = gaussian_nll(given, (x * scales)[i : i + 1, own])
+        torch.testing.assert_close(loss[i], expected)
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_a_configuration_makes_the_same_experts(mixture):
+    network, x = make_experts(mixture=mixture), random(4, 6)
+    x[0, VIEWS[0]] = torch.nan
+    rebuilt = network_from_config(network_to_config(network))
+    for own, other in zip(rebuilt.posterior(x), network.posterior(x), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_encoders_of_another_kind_are_refused():
+    config = network_to_config(make_experts())
+    config["network"]["encoder"] = network_to_config(make_network(n_private=0))["network"][
+        "encoder"
+    ]
+    with pytest.raises(ValueError, match="MultiViewExperts do not return 4 columns"):
+        network_from_config(config)
