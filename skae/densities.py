@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import gammaln
 from scipy.stats import beta, gamma, multivariate_normal, norm
 from sklearn.base import clone
-from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
+
+from skae._data.pca import fitted_pca
 
 __all__ = [
     "Density",
@@ -415,14 +417,16 @@ class SpikeAndSlab:
     def _slab(self) -> Any:
         """Distribution of values other than zero; a narrow one if they do not vary."""
         scale = np.maximum(np.abs(self.mean), np.finfo(float).tiny)
-        variance = np.maximum(self.variance, NEGLIGIBLE * scale**2)
+        narrow = math.sqrt(NEGLIGIBLE) * scale  # its square may underflow
         if self.support == "real":
-            return norm(self.mean, np.sqrt(variance))
+            return norm(self.mean, np.maximum(np.sqrt(self.variance), narrow))
         if self.support == "positive":
-            return gamma(scale**2 / variance, scale=variance / scale)
+            ratio = np.maximum(np.sqrt(self.variance), narrow) / scale
+            return gamma(ratio**-2, scale=ratio**2 * scale)
         inside = scale.clip(SMALLEST_SHARE, 1 - SMALLEST_SHARE)
         largest = (1 - SMALLEST_SHARE) * inside * (1 - inside)
-        strength = inside * (1 - inside) / np.clip(variance, NEGLIGIBLE, largest) - 1
+        variance = np.maximum(self.variance, narrow**2).clip(NEGLIGIBLE, largest)
+        strength = inside * (1 - inside) / variance - 1
         return beta(inside * strength, (1 - inside) * strength)
 
     def sample(self, n_samples: int, random_state: Any = None) -> np.ndarray:
@@ -494,7 +498,7 @@ class Residual:
         self.mean_, variances = X.mean(axis=0), X.var(axis=0)
         self.factors_ = np.zeros((max(0, n_factors), X.shape[1]))
         if n_factors > 0 and variances.any():
-            pca = PCA(n_factors, random_state=self.random_state).fit(X)
+            pca = fitted_pca(X, n_factors, svd_solver="auto", random_state=self.random_state)
             self.factors_ = pca.components_ * np.sqrt(pca.explained_variance_)[:, None]
         self.variances_ = np.maximum(variances - np.square(self.factors_).sum(axis=0), 0)
         return self

@@ -8,7 +8,15 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
-from skae.densities import Estimated, Gaussian, Mixture, OffSurface, Residual, drawn_from
+from skae.densities import (
+    Estimated,
+    Gaussian,
+    Mixture,
+    OffSurface,
+    Residual,
+    SpikeAndSlab,
+    drawn_from,
+)
 
 COVARIANCE = np.array([[4.0, 1.0], [1.0, 2.0]])
 
@@ -232,3 +240,22 @@ def test_the_density_of_residuals_integrates_to_one(tangent):
     cosines = np.tile(tangent @ density.axes_.T, (len(grid), 1, 1))
     heights = np.exp(density.score_samples(grid, cosines))
     assert heights @ np.outer(widths, widths).ravel() == pytest.approx(1, abs=0.01)
+
+
+# -- units that are zero or not ----------------------------------------------------
+
+
+@pytest.mark.parametrize("support", ["real", "positive", "unit"])
+@pytest.mark.parametrize("mean", [0.0, 1e-320, 1e-200, 0.5])
+def test_units_that_do_not_vary_are_drawn_at_their_mean(support, mean):
+    density = SpikeAndSlab(np.ones(3), np.full(3, mean), np.zeros(3), support)
+    codes = density.sample(50, random_state=0)
+    np.testing.assert_allclose(codes, mean, rtol=1e-5, atol=1e-5 if support == "unit" else 1e-300)
+    assert not np.isnan(density.score_samples(codes)).any()
+
+
+@pytest.mark.parametrize("support", ["real", "positive", "unit"])
+def test_units_have_their_mean_and_variance(support):
+    density = SpikeAndSlab([1.0], [0.3], [0.02], support)
+    codes = density.sample(100_000, random_state=0)
+    np.testing.assert_allclose([codes.mean(), codes.var()], [0.3, 0.02], rtol=0.02)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -304,6 +306,35 @@ def test_a_model_says_what_it_is(quick, wine, tmp_path):
     for end, name, n_columns in ((given, "X", 13), (returned, "Y", quick.n_components_)):
         rows, columns = end.type.tensor_type.shape.dim
         assert (end.name, rows.dim_param, columns.dim_value) == (name, "n_rows", n_columns)
+
+
+def test_a_damaged_file_differs_from_its_digest(wine, tmp_path, monkeypatch):
+    """`load` of the page on saving notices what onnxruntime does not."""
+    page = (Path(__file__).parents[1] / "docs" / "persistence.md").read_text("utf-8")
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def load(" in b)
+    names = {"model": to_onnx(make_fast().fit(wine)), "onnxruntime": onnxruntime}
+    monkeypatch.chdir(tmp_path)
+    exec(block, names)
+    path = tmp_path / "autoencoder.onnx"
+    content, n_unnoticed = path.read_bytes(), 0
+    for position in np.linspace(0, len(content) - 1, 40).astype(int):
+        flipped = bytearray(content)
+        flipped[position] ^= 4
+        for damaged in (bytes(flipped), content[:position]):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"autoencoder\.onnx is damaged: its SHA-256"):
+                names["load"](path)
+            n_unnoticed += is_read(damaged)
+    assert n_unnoticed > 10  # so the digest is needed
+
+
+def is_read(content):
+    """Whether onnxruntime takes a file."""
+    try:
+        onnxruntime.InferenceSession(content)
+    except Exception:
+        return False
+    return True
 
 
 def test_export_leaves_the_estimator_alone(quick, wine):

@@ -303,7 +303,7 @@ class Dataset:
         return low.min(axis=0), high.max(axis=0)
 
     def root_mean_square(self) -> float:
-        """Root of the mean square of all standardized entries; 1 if all are zero."""
+        """Root of the mean square of all standardized entries; 1 if it has no finite inverse."""
         n_entries = self.count * self.shape[1]
         if pca.is_precise(self.squares):
             return math.sqrt(self.squares / n_entries)
@@ -313,7 +313,8 @@ class Dataset:
         squares = sum(
             float(np.square(block / largest).sum()) for block in self.blocks(weighted=True)
         )
-        return largest * math.sqrt(squares / n_entries)
+        root = largest * math.sqrt(squares / n_entries)
+        return root if root >= np.finfo(float).tiny else 1.0
 
     @cached_property
     def squares(self) -> float:

@@ -57,13 +57,28 @@ def check_squares(X: Any, original: Any, name: str = "X") -> None:
     largest = LARGEST_SUM[X.dtype]
     dtype = str(X.dtype).removeprefix("torch.")
     n_summed = X.shape[1] * (X.shape[0] if dtype == "float64" else 1)  # float32 rows sum in float64
-    limit = math.sqrt(largest / n_summed)
+    limit = np.sqrt(largest / n_summed)  # no Python float, which would be rounded to float16
     names = _columns_where(original, lambda values: np.abs(values) >= limit)
     other = " or convert X to float64" if dtype == "float32" else ""
     if names:
         raise ValueError(
             f"{name} holds values of {limit:.0e} or more{_listed(names)}, whose squares overflow "
             f"in {dtype}: {REMEDIES['large']}{other}."
+        )
+
+
+def check_standardized(rows: Any) -> None:
+    """Raise an error if squares of standardized rows overflow: X is too far from rows of `fit`."""
+    if rows.dtype not in LARGEST_SUM or squares_are_finite(rows):
+        return
+    n_summed = rows.shape[1] * (rows.shape[0] if "64" in str(rows.dtype) else 1)
+    limit = math.sqrt(LARGEST_SUM[rows.dtype] / n_summed)
+    names = _columns_where(rows, lambda values: np.abs(values) >= limit)
+    if names:
+        raise ValueError(
+            f"X lies {limit:.0e} times the scale of the training rows away from them, or "
+            f"more{_listed(names)}, and squares of this overflow: give X in the units of fit, or "
+            "drop such rows."
         )
 
 
@@ -95,6 +110,15 @@ def _explanation(X: Any, consumer: str, error: Exception) -> str | None:
         return "X is a list of lazy frames, which hold no rows yet; pass X[0].collect()."
     if hasattr(X, "compute"):
         return f"{error} X is a {_kind_of(X)}; pass X.compute()."
+    if isinstance(X, str | bytes):
+        return f"X is a {type(X).__name__}, {X[:40]!r}; pass an array or a frame of rows."
+    shape: Any = getattr(X, "shape", ())
+    if 0 in shape:  # of a frame; of arrays, scikit-learn says so
+        what = "sample" if shape[0] == 0 else "feature"
+        return (
+            f"Found array with 0 {what}(s) (shape={shape}) while a minimum of 1 is required by "
+            f"{consumer}."
+        )
     reason = str(error).partition("\n")[0]
     if "contains NaN" in reason:
         where = _listed(_columns_where(X, np.isnan))

@@ -62,6 +62,12 @@ def is_precise(squares: Any) -> bool:
     return bool(SMALLEST_SQUARE < total < math.inf)
 
 
+def fitted_pca(rows: np.ndarray, n_components: int | None = None, **params: Any) -> PCA:
+    """scikit-learn's PCA of rows, without warnings if they are constant and have no ratios."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return PCA(n_components, **{"svd_solver": "full", **params}).fit(rows)
+
+
 def squares_along(dataset: Any, components: np.ndarray) -> tuple[np.ndarray, float]:
     """Sum of squares along each orthonormal component, and the residual sum of squares."""
     precision = dataset.precision
@@ -127,7 +133,7 @@ def _by_svd(dataset: Any, n_components: int) -> tuple[np.ndarray, np.ndarray]:
     if dataset.count < 2 or is_constant.all():
         return np.zeros((0, dataset.shape[1])), is_constant
     if dataset.weights is None:
-        return PCA(n_components, svd_solver="full").fit(rows).components_, is_constant
+        return fitted_pca(rows, n_components).components_, is_constant
     rows *= np.sqrt(dataset.weights)[:, None]
     vectors = np.linalg.svd(rows, full_matrices=False)[2]
     return _with_signs(vectors)[:n_components], is_constant

@@ -1,3 +1,3 @@
 """The version of skae: a leaf, for what records or compares it."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

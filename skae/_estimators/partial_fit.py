@@ -19,6 +19,7 @@ from skae._data.dataset import Dataset
 from skae._data.dtypes_and_batch_sizes import MEMORY_BYTES
 from skae._data.estimator_rollback import all_or_nothing
 from skae._data.input_checks import as_dense
+from skae._data.input_errors import check_standardized
 from skae._data.sample_weight import check_weights
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.statistics import Moments
@@ -102,7 +103,8 @@ class Stream:
         """Update the moving average of a quantity with its mean over `weight` new rows."""
         value = np.asarray(value, dtype=float)
         moments = self.averages.setdefault(name, Moments(value.size, joint=False))
-        moments.limit(self.window()).add(value.reshape(1, -1), np.array([weight]))
+        with np.errstate(over="ignore", invalid="ignore"):  # of squares, which are not used
+            moments.limit(self.window()).add(value.reshape(1, -1), np.array([weight]))
         return moments.mean.reshape(value.shape)
 
     def window(self) -> float:
@@ -325,6 +327,9 @@ class IncrementalAutoencoder(BaseAutoencoder):
         """Train on the pending and the new rows if they fill a batch; update the attributes."""
         pending, pending_weights = stream.add_pending(X, weights)
         rows = Dataset(X, self._center, self._scale, weights)
+        with np.errstate(over="ignore"):
+            for block in rows.blocks():
+                check_standardized(block.astype(np.float32))  # in which networks train
         self._update_mean(stream, rows)
         trainer = self._make_trainer(rows, device, stream.seeds)
         if pending.shape[0] >= trainer.partial_fit_batch_size():

@@ -464,7 +464,7 @@ class SparseAutoencoder(IncrementalAutoencoder):
         halves = np.split(moments.mean, 2), np.split(moments.scatter, 2)
         halves[0][0][order] = mean / self._code_scale
         halves[0][1][order] = density.activity
-        halves[1][0][order] = n * (squares - mean**2) / self._code_scale**2
+        halves[1][0][order] = n * (squares - mean**2) / self._code_scale / self._code_scale
         halves[1][1][order] = n * density.activity * (1 - density.activity)
         return moments
 

@@ -11,6 +11,7 @@ from sklearn.utils import gen_batches
 
 from skae._data.dataset import Dataset
 from skae._data.dtypes_and_batch_sizes import rows_per_batch
+from skae._data.input_errors import check_standardized
 from skae._data.table_columns import Column
 from skae._latent.column_cells import ColumnCells
 from skae._latent.famd import FamdCoordinates
@@ -68,7 +69,10 @@ class ResidualRows:
         """Standardized residuals of values (n_rows, n_features), and coordinates of conditions."""
         conditions = self.coordinates.from_values(values[:, self.of_condition])
         rows = values[:, self.of_rows] - self.mean - conditions @ self.slopes
-        return rows / self.scale, conditions
+        with np.errstate(over="ignore"):
+            rows /= self.scale
+        check_standardized(rows)
+        return rows, conditions
 
     def join(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
         """Values (n_rows, n_features), of standardized residuals and values of the condition."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
 from skae._data.dataset import Dataset
+from skae._data.pca import fitted_pca
 from skae._data.views import Views, observed_statistics, views_there
 from skae.networks.linear_vae import LinearOptimum
 from skae.networks.multiview import EXPERT_BOUNDS
@@ -240,5 +240,5 @@ def _private_components(left: np.ndarray, n_private: int) -> np.ndarray:
     components = np.zeros((n_private, left.shape[1]))
     n = min(n_private, *left.shape)
     if n and len(left) > 1:
-        components[:n] = PCA(n, svd_solver="full").fit(left).components_
+        components[:n] = fitted_pca(left, n).components_
     return components

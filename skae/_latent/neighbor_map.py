@@ -119,7 +119,7 @@ def spread_out(
     some = shares >= 1 / N_EPOCHS
     heads, tails, shares = edges.row[some], edges.col[some], shares[some]
     n_rows, n_components = start.shape
-    y = (start * (EXTENT / (np.abs(start).max() or 1.0))).round(N_DIGITS).astype(np.float32)
+    y = (start / (np.abs(start).max() or 1.0) * EXTENT).round(N_DIGITS).astype(np.float32)
     y += random.normal(scale=JITTER, size=y.shape).astype(np.float32)
     for epoch in range(N_EPOCHS):
         rate = 1 - epoch / N_EPOCHS

@@ -156,7 +156,7 @@ class OrderedTransformer(BoundedTransformer):
         """Moments of the network's codes of the training rows, recovered from the attributes."""
         moments = Moments(self.n_components_)
         moments.count, moments.mean = self.n_samples_, self._code_mean
-        variances = self.explained_variance_ / self._scale**2
+        variances = self.explained_variance_ / self._scale / self._scale
         covariance = self._rotation * variances @ self._rotation.T
         moments.scatter = covariance * max(1, self.n_samples_ - 1)
         return moments

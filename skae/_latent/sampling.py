@@ -37,6 +37,7 @@ RESIDUAL_BYTES = 16 * 2**20  # largest memory for these residuals
 MIN_RESIDUAL_ROWS = 100  # smallest number of residuals, whatever their memory
 SMALLEST_VOLUME = 1e-6  # lower bound of squared singular values of the Jacobian, over the largest
 MAX_HALVINGS = 4  # of a Gauss-Newton step towards the decoder's surface
+LARGEST_RATIO = 1e300  # of squared residuals to the noise variance, in a likelihood
 SMALLEST_NOISE = 1e-12  # lower bound of the noise variance, in units of the mean feature variance
 _FITTING = threading.RLock()  # one for all estimators, because one with a lock cannot be pickled
 
@@ -145,7 +146,7 @@ class GenerativeTransformer(OrderedTransformer):
 
     def _make_mixture(self, seed: int) -> Mixture:
         """Mixture of codes that have one unit, that of standardized rows, and rows' noise."""
-        noise = self.noise_variance_ / self._scale**2
+        noise = self.noise_variance_ / self._scale / self._scale  # squares of tiny units vanish
         return Mixture(seed, scale=self._code_scale, noise_variance=noise)
 
     def _fit_residual(self, residuals: np.ndarray, seed: int) -> None:
@@ -158,7 +159,7 @@ class GenerativeTransformer(OrderedTransformer):
     def _fit_off_surface(self, residuals: np.ndarray, factors: np.ndarray) -> None:
         """Fit the density of standardized residuals, if any are left off the surface."""
         n_off = int(self.n_features_in_ - varying(self.explained_variance_).sum())
-        noise = self.noise_variance_ / self._scale**2
+        noise = self.noise_variance_ / self._scale / self._scale  # squares of tiny units vanish
         if n_off > 0 and noise > SMALLEST_NOISE and residuals.any():
             self._off_surface = OffSurface().fit(residuals, factors, noise, n_off)
 
@@ -285,6 +286,7 @@ class GenerativeTransformer(OrderedTransformer):
             lambda part: self._log_likelihood(part)[:, None], X, 1, np.float64, n_columns
         )[:, 0]
 
+    @np.errstate(over="ignore")  # of squares, far from all training rows
     def _log_likelihood(self, X: np.ndarray) -> np.ndarray:
         """Log-likelihood of rows in input units, in nats."""
         varies = varying(self.explained_variance_)
@@ -312,9 +314,9 @@ class GenerativeTransformer(OrderedTransformer):
             cosines /= np.sqrt(squares)[:, :, None]
             return self._off_surface.score_samples(residuals, cosines)
         n_off = self.n_features_in_ - squares.shape[1]
-        noise = max(self.noise_variance_ / self._scale**2, SMALLEST_NOISE)
-        squared = np.square(residuals).sum(axis=1)
-        return -0.5 * squared / noise - 0.5 * n_off * math.log(2 * math.pi * noise)
+        noise = max(self.noise_variance_ / self._scale / self._scale, SMALLEST_NOISE)
+        ratio = np.minimum(np.square(residuals).sum(axis=1) / noise, LARGEST_RATIO)
+        return -0.5 * ratio - 0.5 * n_off * math.log(2 * math.pi * noise)
 
     def _project_on_surface(
         self, rows: np.ndarray, codes: np.ndarray, varies: np.ndarray

@@ -19,6 +19,7 @@ from skae._data.array_api import array_api, empty_like, in_type_of, like, produc
 from skae._data.dtypes_and_batch_sizes import SMALLEST_BATCH, rows_per_batch
 from skae._data.frames import FramesOut, check_code_names, wrap_in_frame
 from skae._data.input_checks import as_dense, check_codes, check_rows
+from skae._data.input_errors import check_standardized
 from skae._data.partitions import by_partition, computed, is_lazy, sample_of, sum_of_partitions
 from skae._data.sample_weight import check_weights
 from skae._data.spooled_rows import check_partitions
@@ -84,8 +85,10 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
     # -- one batch -------------------------------------------------------------------
 
     def _standardize(self, X: Any) -> Any:
-        rows = in_type_of(X - like(self._center, X), X)
-        rows /= self._scale
+        with np.errstate(over="ignore"):
+            rows = in_type_of(X - like(self._center, X), X)
+            rows /= self._scale
+        check_standardized(rows)
         return rows
 
     def _unstandardize(self, rows: Any) -> Any:
@@ -246,7 +249,7 @@ class LatentTransformer(FramesOut, BaseEstimator, metaclass=ABCMeta):
         def errors(part: np.ndarray) -> np.ndarray:
             # Errors of standardized rows: if the mean is large, errors of float32 rows lose digits.
             rows = self._standardize(part)
-            squares = self._differences(rows, self._reconstruct(rows)) ** 2 * self._scale**2
+            squares = (self._differences(rows, self._reconstruct(rows)) * self._scale) ** 2
             return squares if per_feature else squares.sum(axis=1, keepdims=True)
 
         return self._map_batches(errors, X, self.n_features_in_ if per_feature else 1)

@@ -21,6 +21,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, has_fit_parameter
 
+from skae._data.pca import fitted_pca
 from skae._data.statistics import explained_share
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.table import TableAutoencoder
@@ -276,7 +277,7 @@ def pca_scores(
                 famd = _famd_of(last_step(estimator), seed).fit(rows)
                 rows = coordinates_of(famd, rows)[0]
                 others, observed = coordinates_of(famd, others)
-            pca = PCA(min(sizes.max(), *np.shape(rows)), svd_solver="full").fit(rows)
+            pca = fitted_pca(rows, min(sizes.max(), *np.shape(rows)))
             if scorer.downstream is not None:
                 parts = (pca.transform(rows), y_train), (pca.transform(others), y_test)
                 scores.append([_downstream_score(scorer, int(size), *parts) for size in sizes])

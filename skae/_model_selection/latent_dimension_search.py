@@ -47,6 +47,7 @@ from skae._model_selection.progress import progress_of_fits
 from skae._model_selection.selection_rules import RULES
 from skae._model_selection.significance import ALPHA, BOUNDS, paired_difference
 from skae._model_selection.verdict import verdict_of
+from skae._training.pickling import PicklingMixin
 
 AUTO_SIZES = np.array([2, 4, 8, 16, 32, 64])
 FITS_PER_JOB = 16
@@ -91,7 +92,7 @@ def _delegated(method: str) -> Any:
     return available_if(_if_refitted(method))(call)
 
 
-class LatentDimensionSearch(MetaEstimatorMixin, BaseEstimator):
+class LatentDimensionSearch(PicklingMixin, MetaEstimatorMixin, BaseEstimator):
     """Cross-validated search for the number of components.
 
     It works like ``GridSearchCV(estimator, {"n_components": [...]})``, with two differences.

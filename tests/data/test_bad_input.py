@@ -716,3 +716,14 @@ def test_extreme_units_are_no_bad_input():
         estimator = AutoencoderTransformer(2, max_epochs=3, random_state=0).fit(X * factor)
         assert np.isfinite(estimator.transform(X * factor) / factor).all()
         assert 0 < estimator.explained_variance_ratio_.sum() < 1
+
+
+@pytest.mark.parametrize("method", ["transform", "reconstruct", "score_samples", "partial_fit"])
+@pytest.mark.parametrize("scale", [1e-3, 1e-200])
+def test_rows_too_far_from_those_of_fit_name_their_column(method, scale, rows):
+    estimator = make_fast().fit(rows * scale)
+    far = rows * scale
+    far[3, 5] = 1e152 if scale == 1e-3 else 1e-20
+    assert np.isfinite(estimator.transform(rows * scale * 1e6)).all()
+    with pytest.raises(ValueError, match=r"X lies .* away .* in column 5,.* in the units of fit"):
+        getattr(estimator, method)(far)

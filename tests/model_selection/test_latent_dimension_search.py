@@ -457,6 +457,15 @@ def test_inside_a_pipeline_and_a_search(wine, labels):
     assert outer.fit(wine, labels).score(wine, labels) > 0.8
 
 
+@pytest.mark.parametrize("name", ["mean_test_score", "mean_fit_time", "rank_test_score"])
+def test_a_flipped_bit_of_a_pickle_is_an_error(plain, name):
+    blob, scores = pickle.dumps(plain), plain.cv_results_[name].tobytes()
+    damaged = bytearray(blob)
+    damaged[blob.index(scores) + 1] ^= 4
+    with pytest.raises(ValueError, match="The state of LatentDimensionSearch is damaged"):
+        pickle.loads(bytes(damaged))
+
+
 def test_pickles_and_clones(plain, wine):
     again = pickle.loads(pickle.dumps(plain))
     np.testing.assert_array_equal(again.transform(wine), plain.transform(wine))

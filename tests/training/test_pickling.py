@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import io
+import os
 import pickle
 import pickletools
+import re
 import struct
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from conftest import (
     OwnModule,
     assert_close,
     fast,
+    make_fast,
     name_of,
     suited,
     table_of_wine,
@@ -549,6 +552,68 @@ def test_a_flipped_bit_is_an_error(fitted, form):
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_truncated_file_is_an_error(fitted, form):
     assert_truncations_are_errors(fitted, form, 30)
+
+
+# -- a process that is killed while it saves ----------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "persistence.md"
+KILLED = """
+import os, pickle, signal, sys, time
+import joblib
+from skae import AutoencoderTransformer
+
+class Bomb:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def killed(action, seconds):
+    process = os.fork()
+    if process == 0:
+        while True:
+            action()
+    time.sleep(seconds)
+    os.kill(process, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGKILL
+
+def plainly(estimator, path):
+    with open(path, "wb") as file:
+        joblib.dump(estimator, file)
+
+old, new = joblib.load("old.joblib"), joblib.load("new.joblib")
+"""
+KILLS = """
+save(old, "at any time")
+for i in range(20):
+    killed(lambda: (save(new, "at any time"), save(old, "at any time")), 0.002 * (i + 1))
+    assert joblib.load("at any time").n_components in (2, 3)
+
+for path in os.listdir():
+    if path.endswith(".part"):
+        os.remove(path)
+new.bomb = Bomb()
+save(old, "safe"), plainly(old, "plain")
+killed(lambda: save(new, "safe"), 0.2), killed(lambda: plainly(new, "plain"), 0.2)
+"""
+
+
+def recipe():
+    """The function of the page that saves, with its imports."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (block,) = (block for block in blocks if "def save(" in block)
+    return block.split("\n\n\nsave(")[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that it forks")
+def test_a_process_that_is_killed_while_it_saves_leaves_the_old_file(wine, tmp_path):
+    for name, n_components in (("old", 2), ("new", 3)):
+        joblib.dump(make_fast(n_components=n_components).fit(wine), tmp_path / f"{name}.joblib")
+    command = [sys.executable, "-c", KILLED + recipe() + KILLS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert joblib.load(tmp_path / "safe").n_components == 2
+    assert len(list(tmp_path.glob("*.part"))) == 1
+    with pytest.raises(OF_TRUNCATION):  # without the recipe, nothing is left
+        joblib.load(tmp_path / "plain")
 
 
 def test_checksums_do_not_depend_on_layout_or_machine():

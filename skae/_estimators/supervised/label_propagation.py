@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 from scipy import sparse
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
+
+from skae._data.pca import fitted_pca
 
 METRICS = "euclidean", "cosine"  # between codes; between whitened codes
 FLAT = 1e-6  # standard deviation, over the largest, below which codes do not vary
@@ -39,8 +40,7 @@ def directions(codes: np.ndarray) -> np.ndarray:
 
     Directions in which codes do not vary are dropped.
     """
-    with np.errstate(invalid="ignore"):  # variance ratios of constant codes are 0 / 0
-        pca = PCA().fit(codes)
+    pca = fitted_pca(codes, svd_solver="auto")
     deviations = np.sqrt(pca.explained_variance_)
     varied = deviations > FLAT * deviations[0]
     if not varied.any():
