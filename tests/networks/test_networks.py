@@ -14,7 +14,7 @@ from conftest import ESTIMATORS, fast, is_dense, make_fast
 from sklearn.decomposition import PCA
 from torch import nn
 
-from skae import AutoencoderRegressor, ConditionalVAE, networks
+from skae import AutoencoderRegressor, ConditionalVAE, MultiViewAutoencoder, networks
 from skae.networks import ACTIVATIONS, MLP, AnchoredAutoencoder, Autoencoder, Output
 from skae.networks.dense import has_modes, jacobian, run, shapes_of_two_rows
 
@@ -190,6 +190,8 @@ def networks_of_every_kind():
             yield fast(kind, n_components=2, **params).fit(X).net_.module_
     yield AutoencoderRegressor(make_fast(), max_epochs=1).fit(X, X[:, 0]).net_.module_
     yield ConditionalVAE(condition_features=[0], max_epochs=1).fit(X).net_.module_
+    experts = {"views": [slice(0, 2), slice(2, None)], "experts": "product"}
+    yield MultiViewAutoencoder(**experts, max_epochs=1).fit(X).net_.module_
 
 
 def globals_in(pickled):
