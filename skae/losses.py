@@ -20,6 +20,7 @@ __all__ = [
     "Emphasised",
     "Objective",
     "Observed",
+    "ObservedNLL",
     "absolute_error",
     "binary_cross_entropy",
     "code_cost",

@@ -22,6 +22,7 @@ __all__ = [
     "Noise",
     "ReparameterizationNoise",
     "SaltPepperNoise",
+    "SideBySide",
     "SwapNoise",
     "ViewDropout",
     "check_noise",

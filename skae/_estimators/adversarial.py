@@ -23,6 +23,7 @@ from skae._data.warnings import warn
 from skae._estimators.base import FitData
 from skae._estimators.dense import DenseAutoencoder
 from skae._estimators.docstrings import inherit_entries
+from skae._latent.sampling import mean_and_covariance
 from skae._training.adversarial import (
     INDISTINGUISHABLE,
     N_DRAWS,
@@ -34,6 +35,8 @@ from skae._training.trainer import Trained, Trainer
 from skae.densities import Estimated, Gaussian, Mixture, Uniform, varying
 
 PRIOR_ROWS = 5000  # largest number of codes that a prior is fitted to, or compared with
+# Standard deviations of components of priors whose mean is zero.
+KNOWN_DEVIATIONS = {"standard_normal": 1.0, "uniform": 1 / np.sqrt(3)}
 SMALLEST_UNIT = 0.01  # of a component, over the largest, in whose codes the prior is expressed
 FAR = 0.2  # Kolmogorov-Smirnov distance of a component from the prior that is reported, if it
 CHANCE = 0.01  # has a smaller probability than this by chance
@@ -270,18 +273,19 @@ class AdversarialAutoencoder(DenseAutoencoder):
                 f"prior={self.prior!r} draws {N_DRAWS} codes of shape {draws.shape}; with "
                 f"n_components={self.n_components_} they must be finite and have shape {shape}."
             )
-        is_known = isinstance(self.prior, str) and self.prior != "gaussian_mixture"
-        mean = np.zeros(self.n_components_) if is_known else draws.mean(axis=0)
-        deviation = draws.std(axis=0)
-        if self.prior == "standard_normal":
-            deviation = np.ones(self.n_components_)
-        elif self.prior == "uniform":
-            deviation = np.full(self.n_components_, density.reach / np.sqrt(3))
+        mean, deviation = draws.mean(axis=0), draws.std(axis=0)
+        if isinstance(self.prior, str) and self.prior in KNOWN_DEVIATIONS:
+            mean = np.zeros(self.n_components_)
+            deviation = np.full(self.n_components_, KNOWN_DEVIATIONS[self.prior])
         deviation[deviation == 0] = 1.0
-        standardized = torch.from_numpy((draws - mean) / deviation)
-        weight = self.prior_weight
         return CodePrior(
-            standardized, torch.from_numpy(unit), weight, nat, density, mean, deviation
+            draws=torch.from_numpy((draws - mean) / deviation),
+            unit=torch.from_numpy(unit),
+            weight=self.prior_weight,
+            nat=nat,
+            density=density,
+            mean=mean,
+            deviation=deviation,
         )
 
     def _network_to_train(self) -> nn.Module:
@@ -394,9 +398,7 @@ class AdversarialAutoencoder(DenseAutoencoder):
         return Mixture(seed)  # components of the code have a unit each
 
     def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        codes = self._codes_for_density(rows)
-        covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
-        return codes.mean(axis=0), np.atleast_2d(covariance)
+        return mean_and_covariance(self._codes_for_density(rows))
 
     def _density_from_moments(self, codes: Moments) -> Any:
         return (

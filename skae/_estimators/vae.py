@@ -27,7 +27,7 @@ from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
 from skae._latent.covariance import CODES_PER_COMPONENT, MOMENT_CODES, with_variances
 from skae._latent.ordering import Smooth, identity, signs_of_largest
-from skae._latent.sampling import DENSITY_ROWS
+from skae._latent.sampling import DENSITY_ROWS, mean_and_covariance
 from skae.densities import Mixture
 from skae.losses import KL, Objective, binary_cross_entropy, gaussian_nll, kl_of_moments
 from skae.networks.dense import (
@@ -527,9 +527,7 @@ class VAETransformer(IncrementalAutoencoder):
         return np.diag(np.square(self._code_scale / self._unit))
 
     def _code_moments(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        codes = self._codes_for_density(rows)
-        covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
-        return codes.mean(axis=0), np.atleast_2d(covariance)
+        return mean_and_covariance(self._codes_for_density(rows))
 
     def _make_mixture(self, seed: int) -> Mixture:
         return Mixture(seed)  # components of the code have a unit each

@@ -77,6 +77,12 @@ class FittedAtFirstUse:
         )
 
 
+def mean_and_covariance(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (n_components,) and covariance of codes (n_codes, n_components); of one code it is 0."""
+    covariance = np.cov(codes.T, ddof=min(1, len(codes) - 1))
+    return codes.mean(axis=0), np.atleast_2d(covariance)
+
+
 class GenerativeTransformer(OrderedTransformer):
     """Samples, log-likelihoods and interpolation, by a density of the codes."""
 

@@ -101,10 +101,8 @@ class Discriminator:
         of_first = (of_second @ w2) * active1
         torch.mm(of_first.T, u, out=g1)
         torch.sum(of_first, 0, out=b1)
-        # The slope is w1ᵀ (active1 ∘ w2ᵀ (active2 ∘ w3)); the penalty is its mean square.
-        back2 = active2 * w3
-        back1 = (back2 @ w2) * active1
-        of_slopes = (back1 @ w1) * (PENALTY / len(u))
+        back2, back1, slopes = self._slopes(active1, active2)
+        of_slopes = slopes * (PENALTY / len(u))  # of half their mean square
         g1.addmm_(back1.T, of_slopes)
         of_back1 = (of_slopes @ w1.T) * active1
         g2.addmm_(back2.T, of_back1)
@@ -114,9 +112,14 @@ class Discriminator:
     def slopes(self, codes: Tensor) -> Tensor:
         """Gradient of the log-ratio with respect to each code, (n_rows, n_components)."""
         first, second, _ = self._forward(codes)
+        return self._slopes(first > 0, second > 0)[-1]
+
+    def _slopes(self, active1: Tensor, active2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients with respect to the second layer, the first layer, and the codes."""
         (w1, _), (w2, _), (w3, _) = self.layers
-        back2 = (second > 0) * w3
-        return ((back2 @ w2) * (first > 0)) @ w1
+        back2 = active2 * w3
+        back1 = (back2 @ w2) * active1
+        return back2, back1, back1 @ w1
 
     def log_ratios(self, codes: Tensor) -> Tensor:
         """Logarithm of the prior's density over that of codes, (n_rows, 1)."""
