@@ -33,8 +33,17 @@ class Element:
 
     def __init__(self, tag: str, attributes: dict[str, str], parent: Element | None):
         self.tag, self.attributes, self.parent = tag, attributes, parent
-        self.children: list[Element] = []
-        self.text = ""
+        self.parts: list[Element | str] = []  # children and texts in their order
+
+    @property
+    def children(self) -> list[Element]:
+        """Elements directly in it."""
+        return [part for part in self.parts if isinstance(part, Element)]
+
+    @property
+    def text(self) -> str:
+        """Text directly in it."""
+        return "".join(part for part in self.parts if isinstance(part, str))
 
     def get(self, name: str) -> str:
         """Value of an attribute without blanks around it; empty without one."""
@@ -54,8 +63,17 @@ class Element:
 
     def name(self) -> str:
         """What a screen reader calls it, but for names by reference."""
-        texts = [each.get("alt") + each.text for each in (self, *self.descendants())]
-        return self.get("aria-label") or "".join(texts).strip() or self.get("title")
+        return self.get("aria-label") or self.shown().strip() or self.get("title")
+
+    def shown(self) -> str:
+        """Its text, and those in place of images."""
+        texts = [part if isinstance(part, str) else part.shown() for part in self.parts]
+        return self.get("alt") + "".join(texts)
+
+    def says_its_text(self) -> bool:
+        """Whether its label, if any, holds all words that are shown: some users speak them."""
+        label = self.get("aria-label")
+        return not label or set(self.shown().lower().split()) <= set(label.lower().split())
 
 
 class Page(HTMLParser):
@@ -71,7 +89,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open an element."""
         element = Element(tag, {name: value or "" for name, value in attrs}, self.inner)
-        self.inner.children.append(element)
+        self.inner.parts.append(element)
         if tag not in VOID:
             self.inner = element
 
@@ -84,7 +102,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         """Add text to the innermost element."""
-        self.inner.text += data
+        self.inner.parts.append(data)
 
     def all(self, *tags: str) -> list[Element]:
         """Elements with one of these tags."""
@@ -152,6 +170,8 @@ def names(page: Page) -> list[str]:
             found.append(f"img without alt: {element.get('src')[:40]}")
         if element.tag in NAMED and not (is_hidden or refers or element.name()):
             found.append(f"{element.tag} without a name: {element.get('href')[:40]}")
+        if element.tag in NAMED and not element.says_its_text():
+            found.append(f"aria-label {element.get('aria-label')!r} lacks text of {element.tag}")
         if element.tag in FIELDS and element.get("type") not in ("hidden", "submit"):
             labels = [each.get("for") for each in page.all("label")]
             named = element.get("id") in labels or element.within("label") or refers
@@ -227,6 +247,7 @@ def luminance(colour: str) -> float:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     files = sorted(place.rglob("*.html")) if place.is_dir() else [place]
+    files = [f for f in files if "_static" not in f.relative_to(place).parts]  # parts of the theme
     lines = [f"{f}: {p}" for f in files for p in problems_of(f.read_text(encoding="utf-8"))]
     print("\n".join(lines) or f"No problems in {len(files)} files.")
     sys.exit(bool(lines))

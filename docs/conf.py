@@ -26,6 +26,7 @@ copyright = "the skae developers, BSD 3-Clause license"
 release = version = skae.__version__
 
 extensions = [
+    "accessible_site",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -63,6 +64,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"benchmarks",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
+    "capture_repr": (),  # scripts print what they show; HTML of estimators has tables without names
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
@@ -73,6 +75,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = f"skae {version}"
 html_show_sourcelink = False
+html_use_index = False  # no page links to it, and the search finds names
 html_copy_source = False
 html_theme_options = {
     "logo": {"text": "skae"},

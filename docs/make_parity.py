@@ -60,7 +60,7 @@ def page(results: list[dict[str, str]]) -> str:
         groups.setdefault(piece.split("|")[0], []).append(piece)
     parts = [HEAD]
     for group, pieces in groups.items():
-        lines = [["", *estimators], ["---", *[":-:"] * len(estimators)]]
+        lines = [["feature", *estimators], ["---", *[":-:"] * len(estimators)]]
         lines += [[p.split("|")[1], *(marks.get((p, e), "") for e in estimators)] for p in pieces]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"## {group}\n\n{table}\n")

@@ -41,7 +41,7 @@ def draw_codes() -> Figure:
     """Show codes of test digits under each prior, and those of PCA."""
     figure, axes = plt.subplots(1, 4, figsize=(10, 3), layout="constrained")
     every = {"PCA": pca.transform(X_test)}
-    every |= {f'prior="{name}"': fit.transform(X_test) for name, fit in fits.items()}
+    every |= {f"prior: {name}": fit.transform(X_test) for name, fit in fits.items()}
     for axis, (title, codes) in zip(axes, every.items(), strict=True):
         points = axis.scatter(*codes.T, c=y_test, cmap="tab10", vmin=-0.5, vmax=9.5, s=8)
         axis.set_title(title)

@@ -79,6 +79,7 @@ def draw(n_digits: int = 6) -> Figure:
     axis.tick_params(length=0)
     axis.axvline(9.5, color="black", linewidth=1)
     axis.set_xlabel("translated to")
+    axis.set_title("Test digits, translated to each class")
     axis.spines[:].set_visible(False)
     return figure
 

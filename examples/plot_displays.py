@@ -55,33 +55,35 @@ search = GridSearchCV(
 
 def draw() -> Figure:
     """Plot all displays on axes of one figure."""
-    figure, axes = plt.subplots(2, 3, figsize=(16, 9.5), layout="constrained")
+    figure, axes = plt.subplots(3, 2, figsize=(10, 13), layout="constrained")
     titles = [
         ("Training, 8 components", LossCurveDisplay.from_estimator(larger, ax=axes[0, 0])),
         (
             "Training digits explained",
             ExplainedVarianceDisplay.from_estimator(larger, X_train, ax=axes[0, 1]),
         ),
-        ("Number of components", DimensionSearchDisplay.from_estimator(search, ax=axes[0, 2])),
+        ("Number of components", DimensionSearchDisplay.from_estimator(search, ax=axes[1, 0])),
         (
             "Test digits in 2 components",
-            LatentSpaceDisplay.from_estimator(autoencoder, X_test, y_test, ax=axes[1, 0]),
+            LatentSpaceDisplay.from_estimator(autoencoder, X_test, y_test, ax=axes[1, 1]),
         ),
         (
             "Decoded codes of 2 components",
             LatentGridDisplay.from_estimator(
-                autoencoder, X_train, image_shape=(8, 8), ax=axes[1, 1]
+                autoencoder, X_train, image_shape=(8, 8), ax=axes[2, 0]
             ),
         ),
         (
             "Test digits reconstructed from 8 components",
             ReconstructionDisplay.from_estimator(
-                larger, X_test, image_shape=(8, 8), n_rows=6, ax=axes[1, 2]
+                larger, X_test, image_shape=(8, 8), n_rows=6, ax=axes[2, 1]
             ),
         ),
     ]
     for title, display in titles:
         display.ax_.set_title(title)
+    axes[0, 1].set_ylim(0, 1.35)  # room for the legend
+    axes[1, 1].get_legend().set(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the digits
     return figure
 
 

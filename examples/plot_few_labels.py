@@ -34,7 +34,7 @@ X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
     X / 16, y, test_size=0.3, random_state=0, stratify=y
 )
-NUMBERS = [20, 50, 100, 300, 1000]
+NUMBERS = [20, 50, 200, 1000]
 N_DRAWS = 3
 
 

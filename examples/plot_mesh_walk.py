@@ -84,12 +84,14 @@ print(f"MeshAutoencoder    {vertex_error(autoencoder.reconstruct(test)):.4f}")
 
 def draw(n_drawn: int = 5) -> Figure:
     """Draw some test meshes above their reconstructions, and a walk along the first component."""
-    figure, axes = plt.subplots(2, 1, figsize=(9, 7), height_ratios=[2, 1], layout="constrained")
+    figure, axes = plt.subplots(2, 1, figsize=(9, 6), height_ratios=[2, 1], layout="constrained")
     options = {"view": (0.0, -90.0)}  # from the side to which no joint turns
     MeshDisplay.from_estimator(autoencoder, test, n_rows=n_drawn, ax=axes[0], **options)
     MeshDisplay.from_estimator(
         autoencoder, test, component=0, n_steps=n_drawn, ax=axes[1], **options
     )
+    axes[0].set_title("Test meshes and their reconstructions")
+    axes[1].set_title("A walk along the first component")
     return figure
 
 

@@ -91,6 +91,8 @@ def make_figure() -> Figure:
     left.set(xticks=[0, 1], xticklabels=["past rows", "later rows"], ylabel="squared error per row")
     left.legend(fontsize="small", loc="upper left")
     left.margins(y=0.4)
+    left.set_title("Past and later rows")
+    right.set_title("Rows moved out of the training range")
     right.set(xscale="log", xlabel="distance moved, in deviations", ylabel="error over PCA's")
     return figure
 

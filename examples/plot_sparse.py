@@ -44,9 +44,9 @@ def show(ax, image, title="", limit=None):
 # The dictionary, sorted by the variance of the codes.
 
 figure, axes = plt.subplots(6, 12, figsize=(8, 4.4), layout="constrained")
+figure.suptitle("The first 72 atoms")
 for ax, atom in zip(axes.flat, autoencoder.components_, strict=False):
     show(ax, atom, limit=0.6)
-figure.suptitle("The first 72 atoms")
 
 # %%
 # One image, its atoms, and their sum.
@@ -54,7 +54,8 @@ figure.suptitle("The first 72 atoms")
 row = X_test[3:4]
 code = autoencoder.transform(row)[0]
 active = np.argsort(-np.abs(code))[: np.count_nonzero(code)]
-figure, axes = plt.subplots(1, len(active) + 2, figsize=(9, 1.5), layout="constrained")
+figure, axes = plt.subplots(1, len(active) + 2, figsize=(9, 1.8), layout="constrained")
+figure.suptitle("A digit as a sum of atoms")
 show(axes[0], row[0], "image")
 for ax, j in zip(axes[1:-1], active, strict=True):
     show(ax, autoencoder.components_[j], f"{code[j]:.0f} ×", limit=0.6)
@@ -83,6 +84,7 @@ ax.set_xscale("log", base=2)
 ax.set_xticks(n_actives, n_actives)
 ax.set_xlabel("active units of 144")
 ax.set_ylabel("explained variance ratio")
+ax.set_title("Test digits explained")
 ax.legend()
 
 # %%

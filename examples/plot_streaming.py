@@ -37,7 +37,7 @@ try:
 except ImportError:  # not on Windows
     resource = None
 
-N_ROWS, ROWS_OF_BATCH, N_PASSES, N_COMPONENTS = 400_000, 20_000, 3, 8
+N_ROWS, ROWS_OF_BATCH, N_PASSES, N_COMPONENTS = 400_000, 20_000, 2, 8
 ALLOWED_MEGABYTES = 100
 AUTOENCODER, INCREMENTAL_PCA = "#0072B2", "#D55E00"  # as in Okabe and Ito
 
@@ -150,7 +150,7 @@ with allowed(ALLOWED_MEGABYTES):
 # Results
 # -------
 # IncrementalPCA is at its best after the first batch and does not improve with more rows. The
-# autoencoder is better by then, and improves with every batch, also in later passes.
+# autoencoder is better by then, and improves further, also in the second pass.
 
 
 def draw() -> Figure:

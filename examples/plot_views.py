@@ -99,6 +99,7 @@ def draw(n_digits: int = 10) -> Figure:
     axis.imshow(np.vstack(stripes), cmap="gray_r", vmin=0, vmax=1)
     axis.set_yticks(4 + 8 * np.arange(len(rows)), list(rows))
     axis.set_xticks([])
+    axis.set_title("Lower halves, predicted from upper ones")
     axis.tick_params(length=0)
     for i in range(len(rows)):
         axis.axhline(8 * i + 3.5, color="tab:red", linewidth=0.5)

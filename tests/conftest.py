@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -80,6 +81,16 @@ ESTIMATORS = [
     MeshAutoencoder(random_state=0, edges="path", **SMALL_MESH),
     AdversarialAutoencoder(random_state=0, max_epochs=20),
 ]
+# Those with a start, a network or a training step of their own. Tests of every kind are slow for
+# these, but for scikit-learn's checks.
+SLOW_KINDS = (
+    StackedAutoencoder,
+    NeighborAutoencoder,
+    ConvolutionalAutoencoder,
+    MultiViewAutoencoder,
+    MeshAutoencoder,
+    AdversarialAutoencoder,
+)
 # Those that take tables with categories and gaps.
 TABLE_ESTIMATORS = [TableAutoencoder(random_state=0), AutoencoderImputer(random_state=0)]
 # For tests in which the quality of the fit does not matter.
@@ -190,6 +201,27 @@ def assert_close(actual, desired, tolerance):
     """Compare arrays, with a tolerance relative to the largest desired value."""
     scale = np.abs(desired).max()
     np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * scale)
+
+
+def slow_but_first(values):
+    """Values of a parameter, of which tests with any but the first are slow."""
+    first, *others = values
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers
+def pytest_collection_modifyitems(items):
+    """Mark what is slow of some kinds, see SLOW_KINDS."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(isinstance(value, SLOW_KINDS) for value in values):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what lives until the end: it took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

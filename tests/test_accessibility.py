@@ -1,8 +1,9 @@
-"""Reports can be read with a screen reader, on a phone, and on paper."""
+"""Reports and pages can be read with a screen reader; reports also on a phone, and on paper."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
@@ -98,6 +99,7 @@ WRONG = {
     "a level left out": ("h2", "h3", "h1 is followed by h3"),
     "no alt": ("<img alt=", "<img title=", "img without alt"),
     "a link without text": ("<footer>", '<footer><a href="x"></a>', "a without a name: x"),
+    "label": ("<footer>", '<footer><a aria-label="x">y</a>', "aria-label 'x' lacks text of a"),
     "a field": ("<footer>", "<footer><input>", "input without a label"),
     "order of focus": ('tabindex="0"', 'tabindex="2"', "div with tabindex 2"),
     "region": (' aria-label="', ' data-label="', "div with role region has no name"),
@@ -129,3 +131,60 @@ def test_lines_of_figures_can_be_told_from_the_ground(checker):
 def test_contrasts_are_those_of_the_standard(checker):
     assert checker.contrast("#000000", "#ffffff") == pytest.approx(21)
     assert checker.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+
+
+PAGES = {
+    "index.md": "# Home\n\n```{toctree}\nguide\n```\n",
+    "guide.md": "# Guide\n\n```{toctree}\nkinds\n```\n",
+    "kinds.md": "# Kinds\n\n```{toctree}\nlists\n```\n\n"
+    + 2 * "| k | x |\n|---|---|\n| a | b |\n\n",
+    "lists.md": "# Lists\n\n![A dot](dot.svg)\n\n```{eval-rst}\n== ==\na  b\n== ==\n```\n",
+}
+
+
+@pytest.fixture(scope="module")
+def site(checker, tmp_path_factory):
+    """Pages of a small site with the theme of our pages."""
+    application = pytest.importorskip("sphinx.application")
+    pytest.importorskip("pydata_sphinx_theme")
+    pytest.importorskip("myst_parser")
+    folder = tmp_path_factory.mktemp("site")
+    for name, text in PAGES.items():
+        (folder / name).write_text(text)
+    (folder / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    settings = {
+        "extensions": ["accessible_site", "myst_parser"],
+        "html_theme": "pydata_sphinx_theme",
+        "html_use_index": False,
+        "templates_path": [str(Path(checker.__file__).parent / "_templates")],
+    }
+    places = [folder, None, folder / "html", folder / "trees", "html"]
+    application.Sphinx(*places, settings, status=None, warning=None, freshenv=True).build()
+    return {p.stem: p.read_text(encoding="utf-8") for p in (folder / "html").glob("*.html")}
+
+
+def test_pages_have_no_problems(checker, site):
+    assert set(site) == {"index", "guide", "kinds", "lists", "search"}
+    problems = [problem for text in site.values() for problem in checker.problems_of(text)]
+    assert problems == []
+
+
+def test_tables_of_pages_are_named_after_their_section(checker, site):
+    kinds, lists = checker.Page(site["kinds"]), checker.Page(site["lists"])
+    names = [table.name() for table in kinds.all("table")]
+    assert names == ["Kinds, table 1", "Kinds, table 2"]
+    assert {header.get("scope") for header in kinds.all("th")} == {"col"}
+    assert [table.name() for table in lists.all("table")] == ["Lists"]
+    assert [(header.name(), header.get("scope")) for header in lists.all("th")] == [("a", "row")]
+
+
+def test_buttons_of_the_navigation_say_what_they_unfold(checker, site):
+    names = {summary.name() for summary in checker.Page(site["guide"]).all("summary")}
+    assert names == {"Pages below Kinds"}
+
+
+def test_figures_of_pages_are_in_boxes(checker, site):
+    (image,) = checker.Page(site["lists"]).all("img")
+    assert image.name() == "A dot"
+    boxes = [each.get("class").split() for each in image.ancestors() if each.tag == "div"]
+    assert "pst-scrollable-table-container" in boxes[0]

@@ -271,6 +271,7 @@ def test_a_fit_finds_missing_values_and_no_rows(lazy):
         make_fast().fit(lazy[lazy[:, 0] > 5])
 
 
+@pytest.mark.slow
 def test_memory_stays_flat():
     """Of 200 MB in float64, that are never in memory together."""
     rows = da.random.default_rng(0).normal(size=(50_000, 500), chunks=(2_000, 500))
@@ -366,6 +367,7 @@ SHARED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("case", SHARED)
 def test_the_result_does_not_depend_on_the_number_of_processes(case, in_float64):
@@ -382,6 +384,7 @@ def test_one_process_is_a_usual_fit_to_the_bit(in_float64):
     assert_same_fit(there, clone(model).fit(X), X, tolerance=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 17),
     reason="threads stand for processes, and before scipy 1.17 only one can run ARPACK",
@@ -399,6 +402,7 @@ def test_copies_are_held_out_together(memory, in_float64, monkeypatch):
         assert_same_fit(two, clone(model).fit(rows), rows)
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_answer_is_an_error_in_time():
     def wait(rank, store):
         group = WorkerGroup(store, rank, 2, "127.0.0.1", 2)
@@ -481,12 +485,14 @@ def client():
         yield client
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_process_finds(client, lazy, in_float64):
     model = make_fast(n_components=3)
     there = skae.dask.fit(clone(model), lazy, client=client, dtype="float64")
     assert_same_fit(there, clone(model).fit(X), X)
 
 
+@pytest.mark.slow
 def test_workers_fit_frames_and_warn_here(client):
     model = make_fast(n_components=80, random_state=None, hidden_layer_sizes=4)
     frame = dd.from_pandas(FRAME[NAMES[10:14]], npartitions=3)
@@ -521,6 +527,7 @@ def wait_until(condition):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_fit_that_nobody_waits_for_ends(client, lazy, monkeypatch):
     def interrupted(*args):
         wait_until(lambda: len(training_workers(client)) == 2)
@@ -532,6 +539,7 @@ def test_a_fit_that_nobody_waits_for_ends(client, lazy, monkeypatch):
     wait_until(lambda: not training_workers(client))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", ["SIGSTOP", "SIGKILL"])
 def test_a_worker_that_is_lost_is_an_error_in_time(client, lazy, sent):
     """A worker that hangs is found at the time limit, one that ends at once."""

@@ -144,6 +144,7 @@ def test_the_linear_autoencoder_is_pca(raw_cancer):
     assert_close(Z, PCA(3, svd_solver="full").fit(raw_cancer).transform(raw_cancer), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "params", "method"),
     [

@@ -35,6 +35,7 @@ def gpu(monkeypatch):
     return gpu
 
 
+@pytest.mark.slow
 def test_every_section_is_measured_on_both_devices(finished):
     _, content, _ = finished
     records = content["records"]
@@ -52,6 +53,7 @@ def test_every_section_is_measured_on_both_devices(finished):
             assert record["device_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_equal_fits_have_equal_quality(finished):
     _, content, _ = finished
     compared = [r for r in content["records"] if "device_quality" in r and r["section"] != "images"]
@@ -60,6 +62,7 @@ def test_equal_fits_have_equal_quality(finished):
         assert record["device_quality"] == pytest.approx(record["cpu_quality"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_one_table_is_printed_and_only_the_output_is_written(finished):
     done, content, folder = finished
     assert done.stdout.count("Processor and cpu") == 1

@@ -28,6 +28,7 @@ def test_a_name_loads_what_it_needs_and_no_more():
     assert run(f"import sys; from skae import AutoencoderTransformer; print({loaded})") == "[]"
 
 
+@pytest.mark.slow
 def test_all_names_are_listed_before_they_are_loaded_and_imported_by_a_star():
     listed, imported = run(
         "import skae; listed = dir(skae); from skae import *; "

@@ -34,6 +34,7 @@ def run_in(folder, *arguments):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_from_a_csv_file_to_a_report_and_codes(tmp_path):
     pytest.importorskip("matplotlib")
     (_, write), (language, command), (_, compress) = blocks_of("I have a CSV file")
@@ -52,6 +53,7 @@ def test_from_a_csv_file_to_a_report_and_codes(tmp_path):
     pd.testing.assert_frame_equal(filled, table.drop(columns="target"))
 
 
+@pytest.mark.slow
 def test_from_a_pipeline_to_a_machine_without_skae(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

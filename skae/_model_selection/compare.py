@@ -56,6 +56,8 @@ MIN_ROWS = 4
 MIN_GAPS = 0.01  # share of the cells
 CLOSED_FORM = PCA, LinearDiscriminantAnalysis, PLSRegression  # fitted whatever the budget
 MAX_SHOWN = 300  # characters of a parameter in the call that the report shows
+# Parts of the messages of scikit-learn, numpy and pandas of tables that are not all numbers.
+NOT_NUMBERS = "contains NaN", "could not convert", "Cannot cast"
 REMEDY_WITHOUT_SCALE = "set preprocessor='scale' and pass X as a frame"
 
 
@@ -512,7 +514,7 @@ def _check_table(X: Any, preprocessor: Any) -> Any:
     try:
         X = check_array(X, dtype=[np.float64, np.float32])
     except ValueError as error:
-        if "contains NaN" not in str(error) and "could not convert" not in str(error):
+        if not any(words in str(error) for words in NOT_NUMBERS):
             raise
         remedy = "pass X as a pandas, polars or pyarrow frame" * _scales(preprocessor)
         raise ValueError(

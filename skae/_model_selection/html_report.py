@@ -217,10 +217,14 @@ def _figures(comparison: Any) -> str:
 def _svg_uri(comparison: Any, measure: str) -> str:
     """Draw a figure as SVG in a data URI, without pyplot, whose state is the user's."""
     figure_type = import_optional("matplotlib.figure", extra="compare").Figure
-    figure = figure_type(figsize=(5, 3.6), layout="constrained")
+    figure = figure_type(layout="constrained")
     axes = figure.subplots()
     axes.set_prop_cycle(color=COLOURS)
     comparison.plot(axes, measure=measure)
+    names = axes.get_legend_handles_labels()[1]
+    axes.get_legend().remove()
+    figure.legend(loc="outside upper left", frameon=False)  # on the axes it may cover points
+    figure.set_size_inches(5, 3.2 + 0.2 * len(names))
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -48,11 +48,12 @@ CHECKED = [
 HOST = {"numpy", "cpu", "tolist", "item", "__array__"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FOLLOWED, reason="this is that process")
 def test_in_a_process_where_scipy_dispatches_arrays():
     pytest.importorskip("array_api_compat")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", __file__],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},
         capture_output=True,
         text=True,

@@ -117,7 +117,8 @@ def test_out_of_core_rows_keep_their_weights_which_have_mean_one(out_of_core):
 
 @pytest.fixture
 def thin_rows():
-    X = sparse.random_array((100, 30), density=0.1, format="csr", rng=0)
+    random = np.random.default_rng(0)
+    X = sparse.csr_array(random.normal(size=(100, 30)) * (random.random((100, 30)) < 0.1))
     return Dataset(X, X.mean(axis=0), 0.7, np.linspace(0.5, 1.5, 100))
 
 

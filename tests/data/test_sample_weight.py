@@ -211,6 +211,7 @@ def test_equal_weights_are_none(quick, cancer):
     assert np.array_equal(weighted, quick.fit(cancer).transform(cancer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_rows_of_larger_weight_are_reconstructed_better(kind, digits, early_stopping):
     heavy = np.arange(len(digits)) % 2 == 0
@@ -224,6 +225,7 @@ def test_rows_of_larger_weight_are_reconstructed_better(kind, digits, early_stop
     assert lost[1] < 0.8 * lost[0]
 
 
+@pytest.mark.slow
 def test_weighted_and_repeated_rows_train_to_like_quality(kind, digits):
     counts = np.random.default_rng(0).integers(0, 4, size=500)
     X, test = digits[:500], digits[500:]

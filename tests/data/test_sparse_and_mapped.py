@@ -148,6 +148,7 @@ def inside(request, digits):
     return clone(request.param).set_params(n_components=6, max_epochs=8).fit(digits[:700])
 
 
+@pytest.mark.slow
 @both
 def test_training_out_of_core_is_as_good_as_in_memory(inside, digits, make, tmp_path, monkeypatch):
     if make == "sparse" and not takes_tables(inside):

@@ -288,6 +288,7 @@ def test_kinds_of_pandas_columns():
     assert columns["Int8"].dtype == pd.Int8Dtype()
 
 
+@pytest.mark.slow
 def test_categories_and_codes_do_not_depend_on_hashes():
     code = (
         "import numpy as np\nfrom skae._data.table_columns import TableColumns\n"

@@ -98,6 +98,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(kind, cancer, params, dtype
     assert all(np.array_equal(*both) for both in zip(here, there, strict=True))
 
 
+@pytest.mark.slow
 def test_bits_of_a_wide_table_do_not_depend_on_the_number_of_threads(kind, two_threads):
     X = np.random.default_rng(0).normal(size=(160, 600))
     # Steps of larger networks may have several threads.

@@ -141,6 +141,7 @@ def test_groups_are_checked():
             check_groups(missing, X)
 
 
+@pytest.mark.slow
 def test_labels_do_not_depend_on_the_process(tmp_path):
     """Python's hash of bytes differs between processes; labels decide which rows are held out."""
     X = np.repeat(load_diabetes().data[:60], 3, axis=0)[np.random.default_rng(0).permutation(180)]

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from conftest import assert_close
+from conftest import assert_close, slow_but_first
 from sklearn.base import clone
 from sklearn.compose import make_column_selector
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
@@ -67,12 +67,14 @@ def by_position(**params):
 
 @pytest.mark.parametrize(
     "estimator",
-    [
-        by_position(condition_features=None, early_stopping=False),
-        by_position(max_epochs=2),
-        by_position(hidden_layer_sizes=(), n_components=3, early_stopping=False),
-        by_position(beta=2.0, activation="tanh", batch_size=7, early_stopping=False),
-    ],
+    slow_but_first(
+        [
+            by_position(condition_features=None, early_stopping=False),
+            by_position(max_epochs=2),
+            by_position(hidden_layer_sizes=(), n_components=3, early_stopping=False),
+            by_position(beta=2.0, activation="tanh", batch_size=7, early_stopping=False),
+        ]
+    ),
     ids=lambda estimator: str(estimator)[:80],
 )
 def test_check_estimator(estimator):

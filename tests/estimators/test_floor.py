@@ -111,6 +111,7 @@ def panel():
     return rows[:40].reshape(-1, 10), groups, rows[40:].reshape(-1, 10)
 
 
+@pytest.mark.slow
 def test_groups_are_held_out_together(panel, kind):
     X, groups, test = panel
     kind.set_params(max_epochs=10)

@@ -256,6 +256,7 @@ CHECKED = [  # of few epochs; those with the defaults are in test_common
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("params", CHECKED, ids=str)
 def test_scikit_learns_checks_pass_without_exception(params):

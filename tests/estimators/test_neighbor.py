@@ -235,6 +235,7 @@ def test_constant_rows_have_equal_codes(anchor):
     assert np.ptp(codes, axis=0).max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:n_components=0.8")
 @pytest.mark.parametrize(
     "params",

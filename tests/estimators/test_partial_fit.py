@@ -113,6 +113,7 @@ def test_two_rows_per_feature_have_the_moments_of_all_rows(wine):
 # -- once training has started ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @NETWORKS
 def test_attributes_are_current_after_each_call(kind, shuffled, params):
     kind.set_params(n_components=4, **suited(kind, params))
@@ -135,6 +136,7 @@ def test_attributes_are_current_after_each_call(kind, shuffled, params):
     assert np.isfinite(kind.get_covariance()).all()
 
 
+@pytest.mark.slow
 def test_the_error_falls_below_pcas(dense, shuffled):
     stream(dense.set_params(n_components=4), shuffled[:1500], 20, n_passes=2)
     test = shuffled[1500:]
@@ -143,6 +145,7 @@ def test_the_error_falls_below_pcas(dense, shuffled):
     assert dense.reconstruction_error(test).mean() < 0.95 * of_pca.mean()
 
 
+@pytest.mark.slow
 def test_ten_passes_come_close_to_a_fit(shuffled):
     fitted = AutoencoderTransformer(8, random_state=0).fit(shuffled[:1400])
     streamed = stream(AutoencoderTransformer(8, random_state=0), shuffled[:1400], 20, 10)
@@ -214,6 +217,7 @@ def test_a_fit_forgets_the_stream(streamed, wine):
 # -- equal results -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @NETWORKS
 def test_an_interrupted_stream_continues_from_a_pickle(kind, shuffled, params):
     kind.set_params(n_components=4, **suited(kind, params))
@@ -341,6 +345,7 @@ def test_a_density_that_needs_all_rows_is_replaced_with_a_warning(streamed, shuf
     assert isinstance(streamed.latent_density_, Gaussian)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_share_of_variance_chooses_the_size_when_training_starts(dense, shuffled):
     dense.set_params(n_components=0.5, max_epochs=5)

@@ -132,6 +132,7 @@ def test_dead_units_are_those_of_no_training_row(fitted, digits):
     assert np.array_equal(fitted.dead_components_, silent)
 
 
+@pytest.mark.slow
 def test_units_that_died_are_revived(digits, monkeypatch):
     params = {"n_active": 4, "max_epochs": 30, "early_stopping": False}
     revived = make(400, **params).fit(digits)

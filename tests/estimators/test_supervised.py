@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Fail, OwnModule, make_fast
+from conftest import Fail, OwnModule, make_fast, slow_but_first
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_linnerud
@@ -77,21 +77,23 @@ def few(y, n_labeled, blank=-1):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 @pytest.mark.parametrize(
     "params",
-    [
-        {},
-        {
-            "autoencoder": AutoencoderTransformer(
-                10, hidden_layer_sizes=(), whiten=True, latent_density="gaussian"
-            ),
-            "freeze": True,
-        },
-        {
-            "autoencoder": DenoisingAutoencoder(10, anchor=None, **FITTED),
-            "batch_size": 50,
-            "noise": "masking",
-            "early_stopping": False,
-        },
-    ],
+    slow_but_first(
+        [
+            {},
+            {
+                "autoencoder": AutoencoderTransformer(
+                    10, hidden_layer_sizes=(), whiten=True, latent_density="gaussian"
+                ),
+                "freeze": True,
+            },
+            {
+                "autoencoder": DenoisingAutoencoder(10, anchor=None, **FITTED),
+                "batch_size": 50,
+                "noise": "masking",
+                "early_stopping": False,
+            },
+        ]
+    ),
     ids=["default", "frozen", "denoising"],
 )
 @BOTH

@@ -583,6 +583,7 @@ def test_groups_and_targets(dense, wine, sizes):
 # -- folds -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @worse_than_pca
 @pytest.mark.parametrize("y", [LABELS, MIXED], ids=["classes", "several"])
 def test_folds_of_one_batch_are_trained_as_folds_one_by_one(dense, wine, y, monkeypatch):

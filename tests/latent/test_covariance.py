@@ -123,6 +123,7 @@ def test_units_enter_as_squares(estimator, wine, exponent):
     assert_close(scaled.singular_values_, fitted.singular_values_ * factor, 1e-9)
 
 
+@pytest.mark.slow
 def test_a_nonlinear_covariance_is_nearer_to_the_rows_than_pcas(dense):
     if isinstance(dense, NeighborAutoencoder):
         dense.set_params(neighbor_weight=0)  # a map is not made to restore rows

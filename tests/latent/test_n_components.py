@@ -60,6 +60,7 @@ def test_the_cap_is_pcas_choice(cancer, wine, digits, fraction):
         assert pca_n_components(centred(X), fraction) == PCA(fraction).fit(X).n_components_
 
 
+@pytest.mark.slow
 @may_bind
 @pytest.mark.parametrize("fraction", [0.6, 0.9])
 def test_the_size_below_explains_less_than_asked_for(dense, cancer, fraction):
@@ -97,6 +98,7 @@ def test_the_curve_of_a_linear_code_is_pcas_over_folds(wine):
         assert explained == pytest.approx(np.mean(shares), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_an_anchored_code_is_smaller_than_pcas(digits):
     # Shuffled: others wrote the last of the digits.
     X, others = train_test_split(digits, train_size=500, random_state=0)
@@ -188,6 +190,7 @@ def test_what_is_no_share_is_refused(dense, wine, fraction):
 # -- every way to train ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @may_bind
 @pytest.mark.parametrize(
     "params",
@@ -242,12 +245,14 @@ def test_the_curve_survives_clone_and_pickle(quick, wine):
     assert not hasattr(quick.set_params(n_components=2).fit(wine), "dimension_curve_")
 
 
+@pytest.mark.slow
 @may_bind
 def test_a_search_over_shares(quick, wine):
     search = GridSearchCV(quick, {"n_components": [0.3, 0.9]}, cv=3, error_score="raise")
     assert search.fit(wine[::2, :4]).best_params_ == {"n_components": 0.9}
 
 
+@pytest.mark.slow
 @may_bind
 def test_a_warm_start_keeps_the_size(quick, cancer):
     cancer = cancer[:200, :12]

@@ -76,6 +76,7 @@ def test_as_many_components_as_features_leave_the_density_of_the_code(wine):
     assert_close(linear(13).fit(wine).score_samples(wine), pca.score_samples(wine), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["line", "parabola", "arc"])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("depth", "tolerance"), [(0.0, 0.05), ("auto", 0.1)])

@@ -131,6 +131,7 @@ def processes_of(search):
     return set(chain.from_iterable(search.cv_results_[f"split{i}_test_worker"] for i in range(3)))
 
 
+@pytest.mark.slow
 def test_a_cluster_finds_the_bits_of_one_process(client, here, cancer, cancer_classes, splits):
     there = on_the_cluster(client, make_search(splits, worker=worker), cancer, cancer_classes)
     assert processes_of(there) == set(client.run(os.getpid).values())
@@ -153,6 +154,7 @@ class Killer:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_search_survives_the_loss_of_a_worker(
     client, here, cancer, cancer_classes, splits, tmp_path
 ):

@@ -183,6 +183,7 @@ def test_the_function_reports(name, tmp_path):
     assert found.settings["target"] == target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTED)
 def test_the_command_line_reports(name, tmp_path, capsys):
     pytest.importorskip("matplotlib")

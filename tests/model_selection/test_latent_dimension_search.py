@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import OwnModule, fast, make_fast
+from conftest import OwnModule, fast, make_fast, slow_but_first
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.cross_decomposition import PLSRegression
@@ -63,21 +63,23 @@ def plain(wine):
 # estimator of skae is given to the search, which validates its rows, as it is.
 @pytest.mark.parametrize(
     "search",
-    [
-        search_of(ONE_DENSITY, "auto"),
-        search_of(
-            make_pipeline(StandardScaler(), WITHOUT_FOLDS), [1, 2], cv=2, error_score="raise"
-        ),
-        search_of(
-            fast(VAETransformer(random_state=0), max_epochs=1, early_stopping=False),
-            [1],
-            cv=2,
-            rule="elbow",
-            n_seeds=2,
-        ),
-        search_of(PCA(), [1], together=False, error_score="raise"),
-        search_of(WITHOUT_FOLDS, [1], cv=2, downstream=Ridge(), random_state=0),
-    ],
+    slow_but_first(
+        [
+            search_of(ONE_DENSITY, "auto"),
+            search_of(
+                make_pipeline(StandardScaler(), WITHOUT_FOLDS), [1, 2], cv=2, error_score="raise"
+            ),
+            search_of(
+                fast(VAETransformer(random_state=0), max_epochs=1, early_stopping=False),
+                [1],
+                cv=2,
+                rule="elbow",
+                n_seeds=2,
+            ),
+            search_of(PCA(), [1], together=False, error_score="raise"),
+            search_of(WITHOUT_FOLDS, [1], cv=2, downstream=Ridge(), random_state=0),
+        ]
+    ),
     ids=["auto", "pipeline", "variational", "pca", "downstream"],
 )
 def test_check_estimator(search):
@@ -85,6 +87,7 @@ def test_check_estimator(search):
     assert [r["check_name"] for r in results if r["status"] not in ("passed", "skipped")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_scores_are_those_of_a_grid_search(quick, wine, together):
     ours = search_of(quick, together=together).fit(wine)

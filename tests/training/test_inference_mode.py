@@ -58,6 +58,7 @@ def test_partial_fit_is_the_same_inside(smooth, rows, mode):
     inside.partial_fit(rows)
 
 
+@pytest.mark.slow
 @each_mode
 @pytest.mark.parametrize(
     "params", [{"network": OwnModule}, {"activation": nn.Mish}, {"optimizer": torch.optim.RMSprop}]
@@ -91,6 +92,7 @@ def test_supervised_models_learn_inside(rows, mode, model):
     assert np.array_equal(predicted, clone(estimator).fit(rows, y).predict(rows))
 
 
+@pytest.mark.slow
 @each_mode
 @pytest.mark.parametrize("together", [True, False])
 def test_the_search_learns_inside(rows, mode, together):

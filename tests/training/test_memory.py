@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import ESTIMATORS, name_of, takes_tables
 
+pytestmark = pytest.mark.slow  # a process each, which imports torch
+
 MEGABYTE = 2**20
 PROLOGUE = """
 import sys

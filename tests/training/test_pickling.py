@@ -603,6 +603,7 @@ def recipe():
     return block.split("\n\n\nsave(")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that it forks")
 def test_a_process_that_is_killed_while_it_saves_leaves_the_old_file(wine, tmp_path):
     for name, n_components in (("old", 2), ("new", 3)):
@@ -808,6 +809,7 @@ def test_a_truncated_file_of_a_table_is_an_error(of_table, form):
     assert_truncations_are_errors(of_table, form, 10)
 
 
+@pytest.mark.slow
 def test_a_file_loads_without_the_library_of_its_table(tmp_path):
     """Which is imported when a table of it is asked for; if it is absent, an error names it."""
     frame = AS_FRAMES["polars"](table_of_wine())

@@ -46,6 +46,7 @@ def test_the_only_row_in_which_a_feature_varies_is_trained_on(plain_split):
         np.testing.assert_array_equal(held_out, plain_split[1][plain_split[1] != i])
 
 
+@pytest.mark.slow
 def test_a_feature_that_varies_in_one_row_is_reconstructed_no_worse_than_by_pca(dense):
     # One training row alone has another value in pixel 31; random_state=6 would hold it out.
     train, test = train_test_split(load_digits().data, test_size=0.3, random_state=6)
