@@ -329,7 +329,7 @@ def _with_spread(mean: float, spread: float) -> str:
     """Mean ± standard deviation, which is unknown of one fold; a dash without either."""
     if np.isnan(mean):
         return DASH
-    return f"{mean:.3f}" if np.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
+    return f"{mean:z.3f}" if np.isnan(spread) else f"{mean:z.3f} ± {spread:.3f}"
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:

@@ -234,7 +234,7 @@ def _alt_text(comparison: Any, measure: str) -> str:
     """Describe a figure for readers who cannot see it."""
     rows = comparison.summary[["estimator", "n_components", measure]].dropna()
     values = [
-        f"{name}: {value:.3f}" if name in comparison.baselines else f"{name}, {size}: {value:.3f}"
+        f"{name}: {value:z.3f}" if name in comparison.baselines else f"{name}, {size}: {value:z.3f}"
         for name, size, value in rows.itertuples(index=False)
     ]
     label = comparison.labels[measure]

@@ -246,7 +246,7 @@ def _interval(row: Row) -> str:
 
 def _number(value: float) -> str:
     """Three digits, with a true minus; zero has no sign."""
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+    return f"{value:z.3f}".replace("-", "−")
 
 
 def _components(row: Row) -> str:

@@ -32,13 +32,14 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 import skae
 from skae import AutoencoderTransformer, VAETransformer
 from skae._model_selection.baselines import MEAN, MOST_FREQUENT, RAW_COLUMNS
+from skae._model_selection.comparison_result import _with_spread
 from skae._model_selection.significance import (
     BOUNDS,
     corrected_interval,
     paired_difference,
     paired_differences,
 )
-from skae._model_selection.verdict import verdict_of
+from skae._model_selection.verdict import _number, verdict_of
 from skae.metrics import reconstruction_score
 
 MEASURES = {"explained_variance": "explained variance", "downstream_score": "accuracy"}
@@ -844,6 +845,12 @@ def test_it_is_readable_and_picklable(comparison):
     again = pickle.loads(pickle.dumps(comparison))
     pd.testing.assert_frame_equal(again.results, comparison.results)
     assert again.verdict == comparison.verdict
+
+
+@pytest.mark.parametrize("mean", [-1e-5, -0.0, 0.0, 1e-5])
+def test_zero_has_no_sign(mean):
+    assert _with_spread(mean, 0.01) == "0.000 ± 0.010"
+    assert _with_spread(mean, np.nan) == _number(mean) == "0.000"
 
 
 def test_a_progress_bar_is_shown_on_request(wine_and_classes, capsys):
