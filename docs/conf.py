@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "capture_repr": (),  # scripts print what they show; HTML of estimators has tables without names
     "show_memory": False,
+    "parallel": 2,
     "show_signature": False,
     "write_computation_times": False,
     "plot_gallery": "True",
