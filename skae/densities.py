@@ -33,6 +33,7 @@ MAX_COMPONENTS = 16  # of a mixture
 MIN_ROWS_PER_COMPONENT = 50
 REGULARISATION = 1e-3  # added to the variances of a mixture's components, codes standardised
 NEGLIGIBLE = 1e-12  # share of the largest variance below which a component does not vary
+ROUNDING = 1e-14  # by which codes of equal rows may differ, in the unit of standardised rows
 SMALLEST_SHARE = 1e-9  # distance from 0 and 1 of a mean that lies between them
 MAX_FACTORS = 8  # of a residual's covariance
 DEGREES_OF_FREEDOM = (3, 4, 5, 7, 10)  # of Student's t distribution, which one is chosen from
@@ -231,8 +232,8 @@ class Mixture:
         self : Mixture
         """
         self.mean_, variances = X.mean(axis=0), X.var(axis=0)
-        self.varies_ = varying(variances)
         scale = np.sqrt(variances) if self.scale is None else self.scale
+        self.varies_ = varying(variances) & (variances > np.square(ROUNDING * scale))
         self.scale_ = np.array(scale, dtype=float)[self.varies_]
         self.n_components_, self.mixture_ = 0, None
         if self.varies_.any() and len(X) > 1:

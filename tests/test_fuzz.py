@@ -139,6 +139,49 @@ FOUND = {
         ),
         set(),
     ),
+    "a variance beyond the largest number": (
+        Example("ConditionalVAE", n_rows=40, values="scale 1e300", container="polars"),
+        {"too large for squares"},
+    ),
+    "more rows held out than there are": (
+        Example(
+            "AutoencoderImputer",
+            {"validation_fraction": 0.9},
+            n_rows=12,
+            n_columns=2,
+            values="mixed units",
+            dtype="float32",
+            container="pandas of many types",
+            random_state=1,
+        ),
+        set(),
+    ),
+    "whitened codes of equal rows": (
+        Example(
+            "NeighborAutoencoder",
+            {"whiten": True, "hidden_layer_sizes": (4, 3), "weight_decay": 0.5, "min_dist": 0.0},
+            n_columns=6,
+            values="scale 1e-200",
+            dtype="uint8",
+            container="memory map",
+            random_state=1,
+            later="the same",
+        ),
+        set(),
+    ),
+    "a likelihood below the smallest number": (
+        Example(
+            "VAETransformer",
+            {"n_components": 3},
+            n_rows=2,
+            n_columns=3,
+            values="a constant column",
+            container="CSR",
+            later="scale 1e150",
+            random_state=1,
+        ),
+        {"too far from the rows of fit"},  # to restore them
+    ),
     "a column of gaps": (
         Example("AutoencoderImputer", values="a column of NaN", container="polars"),
         set(),

@@ -66,8 +66,9 @@ class Example:
     fit_params: tuple[str, ...] = ()
 
     def allows_minus_infinity(self, method: str) -> bool:
-        """Whether a method may return the logarithm of zero: a code may lie outside the cube."""
-        return method == "score_samples" and self.params.get("prior") == "uniform"
+        """Whether a density may be zero, or its logarithm below the smallest number."""
+        may_be = self.params.get("prior") == "uniform" or self.later == "scale 1e150"
+        return method == "score_samples" and may_be
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

@@ -21,6 +21,7 @@ from skae._data.dtypes_and_batch_sizes import rows_per_batch
 from skae._data.estimator_rollback import all_or_nothing
 from skae._data.frames import check_code_names
 from skae._data.input_checks import check_codes
+from skae._data.input_errors import check_squares
 from skae._data.parameter_checks import Interval, check_integer
 from skae._data.seeds_and_devices import derive_seeds, resolve_device
 from skae._data.statistics import explained_share
@@ -315,6 +316,7 @@ class ConditionalVAE(TableEncoder):
                     "condition_features, encode it as numbers, or use TableAutoencoder."
                 )
         values = self._encode(table)
+        check_squares(np.delete(values, sorted(chosen), axis=1), X)
         self._rows, rows = ResidualRows.fit(values, columns, sorted(chosen))
         self.condition_features_ = [columns[j].name for j in sorted(chosen)]
         self._conditions = values[rows.evenly_spaced(DENSITY_ROWS)][:, self._rows.of_condition]

@@ -13,6 +13,7 @@ from skae._data.statistics import Moments
 from skae._data.threads import algebra_threads, limited_threads
 from skae._latent.region import BoundedTransformer, union
 from skae._latent.transform import weighted_sum
+from skae.densities import ROUNDING
 
 NEGLIGIBLE = 1e-12  # share of variance that counts as zero
 JACOBIAN_ROWS = 128, 256  # rows over which components_ averages the decoder's Jacobian
@@ -113,8 +114,9 @@ class OrderedTransformer(BoundedTransformer):
         self._rotation = self._principal_axes(moments.scatter)
         self._rotation *= signs_of_largest(self._rotation.T @ jacobian)
         self.components_ = self._rotation.T @ jacobian
-        covariance = self._rotation.T @ moments.covariance() @ self._rotation
-        self._set_variances(np.diag(covariance) * self._scale**2)
+        variances = np.diag(self._rotation.T @ moments.covariance() @ self._rotation).copy()
+        variances[variances < ROUNDING**2] = 0
+        self._set_variances(variances * self._scale**2)
 
     def _principal_axes(self, scatter: np.ndarray) -> np.ndarray:
         """Axes of codes, as columns, by decreasing variance. A kind may rotate parts of codes."""

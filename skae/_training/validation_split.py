@@ -46,9 +46,10 @@ def hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[np.ndarray | No
 
 
 def _one_split(rows: Dataset, fraction: float, seed: int) -> Split:
-    """One random split; rows of a unit stay together."""
+    """One random split with a row to train on at least; rows of a unit stay together."""
     kind = ShuffleSplit if rows.units is None else GroupShuffleSplit
-    splitter = kind(1, test_size=fraction, random_state=seed)
+    n_held_out = min(math.ceil(fraction * rows.n_units), rows.n_units - 1)
+    splitter = kind(1, test_size=n_held_out, random_state=seed)
     return next(splitter.split(np.empty(len(rows)), groups=rows.units))
 
 
