@@ -15,7 +15,7 @@ from skae._data.input_checks import check_unit_interval
 from skae._estimators.base import DENSE_CONSTRAINTS, BaseAutoencoder
 from skae._estimators.docstrings import inherit_entries
 from skae._estimators.partial_fit import IncrementalAutoencoder
-from skae._latent.ordering import NEGLIGIBLE
+from skae.densities import NEGLIGIBLE
 from skae.losses import LOSSES, Objective
 from skae.networks.dense import AnchoredAutoencoder
 

@@ -13,9 +13,8 @@ from skae._data.statistics import Moments
 from skae._data.threads import algebra_threads, limited_threads
 from skae._latent.region import BoundedTransformer, union
 from skae._latent.transform import weighted_sum
-from skae.densities import ROUNDING
+from skae.densities import ROUNDING, varying
 
-NEGLIGIBLE = 1e-12  # share of variance that counts as zero
 JACOBIAN_ROWS = 128, 256  # rows over which components_ averages the decoder's Jacobian
 INCREMENT_PRODUCTS = 5 * 10**7  # multiplications spent on it, and on explained_variance_ratio_
 # Rows that describe a network which was trained for fewer than so many epochs. After more epochs,
@@ -140,7 +139,7 @@ class OrderedTransformer(BoundedTransformer):
         self.explained_variance_ = variances
         self._code_scale = np.full(self.n_components_, self._code_unit())
         if self.whiten:
-            divisible = variances > NEGLIGIBLE * variances.max()
+            divisible = varying(variances)
             self._code_scale[divisible] /= np.sqrt(variances[divisible])
 
     def _code_unit(self) -> Any:
